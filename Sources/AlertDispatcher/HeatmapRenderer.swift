@@ -1,0 +1,161 @@
+internal import Foundation
+
+/// One slice to be drawn: pixels, and where the model looked.
+public struct HeatmapSlice: Sendable {
+    public var rows: Int
+    public var columns: Int
+    /// [row][column], HU.
+    public var hounsfield: [Int16]
+    /// [row][column], 0…1, in the slice's own pixels.
+    public var activation: [Float]
+    /// 0…1.
+    public var probability: Double
+    public var instanceNumber: Int
+
+    public init(
+        rows: Int, columns: Int, hounsfield: [Int16], activation: [Float], probability: Double, instanceNumber: Int
+    ) {
+        self.rows = rows
+        self.columns = columns
+        self.hounsfield = hounsfield
+        self.activation = activation
+        self.probability = probability
+        self.instanceNumber = instanceNumber
+    }
+}
+
+/// Draws a slice in the brain window with the class activation over it, a legend, and the mark of research use.
+///
+/// The picture has the slice's own rows and columns, since it carries the slice's plane.
+public struct HeatmapRenderer: Sendable {
+    /// Brain window, HU.
+    static let level: Float = 40
+    static let width: Float = 80
+    /// Activation below which nothing is drawn, and the opacity of full activation: anatomy stays visible beneath.
+    private static let floor: Float = 0.15
+    private static let mostOpacity: Float = 0.6
+
+    public init() {}
+
+    /// - Returns: RGB, 8 bits a sample, [row][column][R,G,B].
+    public func render(_ slice: HeatmapSlice) -> [UInt8] {
+        var canvas = Canvas(rows: slice.rows, columns: slice.columns)
+        for index in 0..<(slice.rows * slice.columns) {
+            let grey = (Float(slice.hounsfield[index]) - Self.level) / Self.width + 0.5
+            canvas.set(index, Colour(grey: max(0, min(1, grey))))
+            let activation = max(0, min(1, slice.activation[index]))
+            guard activation > Self.floor else { continue }
+            let opacity = Self.mostOpacity * (activation - Self.floor) / (1 - Self.floor)
+            canvas.blend(index, ColourMap.heat.colour(at: activation), opacity)
+        }
+        drawLegend(slice, on: &canvas)
+        return canvas.pixels
+    }
+
+    private func drawLegend(_ slice: HeatmapSlice, on canvas: inout Canvas) {
+        let scale = max(1, min(slice.rows, slice.columns) / 320)
+        let line = (BitmapFont.height + 2) * scale
+        let margin = 3 * scale
+        canvas.write("AI HEATMAP  IMAGE \(slice.instanceNumber)", row: margin, column: margin, scale: scale)
+        canvas.write(
+            String(format: "PROBABILITY %.2f", slice.probability), row: margin + line, column: margin, scale: scale)
+        canvas.write(
+            "RESEARCH USE - NOT FOR DIAGNOSIS", row: slice.rows - margin - BitmapFont.height * scale, column: margin,
+            scale: scale)
+        drawScale(on: &canvas, scale: scale, margin: margin)
+    }
+
+    /// A bar of the colour map at the right edge, 1 at the top.
+    private func drawScale(on canvas: inout Canvas, scale: Int, margin: Int) {
+        let length = canvas.rows / 3
+        let thickness = 5 * scale
+        let top = (canvas.rows - length) / 2
+        let left = canvas.columns - margin - thickness
+        guard left > 0, length > 1 else { return }
+        for row in 0..<length {
+            let value = 1 - Float(row) / Float(length - 1)
+            for column in 0..<thickness {
+                canvas.set((top + row) * canvas.columns + left + column, ColourMap.heat.colour(at: value))
+            }
+        }
+        let text = BitmapFont.advance * scale
+        canvas.write("1", row: top, column: left - text, scale: scale)
+        canvas.write("0", row: top + length - BitmapFont.height * scale, column: left - text, scale: scale)
+    }
+}
+
+/// Linear-light-free 8-bit colour, components 0…1.
+struct Colour: Equatable, Sendable {
+    var red: Float
+    var green: Float
+    var blue: Float
+    init(_ red: Float, _ green: Float, _ blue: Float) { (self.red, self.green, self.blue) = (red, green, blue) }
+    init(grey: Float) { self.init(grey, grey, grey) }
+}
+
+/// Perceptually ordered from dark violet over red to pale yellow: lightness rises with the value, so that it reads without
+/// colour vision too.
+struct ColourMap: Sendable {
+    private let stops: [Colour]
+
+    static let heat = ColourMap(stops: [
+        Colour(0.13, 0.03, 0.33), Colour(0.34, 0.06, 0.43), Colour(0.55, 0.13, 0.41), Colour(0.75, 0.21, 0.33),
+        Colour(0.90, 0.34, 0.20), Colour(0.98, 0.52, 0.04), Colour(0.98, 0.73, 0.14), Colour(0.98, 0.94, 0.52),
+    ])
+
+    /// - Parameter value: 0…1.
+    func colour(at value: Float) -> Colour {
+        let position = max(0, min(1, value)) * Float(stops.count - 1)
+        let lower = min(Int(position), stops.count - 2)
+        let share = position - Float(lower)
+        let (from, to) = (stops[lower], stops[lower + 1])
+        return Colour(
+            from.red + (to.red - from.red) * share, from.green + (to.green - from.green) * share,
+            from.blue + (to.blue - from.blue) * share)
+    }
+}
+
+/// RGB pixels, 8 bits a sample.
+struct Canvas {
+    let rows: Int
+    let columns: Int
+    private(set) var pixels: [UInt8]
+
+    init(rows: Int, columns: Int) {
+        self.rows = rows
+        self.columns = columns
+        pixels = [UInt8](repeating: 0, count: rows * columns * 3)
+    }
+
+    mutating func set(_ index: Int, _ colour: Colour) { blend(index, colour, 1) }
+
+    mutating func blend(_ index: Int, _ colour: Colour, _ opacity: Float) {
+        let components = (colour.red, colour.green, colour.blue)
+        func mix(_ old: UInt8, _ new: Float) -> UInt8 { UInt8((Float(old) * (1 - opacity) + new * 255 * opacity).rounded()) }
+        pixels[index * 3] = mix(pixels[index * 3], components.0)
+        pixels[index * 3 + 1] = mix(pixels[index * 3 + 1], components.1)
+        pixels[index * 3 + 2] = mix(pixels[index * 3 + 2], components.2)
+    }
+
+    /// White on a darkened ground, so that it reads over bone. What does not fit is cut off.
+    mutating func write(_ text: String, row: Int, column: Int, scale: Int) {
+        let width = text.count * BitmapFont.advance * scale
+        for y in max(0, row - scale)..<max(0, min(rows, row + (BitmapFont.height + 1) * scale)) {
+            for x in max(0, column - scale)..<max(0, min(columns, column + width)) {
+                blend(y * columns + x, Colour(grey: 0), 0.6)
+            }
+        }
+        for (position, character) in text.enumerated() {
+            let left = column + position * BitmapFont.advance * scale
+            for (dx, dy) in BitmapFont.dots(of: character) {
+                for y in 0..<scale {
+                    for x in 0..<scale {
+                        let (row, column) = (row + dy * scale + y, left + dx * scale + x)
+                        guard row >= 0, row < rows, column >= 0, column < columns else { continue }
+                        set(row * columns + column, Colour(grey: 1))
+                    }
+                }
+            }
+        }
+    }
+}

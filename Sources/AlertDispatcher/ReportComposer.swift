@@ -1,0 +1,234 @@
+public import Foundation
+public import Ledger
+public import WorkerProtocol
+
+/// What an analysis has to say of one study, in the words of a report.
+public struct StudyReport: Sendable {
+    /// A slice that the model flags, with what its capture shows.
+    public struct Flagged: Sendable {
+        public var instance: StoredInstance
+        public var probability: Double
+        public var attention: Double
+        public var slice: HeatmapSlice
+        public init(instance: StoredInstance, probability: Double, attention: Double, slice: HeatmapSlice) {
+            self.instance = instance
+            self.probability = probability
+            self.attention = attention
+            self.slice = slice
+        }
+    }
+
+    public var studyInstanceUID: UID
+    public var revisionDigest: String
+    public var presence: Presence
+    /// One sentence: why, where the presence alone does not say it.
+    public var reason: String
+    public var studyProbability: Double?
+    public var thresholdName: String
+    public var threshold: Double
+    /// Instances that the analysis saw, or looked at in vain; never empty. The first gives the patient's identity.
+    public var images: [StoredInstance]
+    public var flagged: [Flagged]
+    /// Which series was taken and why, and how completeness was decided.
+    public var seriesText: String
+    public var completionText: String
+    public var startedAt: Date
+
+    public init(
+        studyInstanceUID: UID, revisionDigest: String, presence: Presence, reason: String, studyProbability: Double?,
+        thresholdName: String, threshold: Double, images: [StoredInstance], flagged: [Flagged], seriesText: String,
+        completionText: String, startedAt: Date
+    ) {
+        self.studyInstanceUID = studyInstanceUID
+        self.revisionDigest = revisionDigest
+        self.presence = presence
+        self.reason = reason
+        self.studyProbability = studyProbability
+        self.thresholdName = thresholdName
+        self.threshold = threshold
+        self.images = images
+        self.flagged = flagged
+        self.seriesText = seriesText
+        self.completionText = completionText
+        self.startedAt = startedAt
+    }
+}
+
+/// Turns reports into DICOM objects: one Structured Report and one secondary capture for each flagged slice, written once by a
+/// confined worker and sent unchanged ever after.
+public struct ReportComposer: Sendable {
+    /// What made the result.
+    public struct Algorithm: Sendable {
+        public var name: String
+        public var version: String
+        public var digest: String
+        public init(name: String, version: String, digest: String) {
+            self.name = name
+            self.version = version
+            self.digest = digest
+        }
+    }
+
+    /// Captures of one study; the most suspicious slices come first.
+    public static let mostCaptures = 64
+    private static let deadline: Duration = .seconds(120)
+
+    private let program: WorkerProgram
+    private let results: URL
+    private let installation: String
+    private let device: Device
+    private let algorithm: Algorithm
+    private let renderer = HeatmapRenderer()
+
+    /// - Parameter results: folder below which every study gets a folder of its own.
+    public init(
+        program: WorkerProgram, results: URL, installation: String, stationName: String, softwareVersion: String,
+        algorithm: Algorithm
+    ) {
+        self.program = program
+        self.results = results
+        self.installation = installation
+        self.algorithm = algorithm
+        device = Device(
+            manufacturer: "ICHNode", modelName: "ICH-Detector", serialNumber: installation,
+            softwareVersion: softwareVersion, deviceUID: ResultNaming.deviceUID(installation: installation),
+            stationName: stationName)
+    }
+
+    /// - Returns: the durable objects, the report first.
+    /// - Throws: `WorkerError` when the worker fails; nothing is left half-written then.
+    public func compose(_ report: StudyReport, route: Route) async throws -> [ComposedObject] {
+        let naming = ResultNaming(
+            installation: installation, study: report.studyInstanceUID, revisionDigest: report.revisionDigest,
+            modelDigest: algorithm.digest,
+            configurationDigest: SHA256Digest.hex(of: [route.name, route.reportClass.rawValue, "\(report.threshold)"]))
+        let folder = results.appendingPathComponent(report.studyInstanceUID.string)
+            .appendingPathComponent(naming.uid(.report, sopClass: route.reportClass.sopClassUID).string)
+        // What stands there was never recorded, or we would not compose again.
+        if FileManager.default.fileExists(atPath: folder.path) { try FileManager.default.removeItem(at: folder) }
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let shown = Self.mostSuspicious(report.flagged)
+        let request = ComposeRequest(
+            identitySourcePath: report.images[0].path,
+            report: content(report, shown, route, naming),
+            captures: captures(report, shown, naming), outputDirectory: folder.path)
+        return try await run(request, pictures: shown.map { Data(renderer.render($0.slice)) })
+    }
+
+    /// In order of the slices.
+    private static func mostSuspicious(_ flagged: [StudyReport.Flagged]) -> [StudyReport.Flagged] {
+        guard flagged.count > mostCaptures else { return flagged }
+        let least = flagged.map(\.probability).sorted(by: >)[mostCaptures - 1]
+        return Array(flagged.filter { $0.probability >= least }.prefix(mostCaptures))
+    }
+
+    private func run(_ request: ComposeRequest, pictures: [Data]) async throws -> [ComposedObject] {
+        let worker = try WorkerProcess(program)
+        do {
+            try await worker.start()
+            let event = try await withDeadline(Self.deadline, "composing took too long") {
+                try await worker.send(request, bulk: pictures)
+                for try await frame in worker.frames { return try frame.message(ComposeEvent.self) }
+                throw WorkerError(.closed, "compose worker ended without an answer")
+            } onDeadline: {
+                worker.kill()
+            }
+            await worker.stop()
+            guard case .composed(let objects) = event else {
+                if case .failed(let reason) = event { throw WorkerError(.failed, reason) }
+                throw WorkerError(.protocolViolation, "unknown answer")
+            }
+            try check(objects, against: request)
+            return objects
+        } catch {
+            await worker.stop(patience: .milliseconds(200))
+            throw error
+        }
+    }
+
+    private func check(_ objects: [ComposedObject], against request: ComposeRequest) throws {
+        let expected =
+            [(request.report.fileName, request.report.sopInstanceUID)]
+            + request.captures.map { ($0.fileName, $0.sopInstanceUID) }
+        let agree =
+            objects.count == expected.count
+            && zip(objects, expected).allSatisfy { object, wanted in
+                object.path == "\(request.outputDirectory)/\(wanted.0)" && object.sopInstanceUID == wanted.1
+                    && FileManager.default.fileExists(atPath: object.path)
+            }
+        guard agree else { throw WorkerError(.protocolViolation, "compose worker wrote other objects than asked for") }
+    }
+
+    // MARK: Content
+
+    private func content(
+        _ report: StudyReport, _ shown: [StudyReport.Flagged], _ route: Route, _ naming: ResultNaming
+    ) -> ReportContent {
+        let moment = DICOMMoment(report.startedAt)
+        let sopClass = route.reportClass.sopClassUID
+        let uid = naming.uid(.report, sopClass: sopClass)
+        return ReportContent(
+            fileName: "\(uid).dcm", reportClass: route.reportClass, sopInstanceUID: uid,
+            seriesInstanceUID: naming.uid(.reportSeries, sopClass: sopClass), contentDate: moment.date,
+            contentTime: moment.time, timezoneOffset: moment.offset, device: device, algorithmName: algorithm.name,
+            algorithmVersion: algorithm.version, algorithmParameters: parameters(report), presence: report.presence,
+            studyProbability: report.studyProbability, studyTrackingUID: naming.uid(.studyTracking),
+            imageLibrary: report.images.map { Self.reference($0) },
+            flaggedSlices: shown.map { flagged in
+                FlaggedSlice(
+                    image: Self.reference(flagged.instance),
+                    instanceNumber: flagged.slice.instanceNumber,
+                    trackingUID: naming.uid(.sliceTracking, source: flagged.instance.record.sopInstanceUID),
+                    probability: flagged.probability, attention: flagged.attention)
+            },
+            comment: ReportText.comment(report, algorithm: algorithm, shown: shown.count))
+    }
+
+    private func captures(
+        _ report: StudyReport, _ shown: [StudyReport.Flagged], _ naming: ResultNaming
+    ) -> [CaptureContent] {
+        let moment = DICOMMoment(report.startedAt)
+        return shown.map { flagged in
+            let uid = naming.uid(
+                .capture, sopClass: UID(literal: "1.2.840.10008.5.1.4.1.1.7"),
+                source: flagged.instance.record.sopInstanceUID)
+            return CaptureContent(
+                fileName: "\(uid).dcm", sopInstanceUID: uid, seriesInstanceUID: naming.uid(.captureSeries),
+                instanceNumber: flagged.slice.instanceNumber, rows: flagged.slice.rows, columns: flagged.slice.columns,
+                sourcePath: flagged.instance.path, source: Self.reference(flagged.instance), contentDate: moment.date,
+                contentTime: moment.time, timezoneOffset: moment.offset, device: device,
+                derivationDescription:
+                    "AI class activation heatmap over source CT (W80 L40). Not for diagnostic use.",
+                imageComments: "Slice probability of intracranial hemorrhage \(ReportText.number(flagged.probability))")
+        }
+    }
+
+    private func parameters(_ report: StudyReport) -> String {
+        "operating point = \(ReportText.number(report.threshold)) (\(report.thresholdName)); "
+            + "saliency = share of the sequence model's attention"
+    }
+
+    private static func reference(_ instance: StoredInstance) -> ImageReference {
+        ImageReference(
+            sopClassUID: instance.record.sopClassUID, sopInstanceUID: instance.record.sopInstanceUID,
+            seriesInstanceUID: instance.record.seriesInstanceUID)
+    }
+}
+
+/// A moment as DA, TM and Timezone Offset From UTC (PS3.5 §6.2, PS3.3 C.12.1.1.8), local time.
+struct DICOMMoment {
+    let date: String
+    let time: String
+    let offset: String
+
+    init(_ moment: Date, timeZone: TimeZone = .current) {
+        let formatter = DateFormatter()
+        formatter.locale = Locale(identifier: "en_US_POSIX")
+        formatter.timeZone = timeZone
+        func text(_ format: String) -> String {
+            formatter.dateFormat = format
+            return formatter.string(from: moment)
+        }
+        (date, time, offset) = (text("yyyyMMdd"), text("HHmmss"), text("xx"))
+    }
+}

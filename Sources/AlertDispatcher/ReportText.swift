@@ -1,0 +1,34 @@
+internal import Foundation
+internal import WorkerProtocol
+
+/// The sentences of a report.
+enum ReportText {
+    static func comment(_ report: StudyReport, algorithm: ReportComposer.Algorithm, shown: Int) -> String {
+        var sentences = [finding(report)]
+        if let probability = report.studyProbability {
+            sentences.append(
+                "Study probability \(number(probability)), operating point \(number(report.threshold))"
+                    + " (\(report.thresholdName)).")
+        }
+        if !report.flagged.isEmpty {
+            let numbers = report.flagged.map { String($0.slice.instanceNumber) }.joined(separator: ", ")
+            sentences.append("Flagged images: \(numbers).")
+            if shown < report.flagged.count { sentences.append("The \(shown) most suspicious are shown.") }
+        }
+        sentences.append("Series: \(report.seriesText).")
+        sentences.append("Completeness: \(report.completionText).")
+        sentences.append("Model \(algorithm.name) \(algorithm.version).")
+        sentences.append("AI triage output for research use. Not for diagnostic use.")
+        return sentences.joined(separator: " ")
+    }
+
+    private static func finding(_ report: StudyReport) -> String {
+        switch report.presence {
+        case .present: "Intracranial hemorrhage suspected."
+        case .absent: "No intracranial hemorrhage found."
+        case .undetermined: "Not analysed: \(report.reason). This is not a negative result."
+        }
+    }
+
+    static func number(_ value: Double) -> String { String(format: "%.3f", value) }
+}

@@ -1,0 +1,45 @@
+public import WorkerProtocol
+
+/// Which results of which studies go where, and by what threshold they are judged.
+public struct Route: Sendable, Equatable {
+    public var name: String
+    /// Calling AE titles that it takes; empty: any.
+    public var callingAETitles: [AETitle]
+    /// Called AE titles that it takes; empty: any.
+    public var calledAETitles: [AETitle]
+    /// Names of peers.
+    public var destinations: [String]
+    public var reportClass: ReportClass
+    /// Name of a threshold of the model package.
+    public var threshold: String
+
+    public init(
+        name: String, callingAETitles: [AETitle] = [], calledAETitles: [AETitle] = [], destinations: [String],
+        reportClass: ReportClass = .enhanced, threshold: String = "balanced"
+    ) {
+        self.name = name
+        self.callingAETitles = callingAETitles
+        self.calledAETitles = calledAETitles
+        self.destinations = destinations
+        self.reportClass = reportClass
+        self.threshold = threshold
+    }
+
+    func takes(calling: AETitle?, called: AETitle?) -> Bool {
+        Self.matches(callingAETitles, calling) && Self.matches(calledAETitles, called)
+    }
+
+    private static func matches(_ titles: [AETitle], _ title: AETitle?) -> Bool {
+        titles.isEmpty || title.map(titles.contains) ?? false
+    }
+}
+
+/// The routes in order; the first that takes a study has it.
+public struct RouteTable: Sendable, Equatable {
+    public var routes: [Route]
+    public init(_ routes: [Route]) { self.routes = routes }
+
+    public func route(calling: AETitle?, called: AETitle?) -> Route? {
+        routes.first { $0.takes(calling: calling, called: called) }
+    }
+}

@@ -1,0 +1,305 @@
+#include "connection.hpp"
+
+#include "dcmtk/dcmnet/assoc.h"
+#include "dcmtk/dcmnet/cond.h"
+#include "dcmtk/dcmnet/dul.h"
+
+#include <memory>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "cdcmtk_association.h"
+#include "text.hpp"
+
+using namespace cdcmtk;
+
+struct cdcmtk_association {
+    Waiting waiting;
+    T_ASC_Network *network = nullptr;
+    T_ASC_Association *association = nullptr;
+};
+
+namespace {
+
+cdcmtk_outcome outcome_of(const cdcmtk_association *association, const OFCondition &condition) {
+    if (condition.good()) return CDCMTK_OK;
+    if (condition == DUL_PEERREQUESTEDRELEASE) return CDCMTK_RELEASED;
+    if (association->waiting.ended != CDCMTK_OK) return association->waiting.ended;
+    if (condition == DUL_PEERABORTEDASSOCIATION) return CDCMTK_ABORTED;
+    if (condition == DUL_NETWORKCLOSED) return CDCMTK_CLOSED;
+    if (condition == DUL_READTIMEOUT) return CDCMTK_IDLE;
+    if (condition == DUL_ILLEGALPDU || condition == DUL_ILLEGALPDULENGTH || condition == DUL_UNEXPECTEDPDU ||
+        condition == DUL_UNSUPPORTEDPEERPROTOCOL || condition == DUL_PCTRANSLATIONFAILURE)
+        return CDCMTK_VIOLATION;
+    return CDCMTK_FAILED;
+}
+
+const char *phrase(cdcmtk_outcome outcome, const OFCondition &condition) {
+    switch (outcome) {
+    case CDCMTK_OK: return "";
+    case CDCMTK_RELEASED: return "released by the peer";
+    case CDCMTK_ABORTED: return "aborted by the peer";
+    case CDCMTK_CLOSED: return "the peer closed the connection without releasing the association";
+    case CDCMTK_IDLE: return "the peer sent nothing within the idle timeout";
+    case CDCMTK_DEADLINE: return "the association lasted longer than it may";
+    case CDCMTK_INTERRUPTED: return "interrupted";
+    default: return condition.text();
+    }
+}
+
+// Keeps the reset that close() sends while bytes are unread from overtaking what the peer has yet to read.
+void drain(int socket, int milliseconds) {
+    if (shutdown(socket, SHUT_WR) != 0) return;
+    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
+    char buffer[4096];
+    for (;;) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+        pollfd watched = {socket, POLLIN, 0};
+        if (left <= 0 || poll(&watched, 1, static_cast<int>(left)) <= 0) return;
+        if (recv(socket, buffer, sizeof buffer, MSG_DONTWAIT) <= 0) return;
+    }
+}
+
+void destroy(cdcmtk_association *handle) {
+    if (!handle) return;
+    if (handle->association) {
+        if (handle->waiting.socket >= 0 && handle->waiting.ended != CDCMTK_CLOSED) drain(handle->waiting.socket, 1000);
+        ASC_dropAssociation(handle->association);
+        ASC_destroyAssociation(&handle->association);
+    }
+    if (handle->network) ASC_dropNetwork(&handle->network);
+    delete handle;
+}
+
+cdcmtk_role role_of(T_ASC_SC_ROLE role) {
+    switch (role) {
+    case ASC_SC_ROLE_SCU: return CDCMTK_ROLE_SCU;
+    case ASC_SC_ROLE_SCP: return CDCMTK_ROLE_SCP;
+    case ASC_SC_ROLE_SCUSCP: return CDCMTK_ROLE_BOTH;
+    default: return CDCMTK_ROLE_DEFAULT;
+    }
+}
+
+} // namespace
+
+extern "C" cdcmtk_outcome cdcmtk_association_receive(
+    int socket, const cdcmtk_accept_options *options, cdcmtk_association **association, char *reason,
+    size_t reason_size) {
+    *association = nullptr;
+    try {
+        std::unique_ptr<cdcmtk_association, void (*)(cdcmtk_association *)> handle(new cdcmtk_association, destroy);
+        handle->waiting.idle_seconds = options->idle_seconds;
+        handle->waiting.deadline =
+            Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options->deadline_seconds));
+
+        dcmExternalSocketHandle.set(socket);
+        OFCondition condition = ASC_initializeNetwork(NET_ACCEPTOR, 0, static_cast<int>(options->idle_seconds) + 1, &handle->network);
+        if (condition.good()) condition = ASC_setTransportLayer(handle->network, new Layer(&handle->waiting), 1);
+        if (condition.good())
+            condition = ASC_receiveAssociation(
+                handle->network, &handle->association, options->max_pdu_bytes, nullptr, nullptr, OFFalse, DUL_BLOCK, 0);
+        dcmExternalSocketHandle.set(-1);
+        if (condition.bad()) {
+            const cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
+            copy_text(reason, reason_size, phrase(outcome, condition));
+            if (handle->waiting.socket < 0) close(socket);
+            return outcome;
+        }
+        T_ASC_Parameters *parameters = handle->association->params;
+        copy_text(
+            parameters->ourImplementationClassUID, sizeof parameters->ourImplementationClassUID,
+            options->implementation_class_uid);
+        copy_text(
+            parameters->ourImplementationVersionName, sizeof parameters->ourImplementationVersionName,
+            options->implementation_version_name);
+        *association = handle.release();
+        return CDCMTK_OK;
+    } catch (...) {
+        copy_text(reason, reason_size, "out of memory");
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_request_get(
+    cdcmtk_association *association, cdcmtk_association_request *request) {
+    try {
+        *request = cdcmtk_association_request();
+        T_ASC_Parameters *parameters = association->association->params;
+        char responding[65] = "";
+        if (ASC_getAPTitles(
+                parameters, request->calling_ae_title, sizeof request->calling_ae_title, request->called_ae_title,
+                sizeof request->called_ae_title, responding, sizeof responding)
+                .bad())
+            return CDCMTK_FAILED;
+        ASC_getApplicationContextName(parameters, request->application_context, sizeof request->application_context);
+        copy_text(
+            request->implementation_class_uid, sizeof request->implementation_class_uid,
+            parameters->theirImplementationClassUID);
+        copy_text(
+            request->implementation_version_name, sizeof request->implementation_version_name,
+            parameters->theirImplementationVersionName);
+        request->context_count = ASC_countPresentationContexts(parameters);
+        return CDCMTK_OK;
+    } catch (...) {
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_context_get(
+    cdcmtk_association *association, int index, cdcmtk_context *context) {
+    try {
+        T_ASC_PresentationContext proposed = {};
+        if (ASC_getPresentationContext(association->association->params, index, &proposed).bad()) return CDCMTK_FAILED;
+        *context = cdcmtk_context();
+        context->id = proposed.presentationContextID;
+        context->proposed_role = role_of(proposed.proposedRole);
+        copy_text(context->abstract_syntax, sizeof context->abstract_syntax, proposed.abstractSyntax);
+        for (int i = 0; i < proposed.transferSyntaxCount && i < CDCMTK_MOST_TRANSFER_SYNTAXES; i++) {
+            copy_text(
+                context->transfer_syntaxes[i], sizeof context->transfer_syntaxes[i], proposed.proposedTransferSyntaxes[i]);
+            context->transfer_syntax_count = i + 1;
+        }
+        return CDCMTK_OK;
+    } catch (...) {
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_context_accept(
+    cdcmtk_association *association, uint8_t id, const char *transfer_syntax) {
+    try {
+        // The proposer is the SCU: where it negotiates both roles it is granted that one alone.
+        T_ASC_PresentationContext proposed = {};
+        T_ASC_Parameters *parameters = association->association->params;
+        T_ASC_SC_ROLE role = ASC_SC_ROLE_DEFAULT;
+        for (int i = 0; i < ASC_countPresentationContexts(parameters); i++) {
+            if (ASC_getPresentationContext(parameters, i, &proposed).bad() || proposed.presentationContextID != id) continue;
+            if (proposed.proposedRole == ASC_SC_ROLE_SCU || proposed.proposedRole == ASC_SC_ROLE_SCUSCP)
+                role = ASC_SC_ROLE_SCU;
+        }
+        return ASC_acceptPresentationContext(parameters, id, transfer_syntax, role).good() ? CDCMTK_OK : CDCMTK_FAILED;
+    } catch (...) {
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_context_refuse(
+    cdcmtk_association *association, uint8_t id, int result) {
+    try {
+        const OFCondition condition = ASC_refusePresentationContext(
+            association->association->params, id, static_cast<T_ASC_P_ResultReason>(result));
+        return condition.good() ? CDCMTK_OK : CDCMTK_FAILED;
+    } catch (...) {
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_acknowledge(
+    cdcmtk_association *association, char *reason, size_t reason_size) {
+    try {
+        const OFCondition condition = ASC_acknowledgeAssociation(association->association);
+        const cdcmtk_outcome outcome = outcome_of(association, condition);
+        if (outcome != CDCMTK_OK) copy_text(reason, reason_size, phrase(outcome, condition));
+        return outcome;
+    } catch (...) {
+        copy_text(reason, reason_size, "out of memory");
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" void cdcmtk_association_reject(cdcmtk_association *association, int result, int source, int diagnosis) {
+    try {
+        T_ASC_RejectParameters parameters;
+        parameters.result = static_cast<T_ASC_RejectParametersResult>(result);
+        parameters.source = static_cast<T_ASC_RejectParametersSource>(source);
+        parameters.reason = static_cast<T_ASC_RejectParametersReason>(source << 8 | diagnosis);
+        ASC_rejectAssociation(association->association, &parameters);
+    } catch (...) {
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
+    cdcmtk_association *association, int interrupt, cdcmtk_fragment *fragment, char *reason, size_t reason_size) {
+    try {
+        DUL_ASSOCIATIONKEY **key = &association->association->DULassociation;
+        DUL_PDV value;
+        while (DUL_NextPDV(key, &value).bad()) {
+            if (interrupt >= 0) {
+                const cdcmtk_outcome outcome = association->waiting.wait(POLLIN, interrupt);
+                if (outcome != CDCMTK_OK) {
+                    copy_text(reason, reason_size, phrase(outcome, EC_Normal));
+                    return outcome;
+                }
+            }
+            DUL_PDVLIST list;
+            std::memset(&list, 0, sizeof list);
+            const OFCondition condition = DUL_ReadPDVs(key, &list, DUL_BLOCK, 0);
+            if (condition == DUL_PDATAPDUARRIVED) continue;
+            cdcmtk_outcome outcome = outcome_of(association, condition);
+            if (outcome == CDCMTK_OK) outcome = CDCMTK_FAILED;
+            copy_text(reason, reason_size, phrase(outcome, condition));
+            return outcome;
+        }
+        fragment->context_id = value.presentationContextID;
+        fragment->is_command = value.pdvType == DUL_COMMANDPDV;
+        fragment->is_last = value.lastPDV ? 1 : 0;
+        fragment->bytes = static_cast<const uint8_t *>(value.data);
+        fragment->count = value.fragmentLength;
+        return CDCMTK_OK;
+    } catch (...) {
+        copy_text(reason, reason_size, "out of memory");
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_send_command(
+    cdcmtk_association *association, uint8_t context_id, const void *bytes, size_t count, char *reason,
+    size_t reason_size) {
+    try {
+        DUL_PDV value;
+        value.fragmentLength = count;
+        value.presentationContextID = context_id;
+        value.pdvType = DUL_COMMANDPDV;
+        value.lastPDV = OFTrue;
+        value.data = const_cast<void *>(bytes);
+        DUL_PDVLIST list;
+        std::memset(&list, 0, sizeof list);
+        list.count = 1;
+        list.pdv = &value;
+        const OFCondition condition = DUL_WritePDVs(&association->association->DULassociation, &list);
+        const cdcmtk_outcome outcome = outcome_of(association, condition);
+        if (outcome != CDCMTK_OK) copy_text(reason, reason_size, phrase(outcome, condition));
+        return outcome;
+    } catch (...) {
+        copy_text(reason, reason_size, "out of memory");
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" void cdcmtk_association_acknowledge_release(cdcmtk_association *association) {
+    try {
+        ASC_acknowledgeRelease(association->association);
+    } catch (...) {
+    }
+}
+
+extern "C" void cdcmtk_association_abort(cdcmtk_association *association) {
+    try {
+        // After a timeout the connection refuses further use; the peer should still learn of the end.
+        if (association->waiting.ended == CDCMTK_IDLE || association->waiting.ended == CDCMTK_DEADLINE) {
+            association->waiting.ended = CDCMTK_OK;
+        }
+        association->waiting.idle_seconds = 1;
+        association->waiting.deadline = Clock::now() + std::chrono::seconds(1);
+        ASC_abortAssociation(association->association);
+    } catch (...) {
+    }
+}
+
+extern "C" void cdcmtk_association_free(cdcmtk_association *association) {
+    try {
+        destroy(association);
+    } catch (...) {
+    }
+}

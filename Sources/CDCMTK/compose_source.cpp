@@ -1,0 +1,162 @@
+// Reading what results carry on from a stored instance.
+#include "compose_internal.hpp"
+#include "compose_text.hpp"
+
+#include <dcmtk/oflog/oflog.h>
+
+#include <memory>
+
+namespace compose {
+
+// PS3.3 C.7.6.2, C.7.4.1, and what says how these may be used.
+const DcmTagKey plane_attributes[8] = {
+    DCM_FrameOfReferenceUID, DCM_PositionReferenceIndicator, DCM_ImagePositionPatient, DCM_ImageOrientationPatient,
+    DCM_PixelSpacing,        DCM_SliceThickness,             DCM_SliceLocation,        DCM_PatientOrientation,
+};
+
+namespace {
+
+enum class Need { type2, optional };
+
+struct Carried {
+    DcmTagKey tag;
+    Need need;
+};
+
+// PS3.3 C.7.1.1 (Patient), C.7.2.1 (General Study), C.7.2.2 (Patient Study). Study Instance UID is demanded separately.
+const Carried carried[] = {
+    {DCM_PatientName, Need::type2},
+    {DCM_PatientID, Need::type2},
+    {DCM_IssuerOfPatientID, Need::optional},
+    {DCM_TypeOfPatientID, Need::optional},
+    {DCM_PatientBirthDate, Need::type2},
+    {DCM_PatientBirthTime, Need::optional},
+    {DCM_PatientSex, Need::type2},
+    {DCM_OtherPatientNames, Need::optional},
+    {DCM_PatientAge, Need::optional},
+    {DCM_PatientSize, Need::optional},
+    {DCM_PatientWeight, Need::optional},
+    {DCM_StudyInstanceUID, Need::type2},
+    {DCM_StudyDate, Need::type2},
+    {DCM_StudyTime, Need::type2},
+    {DCM_ReferringPhysicianName, Need::type2},
+    {DCM_StudyID, Need::type2},
+    {DCM_AccessionNumber, Need::type2},
+    {DCM_StudyDescription, Need::optional},
+};
+
+// PS3.3 C.7.1.1: the first asks for the second.
+const DcmTagKey deidentification[] = {DCM_PatientIdentityRemoved, DCM_DeidentificationMethod};
+
+// What captures and image libraries need to know of the slice.
+const DcmTagKey image_attributes[] = {
+    DCM_Modality, DCM_SeriesInstanceUID, DCM_SOPInstanceUID, DCM_LossyImageCompression, DCM_LossyImageCompressionRatio,
+    DCM_LossyImageCompressionMethod,
+};
+
+/// VRs to which Specific Character Set applies (PS3.5 §6.1.2.3), with the characters that reset code extensions.
+const char *delimiters_of(DcmEVR vr) {
+    switch (vr) {
+    case EVR_PN: return "\\^=";
+    case EVR_LO:
+    case EVR_SH:
+    case EVR_UC: return "\\";
+    case EVR_LT:
+    case EVR_ST:
+    case EVR_UT: return "";
+    default: return nullptr;
+    }
+}
+
+std::string string_of(DcmItem &item, const DcmTagKey &tag) {
+    OFString value;
+    item.findAndGetOFStringArray(tag, value);
+    return std::string(value.c_str(), value.size());
+}
+
+class Copier {
+  public:
+    Copier(DcmItem &from, DcmItem &to)
+        : from(from), to(to), decoder(string_of(from, DCM_SpecificCharacterSet)) {}
+
+    void copy(const DcmTagKey &key) {
+        DcmElement *element = nullptr;
+        char *value = nullptr;
+        if (from.findAndGetElement(key, element).bad() || !element->isaString()) return;
+        if (element->getString(value).bad()) return;
+        std::string text(value == nullptr ? "" : value, value == nullptr ? 0 : element->getLength());
+        while (!text.empty() && (text.back() == ' ' || text.back() == '\0')) text.pop_back();
+        const DcmTag tag(key);
+        if (const char *delimiters = delimiters_of(tag.getEVR())) text = decoder.utf8(text, delimiters);
+        must(to.putAndInsertOFStringArray(tag, text.c_str()), "copy an attribute of the source");
+    }
+
+  private:
+    DcmItem &from;
+    DcmItem &to;
+    TextDecoder decoder;
+};
+
+} // namespace
+
+void put_identity(DcmItem &item, const cdcmtk_source &source) {
+    // The library's read access is not const.
+    auto &attributes = const_cast<DcmDataset &>(source.attributes);
+    for (const auto &each : carried) {
+        OFString value;
+        const bool found = attributes.findAndGetOFStringArray(each.tag, value).good();
+        if ((!found || value.empty()) && each.need == Need::optional) continue;
+        must(item.putAndInsertOFStringArray(DcmTag(each.tag), value), "carry patient and study attributes over");
+    }
+    if (!attributes.tagExistsWithValue(DCM_DeidentificationMethod)) return;
+    for (const auto &tag : deidentification) {
+        OFString value;
+        if (attributes.findAndGetOFStringArray(tag, value).bad()) continue;
+        must(item.putAndInsertOFStringArray(DcmTag(tag), value), "carry patient and study attributes over");
+    }
+}
+
+} // namespace compose
+
+using namespace compose;
+
+int cdcmtk_compose_prepare(char *reason, size_t reason_size) {
+    return guarded(reason, reason_size, [] {
+        OFLog::configure(OFLogger::OFF_LOG_LEVEL);
+        if (!dcmDataDict.isDictionaryLoaded()) throw Failure("the DICOM data dictionary cannot be read");
+        open_text_converters();
+    });
+}
+
+cdcmtk_source *cdcmtk_source_open(
+    const char *path, const cdcmtk_source_limits *limits, char *reason, size_t reason_size) {
+    std::unique_ptr<cdcmtk_source> source;
+    const int result = guarded(reason, reason_size, [&] {
+        check_header(path, *limits);
+        DcmFileFormat file;
+        must(
+            file.loadFileUntilTag(
+                path, EXS_Unknown, EGL_noChange, DCM_MaxReadLength, ERM_fileOnly, DCM_PixelData),
+            "read the source");
+        source = std::make_unique<cdcmtk_source>();
+        Copier copier(*file.getDataset(), source->attributes);
+        for (const auto &each : carried) copier.copy(each.tag);
+        for (const auto &tag : deidentification) copier.copy(tag);
+        for (const auto &tag : plane_attributes) copier.copy(tag);
+        for (const auto &tag : image_attributes) copier.copy(tag);
+        // Numbers of the image, as such: they are not strings.
+        for (const auto &tag : {DCM_Rows, DCM_Columns}) {
+            Uint16 value = 0;
+            if (file.getDataset()->findAndGetUint16(tag, value).good())
+                must(source->attributes.putAndInsertUint16(DcmTag(tag), value), "copy an attribute of the source");
+        }
+        source->study_uid = string_of(source->attributes, DCM_StudyInstanceUID);
+        source->sop_uid = string_of(source->attributes, DCM_SOPInstanceUID);
+        if (source->study_uid.empty()) throw Failure("the source has no Study Instance UID");
+    });
+    return result == 0 ? source.release() : nullptr;
+}
+
+void cdcmtk_source_free(cdcmtk_source *source) { delete source; }
+const char *cdcmtk_source_study_uid(const cdcmtk_source *source) { return source->study_uid.c_str(); }
+const char *cdcmtk_source_sop_uid(const cdcmtk_source *source) { return source->sop_uid.c_str(); }

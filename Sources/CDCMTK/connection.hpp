@@ -1,0 +1,48 @@
+// The transport connection under DCMTK's upper layer: our waits, our deadlines, no Nagle delay.
+#pragma once
+#include "dcmtk/config/osconfig.h"
+#include "dcmtk/dcmnet/dcmlayer.h"
+#include "dcmtk/dcmnet/dcmtrans.h"
+
+#include <chrono>
+
+#include "cdcmtk_association.h"
+
+namespace cdcmtk {
+
+using Clock = std::chrono::steady_clock;
+
+/// Shared by whoever owns the association and the connection, which DCMTK frees on its own.
+struct Waiting {
+    double idle_seconds = 60;
+    Clock::time_point deadline = Clock::time_point::max();
+    /// Why the last read or write gave up; CDCMTK_OK while all is well.
+    cdcmtk_outcome ended = CDCMTK_OK;
+    int socket = -1;
+    bool quick_acknowledge = true;
+
+    /// Waits until the socket is ready for `events`. `interrupt` (or -1) ends the wait when it is readable.
+    cdcmtk_outcome wait(short events, int interrupt = -1) const;
+};
+
+class Connection : public DcmTCPConnection {
+public:
+    Connection(DcmNativeSocketType socket, Waiting *waiting);
+    ssize_t read(void *buffer, size_t count) override;
+    ssize_t write(void *buffer, size_t count) override;
+    OFBool networkDataAvailable(int timeout) override;
+
+private:
+    Waiting *waiting_;
+};
+
+class Layer : public DcmTransportLayer {
+public:
+    explicit Layer(Waiting *waiting) : waiting_(waiting) {}
+    DcmTransportConnection *createConnection(DcmNativeSocketType socket, OFBool secure) override;
+
+private:
+    Waiting *waiting_;
+};
+
+} // namespace cdcmtk

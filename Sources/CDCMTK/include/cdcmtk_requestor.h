@@ -1,0 +1,72 @@
+// The requesting side: C-STORE and C-ECHO as SCU (PS3.7 §9.1.1, §9.1.5).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct cdcmtk_requestor cdcmtk_requestor;
+
+typedef struct {
+    const char *calling_ae_title;
+    const char *called_ae_title;
+    const char *host; ///< Name or IPv4 address.
+    int port;
+    double connect_timeout_seconds;
+    double response_timeout_seconds;
+    const char *implementation_class_uid;
+    const char *implementation_version_name;
+} cdcmtk_requestor_options;
+
+/// What to propose: one presentation context each.
+typedef struct {
+    const char *abstract_syntax;
+    const char *transfer_syntaxes[4];
+    int transfer_syntax_count;
+} cdcmtk_proposal;
+
+typedef enum {
+    CDCMTK_REQUEST_OK = 0,
+    CDCMTK_REQUEST_CONNECT = 1,             ///< No TCP connection.
+    CDCMTK_REQUEST_REJECTED_PERMANENTLY = 2,///< `source`, `diagnosis` say why (PS3.8 Table 9-21).
+    CDCMTK_REQUEST_REJECTED_TRANSIENTLY = 3,
+    CDCMTK_REQUEST_ABORTED = 4,             ///< The peer aborted or closed.
+    CDCMTK_REQUEST_TIMEOUT = 5,
+    CDCMTK_REQUEST_NO_CONTEXT = 6,          ///< None accepted for this SOP class.
+    CDCMTK_REQUEST_LOCAL_FILE = 7,          ///< The file cannot be read.
+    CDCMTK_REQUEST_OTHER = 8
+} cdcmtk_request_outcome;
+
+typedef struct {
+    cdcmtk_request_outcome outcome;
+    int source;
+    int diagnosis;
+    char reason[256];
+} cdcmtk_request_failure;
+
+typedef struct {
+    uint16_t status;
+    char comment[129]; ///< Error Comment (0000,0902).
+} cdcmtk_response;
+
+/// Opens an association with the proposals. NULL on failure.
+cdcmtk_requestor *cdcmtk_requestor_open(
+    const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
+    cdcmtk_request_failure *failure);
+/// C-STORE of one file.
+cdcmtk_request_outcome cdcmtk_requestor_store(
+    cdcmtk_requestor *requestor, const char *path, const char *sop_class_uid, const char *sop_instance_uid,
+    cdcmtk_response *response, cdcmtk_request_failure *failure);
+cdcmtk_request_outcome cdcmtk_requestor_echo(
+    cdcmtk_requestor *requestor, cdcmtk_response *response, cdcmtk_request_failure *failure);
+/// Releases where the association still stands, closes, frees.
+void cdcmtk_requestor_free(cdcmtk_requestor *requestor);
+
+/// Transfer syntax in the file meta header, written into `uid` (65 bytes). Returns 0, or -1.
+int cdcmtk_file_transfer_syntax(const char *path, char *uid);
+
+#ifdef __cplusplus
+}
+#endif

@@ -1,0 +1,243 @@
+#include "connection.hpp"
+
+#include "dcmtk/dcmdata/dctk.h"
+#include "dcmtk/dcmnet/assoc.h"
+#include "dcmtk/dcmnet/cond.h"
+#include "dcmtk/dcmnet/dimse.h"
+#include "dcmtk/dcmnet/dul.h"
+
+#include <cmath>
+#include <memory>
+#include <string>
+
+#include "cdcmtk_requestor.h"
+#include "text.hpp"
+
+using namespace cdcmtk;
+
+struct cdcmtk_requestor {
+    Waiting waiting;
+    T_ASC_Network *network = nullptr;
+    T_ASC_Association *association = nullptr;
+    bool broken = false;
+};
+
+namespace {
+
+const long most_pdu_bytes = ASC_DEFAULTMAXPDU;
+
+void destroy(cdcmtk_requestor *requestor) {
+    if (!requestor) return;
+    if (requestor->association) {
+        // Whoever does not answer a release within a few seconds gets the connection closed.
+        requestor->waiting.idle_seconds = std::min(requestor->waiting.idle_seconds, 5.0);
+        if (!requestor->broken) ASC_releaseAssociation(requestor->association);
+        else if (requestor->waiting.ended == CDCMTK_OK) ASC_abortAssociation(requestor->association);
+        ASC_dropAssociation(requestor->association);
+        ASC_destroyAssociation(&requestor->association);
+    }
+    if (requestor->network) ASC_dropNetwork(&requestor->network);
+    delete requestor;
+}
+
+cdcmtk_request_outcome fail(cdcmtk_request_failure *failure, cdcmtk_request_outcome outcome, const char *reason) {
+    failure->outcome = outcome;
+    copy_text(failure->reason, sizeof failure->reason, reason);
+    return outcome;
+}
+
+cdcmtk_request_outcome fail(cdcmtk_requestor *requestor, cdcmtk_request_failure *failure, const OFCondition &condition) {
+    requestor->broken = true;
+    switch (requestor->waiting.ended) {
+    case CDCMTK_IDLE:
+    case CDCMTK_DEADLINE: return fail(failure, CDCMTK_REQUEST_TIMEOUT, "no answer from the peer in time");
+    case CDCMTK_CLOSED: return fail(failure, CDCMTK_REQUEST_ABORTED, "the peer closed the connection");
+    default: break;
+    }
+    if (condition == DUL_READTIMEOUT || condition == DIMSE_NODATAAVAILABLE)
+        return fail(failure, CDCMTK_REQUEST_TIMEOUT, "no answer from the peer in time");
+    if (condition == DUL_PEERABORTEDASSOCIATION)
+        return fail(failure, CDCMTK_REQUEST_ABORTED, "the peer aborted the association");
+    if (condition == DUL_PEERREQUESTEDRELEASE)
+        return fail(failure, CDCMTK_REQUEST_ABORTED, "the peer released the association before its answer");
+    if (condition == DUL_NETWORKCLOSED) return fail(failure, CDCMTK_REQUEST_ABORTED, "the peer closed the connection");
+    return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
+}
+
+cdcmtk_request_outcome fail_to_open(
+    cdcmtk_requestor *requestor, cdcmtk_request_failure *failure, const OFCondition &condition) {
+    if (condition == DUL_ASSOCIATIONREJECTED) {
+        T_ASC_RejectParameters rejected = {};
+        ASC_getRejectParameters(requestor->association->params, &rejected);
+        failure->source = rejected.source;
+        failure->diagnosis = rejected.reason & 0xff;
+        const bool transient = rejected.result == ASC_RESULT_REJECTEDTRANSIENT;
+        requestor->broken = true;
+        requestor->waiting.ended = CDCMTK_CLOSED;
+        return fail(
+            failure, transient ? CDCMTK_REQUEST_REJECTED_TRANSIENTLY : CDCMTK_REQUEST_REJECTED_PERMANENTLY,
+            "the peer rejected the association");
+    }
+    if (requestor->waiting.socket < 0) {
+        requestor->broken = true;
+        requestor->waiting.ended = CDCMTK_CLOSED;
+        return fail(failure, CDCMTK_REQUEST_CONNECT, condition.text());
+    }
+    return fail(requestor, failure, condition);
+}
+
+OFCondition add_proposals(T_ASC_Parameters *parameters, const cdcmtk_proposal *proposals, size_t count) {
+    for (size_t i = 0; i < count && i < 128; i++) {
+        const cdcmtk_proposal &proposal = proposals[i];
+        const OFCondition condition = ASC_addPresentationContext(
+            parameters, static_cast<T_ASC_PresentationContextID>(2 * i + 1), proposal.abstract_syntax,
+            const_cast<const char **>(proposal.transfer_syntaxes), proposal.transfer_syntax_count);
+        if (condition.bad()) return condition;
+    }
+    return EC_Normal;
+}
+
+OFCondition make_parameters(
+    const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
+    T_ASC_Parameters **parameters) {
+    OFCondition condition = ASC_createAssociationParameters(parameters, most_pdu_bytes);
+    if (condition.bad()) return condition;
+    const std::string address = std::string(options->host) + ":" + std::to_string(options->port);
+    condition = ASC_setAPTitles(*parameters, options->calling_ae_title, options->called_ae_title, nullptr);
+    if (condition.good()) condition = ASC_setPresentationAddresses(*parameters, "localhost", address.c_str());
+    if (condition.good()) condition = add_proposals(*parameters, proposals, count);
+    if (condition.bad()) {
+        ASC_destroyAssociationParameters(parameters);
+        return condition;
+    }
+    copy_text(
+        (*parameters)->ourImplementationClassUID, sizeof (*parameters)->ourImplementationClassUID,
+        options->implementation_class_uid);
+    copy_text(
+        (*parameters)->ourImplementationVersionName, sizeof (*parameters)->ourImplementationVersionName,
+        options->implementation_version_name);
+    return condition;
+}
+
+void take_comment(DcmDataset *detail, cdcmtk_response *response) {
+    OFString comment;
+    if (detail && detail->findAndGetOFString(DCM_ErrorComment, comment).good())
+        copy_text(response->comment, sizeof response->comment, comment.c_str());
+    delete detail;
+}
+
+} // namespace
+
+extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
+    const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
+    cdcmtk_request_failure *failure) {
+    *failure = cdcmtk_request_failure();
+    try {
+        std::unique_ptr<cdcmtk_requestor, void (*)(cdcmtk_requestor *)> requestor(new cdcmtk_requestor, destroy);
+        requestor->waiting.idle_seconds = options->response_timeout_seconds;
+        requestor->waiting.quick_acknowledge = false;
+        dcmConnectionTimeout.set(static_cast<Sint32>(std::max(1.0, std::ceil(options->connect_timeout_seconds))));
+        const int timeout = static_cast<int>(std::max(1.0, std::ceil(options->response_timeout_seconds)));
+        OFCondition condition = ASC_initializeNetwork(NET_REQUESTOR, 0, timeout, &requestor->network);
+        if (condition.good()) condition = ASC_setTransportLayer(requestor->network, new Layer(&requestor->waiting), 1);
+        T_ASC_Parameters *parameters = nullptr;
+        if (condition.good()) condition = make_parameters(options, proposals, count, &parameters);
+        if (condition.bad()) {
+            fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
+            return nullptr;
+        }
+        condition = ASC_requestAssociation(requestor->network, parameters, &requestor->association);
+        if (condition.bad()) {
+            fail_to_open(requestor.get(), failure, condition);
+            return nullptr;
+        }
+        return requestor.release();
+    } catch (...) {
+        fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+        return nullptr;
+    }
+}
+
+extern "C" cdcmtk_request_outcome cdcmtk_requestor_store(
+    cdcmtk_requestor *requestor, const char *path, const char *sop_class_uid, const char *sop_instance_uid,
+    cdcmtk_response *response, cdcmtk_request_failure *failure) {
+    *response = cdcmtk_response();
+    *failure = cdcmtk_request_failure();
+    try {
+        if (requestor->broken) return fail(failure, CDCMTK_REQUEST_OTHER, "the association is broken");
+        T_ASC_Association *association = requestor->association;
+        if (ASC_findAcceptedPresentationContextID(association, sop_class_uid) == 0)
+            return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
+        DcmFileFormat file;
+        const OFCondition loaded = file.loadFile(path);
+        if (loaded.bad()) return fail(failure, CDCMTK_REQUEST_LOCAL_FILE, loaded.text());
+        DcmDataset *dataset = file.getDataset();
+        const DcmXfer syntax(dataset->getOriginalXfer());
+        T_ASC_PresentationContextID context =
+            ASC_findAcceptedPresentationContextID(association, sop_class_uid, syntax.getXferID());
+        if (context == 0) context = ASC_findAcceptedPresentationContextID(association, sop_class_uid);
+        T_ASC_PresentationContext accepted = {};
+        ASC_findAcceptedPresentationContext(association->params, context, &accepted);
+        if (!dataset->canWriteXfer(DcmXfer(accepted.acceptedTransferSyntax).getXfer()))
+            return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no transfer syntax of the object");
+
+        T_DIMSE_C_StoreRQ request = {};
+        T_DIMSE_C_StoreRSP answer = {};
+        request.MessageID = association->nextMsgID++;
+        copy_text(request.AffectedSOPClassUID, sizeof request.AffectedSOPClassUID, sop_class_uid);
+        copy_text(request.AffectedSOPInstanceUID, sizeof request.AffectedSOPInstanceUID, sop_instance_uid);
+        request.DataSetType = DIMSE_DATASET_PRESENT;
+        request.Priority = DIMSE_PRIORITY_MEDIUM;
+        DcmDataset *detail = nullptr;
+        const OFCondition condition = DIMSE_storeUser(
+            association, context, &request, nullptr, dataset, nullptr, nullptr, DIMSE_BLOCKING, 0, &answer, &detail);
+        take_comment(detail, response);
+        if (condition.bad()) return fail(requestor, failure, condition);
+        response->status = answer.DimseStatus;
+        return CDCMTK_REQUEST_OK;
+    } catch (...) {
+        requestor->broken = true;
+        return fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+    }
+}
+
+extern "C" cdcmtk_request_outcome cdcmtk_requestor_echo(
+    cdcmtk_requestor *requestor, cdcmtk_response *response, cdcmtk_request_failure *failure) {
+    *response = cdcmtk_response();
+    *failure = cdcmtk_request_failure();
+    try {
+        T_ASC_Association *association = requestor->association;
+        if (ASC_findAcceptedPresentationContextID(association, UID_VerificationSOPClass) == 0)
+            return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
+        DIC_US status = 0;
+        DcmDataset *detail = nullptr;
+        const OFCondition condition =
+            DIMSE_echoUser(association, association->nextMsgID++, DIMSE_BLOCKING, 0, &status, &detail);
+        take_comment(detail, response);
+        if (condition.bad()) return fail(requestor, failure, condition);
+        response->status = status;
+        return CDCMTK_REQUEST_OK;
+    } catch (...) {
+        requestor->broken = true;
+        return fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+    }
+}
+
+extern "C" void cdcmtk_requestor_free(cdcmtk_requestor *requestor) {
+    try {
+        destroy(requestor);
+    } catch (...) {
+    }
+}
+
+extern "C" int cdcmtk_file_transfer_syntax(const char *path, char *uid) {
+    try {
+        DcmMetaInfo meta;
+        OFString text;
+        if (meta.loadFile(path).bad() || meta.findAndGetOFString(DCM_TransferSyntaxUID, text).bad()) return -1;
+        copy_text(uid, 65, text.c_str());
+        return 0;
+    } catch (...) {
+        return -1;
+    }
+}

@@ -1,0 +1,56 @@
+#define _GNU_SOURCE
+#include "clinux.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE 1
+#endif
+
+int clinux_rename_noreplace(const char *from, const char *to) {
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
+}
+
+int clinux_open_read(const char *path) { return open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC); }
+
+int clinux_create(const char *path) { return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640); }
+
+int clinux_sync_directory(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return -1;
+    int result = fsync(descriptor), error = errno;
+    close(descriptor);
+    errno = error;
+    return result;
+}
+
+int clinux_lock_file(const char *path, double seconds) {
+    int descriptor = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0640);
+    if (descriptor < 0) return -1;
+    for (double waited = 0;; waited += 0.02) {
+        if (flock(descriptor, LOCK_EX | LOCK_NB) == 0) return descriptor;
+        if (errno != EWOULDBLOCK || waited >= seconds) {
+            int error = errno;
+            close(descriptor);
+            errno = error;
+            return -1;
+        }
+        struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        nanosleep(&pause, NULL);
+    }
+}
+
+int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes) {
+    struct statvfs system;
+    if (statvfs(path, &system) != 0) return -1;
+    *free_bytes = (uint64_t)system.f_bavail * system.f_frsize;
+    *total_bytes = (uint64_t)system.f_blocks * system.f_frsize;
+    return 0;
+}

@@ -1,0 +1,97 @@
+// What Swift cannot say: system calls with ancillary data, structures or variadic arguments.
+// Every function returns -1 and sets errno on failure, unless it says otherwise.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// MARK: Sockets
+
+/// Sends bytes, and with the first of them a descriptor (SCM_RIGHTS) where `descriptor` >= 0. Never raises SIGPIPE.
+ssize_t clinux_send(int socket, const void *bytes, size_t count, int descriptor);
+/// Receives bytes; a descriptor that came along is stored, close-on-exec, in `*descriptor`, else -1.
+ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptor);
+/// A connected pair of stream sockets, close-on-exec.
+int clinux_socket_pair(int sockets[2]);
+/// Credentials of the process at the other end of a Unix socket.
+int clinux_peer_credentials(int socket, pid_t *pid, uid_t *uid, gid_t *gid);
+/// Blocks until the other end of the socket closed or shut down, whether or not unread bytes remain.
+void clinux_wait_for_hangup(int socket);
+/// TCP_NODELAY and keep-alive.
+int clinux_tcp_tune(int socket);
+/// Re-arms TCP_QUICKACK, which does not stick (tcp(7)).
+int clinux_tcp_quick_ack(int socket);
+
+// MARK: Files
+
+/// renameat2(RENAME_NOREPLACE): fails with EEXIST instead of replacing.
+int clinux_rename_noreplace(const char *from, const char *to);
+/// Opens a file for reading without following a symbolic link in its last component.
+int clinux_open_read(const char *path);
+/// Exclusive creation (O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC), mode 0640.
+int clinux_create(const char *path);
+/// Opens `path`, fsyncs it, closes it: makes names in a directory durable.
+int clinux_sync_directory(const char *path);
+/// An exclusive flock on `path`, created if need be; waits up to `seconds`. Returns the descriptor that holds the lock.
+int clinux_lock_file(const char *path, double seconds);
+/// Free and total bytes of the file system that holds `path` for an unprivileged process.
+int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
+
+// MARK: Child processes
+
+/// Starts a program: standard input from /dev/null, `sockets[i]` becomes descriptor 3 + i, all others closed,
+/// signals reset. `niceness` is added. Returns the process id.
+pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], const int *descriptors, int count);
+/// Waits for a child without blocking: 0 still running, 1 ended (`*status` as waitpid gives it).
+int clinux_reap(pid_t pid, int *status);
+/// The exit code in a wait status, or 128 + signal.
+int clinux_exit_code(int status);
+
+// MARK: Confinement
+
+/// Resets all signals to default and unblocks them, except SIGPIPE, which is ignored.
+void clinux_reset_signals(void);
+/// Soft and hard resource limits; 0 leaves one as it is. Core dumps are switched off (they would hold patient data).
+int clinux_set_limits(uint64_t address_space, uint64_t file_size, uint64_t cpu_seconds, uint64_t descriptors);
+int clinux_no_new_privileges(void);
+
+/// What a confined process may do below a path.
+enum {
+    CLINUX_READ = 1,   ///< read files, list directories
+    CLINUX_WRITE = 2,  ///< write to existing files
+    CLINUX_ADD = 4,    ///< create files and directories, rename into it
+    CLINUX_LIST = 8,   ///< list directories
+    CLINUX_REMOVE = 16 ///< remove files, rename out of it
+};
+typedef struct {
+    const char *path;
+    uint32_t access;
+} clinux_path_rule;
+
+/// The kernel's Landlock version; 0 where it has none.
+int clinux_landlock_version(void);
+/// Limits the calling thread, and all it starts, to the rules. Paths that do not exist are skipped.
+int clinux_landlock_restrict(const clinux_path_rule *rules, size_t count, int allow_tcp);
+
+enum {
+    CLINUX_DENY_NETWORK = 1, ///< socket, connect, bind, listen, accept
+};
+/// A seccomp filter for all threads: never execve, ptrace, mount, bpf …; and what `flags` says. Refused calls see EPERM.
+int clinux_seccomp(int flags);
+
+// MARK: Digest
+
+/// SHA-256 (FIPS 180-4), incremental, from OpenSSL.
+typedef struct clinux_sha256 clinux_sha256;
+clinux_sha256 *clinux_sha256_new(void);
+void clinux_sha256_update(clinux_sha256 *digest, const void *bytes, size_t count);
+/// Writes 32 bytes and frees the digest.
+void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out);
+
+#ifdef __cplusplus
+}
+#endif

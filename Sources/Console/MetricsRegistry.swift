@@ -1,0 +1,128 @@
+public import CoreMetrics
+internal import Foundation
+
+/// Keeps what swift-metrics counts, and writes it in Prometheus' text format.
+///
+/// Names are used as they are given: they carry their unit and `_total`. `@unchecked Sendable` is safe because all state is
+/// guarded by `lock`.
+public final class MetricsRegistry: @unchecked Sendable {
+    /// Upper bounds of duration histograms, seconds.
+    private static let buckets = [0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300]
+
+    private struct Series: Hashable {
+        var name: String
+        var labels: String
+    }
+
+    private struct Histogram {
+        var counts = [Int](repeating: 0, count: buckets.count)
+        var count = 0
+        var sum = 0.0
+    }
+
+    private let lock = NSLock()
+    private var counters: [Series: Int64] = [:]
+    private var gauges: [Series: Double] = [:]
+    private var histograms: [Series: Histogram] = [:]
+
+    public init() {}
+
+    /// Text format 0.0.4.
+    public func prometheusText() -> String {
+        lock.withLock {
+            var lines: [String] = []
+            write("counter", counters, to: &lines) { series, value in ["\(series.name)\(series.labels) \(value)"] }
+            write("gauge", gauges, to: &lines) { series, value in ["\(series.name)\(series.labels) \(value)"] }
+            write("histogram", histograms, to: &lines, Self.histogramLines)
+            return lines.map { $0 + "\n" }.joined()
+        }
+    }
+
+    private func write<Value>(
+        _ type: String, _ all: [Series: Value], to lines: inout [String], _ text: (Series, Value) -> [String]
+    ) {
+        var named = ""
+        for (series, value) in all.sorted(by: { ($0.key.name, $0.key.labels) < ($1.key.name, $1.key.labels) }) {
+            if series.name != named { lines.append("# TYPE \(series.name) \(type)") }
+            named = series.name
+            lines += text(series, value)
+        }
+    }
+
+    private static func histogramLines(_ series: Series, _ histogram: Histogram) -> [String] {
+        func labels(_ bound: String) -> String {
+            let inner = series.labels.isEmpty ? "" : series.labels.dropFirst().dropLast() + ","
+            return "{\(inner)le=\"\(bound)\"}"
+        }
+        return zip(buckets, histogram.counts).map { "\(series.name)_bucket\(labels("\($0)")) \($1)" } + [
+            "\(series.name)_bucket\(labels("+Inf")) \(histogram.count)", "\(series.name)_sum\(series.labels) \(histogram.sum)",
+            "\(series.name)_count\(series.labels) \(histogram.count)",
+        ]
+    }
+
+    private static func series(_ label: String, _ dimensions: [(String, String)]) -> Series {
+        let inner = dimensions.map { "\($0.0)=\"\($0.1)\"" }.joined(separator: ",")
+        return Series(name: label, labels: inner.isEmpty ? "" : "{\(inner)}")
+    }
+
+    fileprivate func add(_ amount: Int64, _ label: String, _ dimensions: [(String, String)]) {
+        lock.withLock { counters[Self.series(label, dimensions), default: 0] += amount }
+    }
+
+    fileprivate func reset(_ label: String, _ dimensions: [(String, String)]) {
+        lock.withLock { counters[Self.series(label, dimensions)] = 0 }
+    }
+
+    fileprivate func set(_ value: Double, _ label: String, _ dimensions: [(String, String)]) {
+        lock.withLock { gauges[Self.series(label, dimensions)] = value }
+    }
+
+    fileprivate func observe(_ value: Double, _ label: String, _ dimensions: [(String, String)]) {
+        lock.withLock {
+            var histogram = histograms[Self.series(label, dimensions)] ?? Histogram()
+            for (index, bound) in Self.buckets.enumerated() where value <= bound { histogram.counts[index] += 1 }
+            histogram.count += 1
+            histogram.sum += value
+            histograms[Self.series(label, dimensions)] = histogram
+        }
+    }
+}
+
+extension MetricsRegistry: MetricsFactory {
+    private final class Handler: CounterHandler, RecorderHandler, TimerHandler {
+        let registry: MetricsRegistry
+        let label: String
+        let dimensions: [(String, String)]
+        let aggregates: Bool
+
+        init(_ registry: MetricsRegistry, _ label: String, _ dimensions: [(String, String)], aggregates: Bool = false) {
+            (self.registry, self.label, self.dimensions, self.aggregates) = (registry, label, dimensions, aggregates)
+        }
+
+        func increment(by amount: Int64) { registry.add(amount, label, dimensions) }
+        func reset() { registry.reset(label, dimensions) }
+        func record(_ value: Int64) { record(Double(value)) }
+        func record(_ value: Double) {
+            if aggregates { registry.observe(value, label, dimensions) } else { registry.set(value, label, dimensions) }
+        }
+        func recordNanoseconds(_ duration: Int64) { registry.observe(Double(duration) / 1e9, label, dimensions) }
+    }
+
+    public func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
+        // A counter that never counted shows as 0, not as missing.
+        add(0, label, dimensions)
+        return Handler(self, label, dimensions)
+    }
+
+    public func makeRecorder(label: String, dimensions: [(String, String)], aggregate: Bool) -> any RecorderHandler {
+        Handler(self, label, dimensions, aggregates: aggregate)
+    }
+
+    public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
+        Handler(self, label, dimensions, aggregates: true)
+    }
+
+    public func destroyCounter(_ handler: any CounterHandler) {}
+    public func destroyRecorder(_ handler: any RecorderHandler) {}
+    public func destroyTimer(_ handler: any TimerHandler) {}
+}

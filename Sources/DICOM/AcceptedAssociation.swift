@@ -1,0 +1,176 @@
+internal import CDCMTK
+public import WorkerProtocol
+
+/// Why an association is over.
+public struct AssociationEnding: Error, Sendable {
+    public var how: AssociationEnded.How
+    /// Lower-case phrase.
+    public var reason: String
+    public init(_ how: AssociationEnded.How, _ reason: String = "") {
+        self.how = how
+        self.reason = reason
+    }
+}
+
+/// The accepting side of an association (PS3.8). Owns a `cdcmtk_association *`; used by one thread at a time.
+public final class AcceptedAssociation {
+    /// A presentation data value (PS3.8 Annex E.2). The bytes are valid until the next call on the association.
+    public struct Fragment {
+        public var contextID: UInt8
+        public var isCommand: Bool
+        public var isLast: Bool
+        public var bytes: UnsafeRawBufferPointer
+    }
+
+    /// An accepted presentation context.
+    public struct Context: Sendable, Equatable {
+        public var abstractSyntax: String
+        public var transferSyntax: TransferSyntax
+    }
+
+    public let callingAETitle: AETitle
+    public let calledAETitle: AETitle
+    /// Implementation class UID and version name of the peer.
+    public let implementation: String
+    public private(set) var contexts: [UInt8: Context] = [:]
+    public private(set) var proposedContexts = 0
+
+    /// Verification SOP class (PS3.4 Annex A).
+    public static let verification = PresentationContext.verification
+
+    private let handle: OpaquePointer
+
+    /// PS3.7 Annex A.2.1.
+    private static let applicationContext = "1.2.840.10008.3.1.1.1"
+
+    /// Reads the A-ASSOCIATE-RQ that waits in the socket, which the association owns from here on, checks it, and answers.
+    /// - Throws: `AssociationEnding` when the request was rejected or never came whole.
+    public init(takingOwnershipOf socket: Int32, job: AssociationJob) throws(AssociationEnding) {
+        let (opened, reason) = withReason { Self.receive(socket, job, $0, $1) }
+        guard let handle = opened.handle else { throw AssociationEnding(Self.how(opened.outcome), reason) }
+        var request = cdcmtk_association_request()
+        let outcome = cdcmtk_association_request_get(handle, &request)
+        let titles = Self.titles(request)
+        let rejection = outcome == CDCMTK_OK ? Self.rejection(request, titles.calling, titles.called, job) : .noReason
+        guard rejection == nil, let calling = titles.calling, let called = titles.called else {
+            let rejection = rejection ?? .noReason
+            cdcmtk_association_reject(handle, rejection.result, rejection.source, rejection.diagnosis)
+            cdcmtk_association_free(handle)
+            throw AssociationEnding(.rejected, rejection.reason)
+        }
+        self.handle = handle
+        callingAETitle = calling
+        calledAETitle = called
+        implementation = "\(text(request.implementation_class_uid)) \(text(request.implementation_version_name))"
+        try negotiate(count: request.context_count, job: job)
+    }
+
+    deinit { cdcmtk_association_free(handle) }
+
+    private func negotiate(count: Int32, job: AssociationJob) throws(AssociationEnding) {
+        let storage = Library.storageSOPClasses.union(job.extraSOPClasses.map(\.string))
+        proposedContexts = Int(count)
+        for index in 0..<count {
+            var proposed = cdcmtk_context()
+            guard cdcmtk_association_context_get(handle, index, &proposed) == CDCMTK_OK else { continue }
+            let context = PresentationContext(proposed)
+            switch context.decide(storageSOPClasses: storage) {
+            case .accept(let syntax):
+                guard cdcmtk_association_context_accept(handle, context.id, syntax.uid.string) == CDCMTK_OK else {
+                    continue
+                }
+                contexts[context.id] = Context(abstractSyntax: context.abstractSyntax, transferSyntax: syntax)
+            case .refuse(let result):
+                _ = cdcmtk_association_context_refuse(handle, context.id, result)
+            }
+        }
+        let (outcome, reason) = withReason { cdcmtk_association_acknowledge(handle, $0, $1) }
+        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+    }
+
+    /// Waits for the peer's next presentation data value.
+    /// - Parameter interrupt: a descriptor that ends the wait for a PDU when it is readable.
+    /// - Returns: nil when interrupted.
+    public func nextFragment(interrupt: Int32? = nil) throws(AssociationEnding) -> Fragment? {
+        var fragment = cdcmtk_fragment()
+        let (outcome, reason) = withReason {
+            cdcmtk_association_next_fragment(handle, interrupt ?? -1, &fragment, $0, $1)
+        }
+        if outcome == CDCMTK_INTERRUPTED { return nil }
+        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+        return Fragment(
+            contextID: fragment.context_id, isCommand: fragment.is_command != 0, isLast: fragment.is_last != 0,
+            bytes: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.count))
+    }
+
+    public func send(_ command: CommandSet, contextID: UInt8) throws(AssociationEnding) {
+        let bytes = command.encoded
+        let (outcome, reason) = withReason {
+            cdcmtk_association_send_command(handle, contextID, bytes, bytes.count, $0, $1)
+        }
+        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+    }
+
+    /// Sends A-RELEASE-RP.
+    public func acknowledgeRelease() { cdcmtk_association_acknowledge_release(handle) }
+    /// Sends A-ABORT.
+    public func abort() { cdcmtk_association_abort(handle) }
+
+    // MARK: The request
+
+    /// Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21).
+    private struct Rejection {
+        var result: Int32
+        var source: Int32
+        var diagnosis: Int32
+        var reason: String
+        static let noReason = Rejection(
+            result: 1, source: 1, diagnosis: 1, reason: "the association request is damaged")
+        static let applicationContext = Rejection(
+            result: 1, source: 1, diagnosis: 2, reason: "application context name not supported")
+        static let callingAETitle = Rejection(
+            result: 1, source: 1, diagnosis: 3, reason: "calling AE title not recognized: it is no AE title")
+        static let calledAETitle = Rejection(
+            result: 1, source: 1, diagnosis: 7, reason: "called AE title not recognized: check the peer's destination")
+    }
+
+    private static func receive(
+        _ socket: Int32, _ job: AssociationJob, _ reason: UnsafeMutablePointer<CChar>, _ size: Int
+    ) -> (outcome: cdcmtk_outcome, handle: OpaquePointer?) {
+        Implementation.classUID.string.withCString { classUID in
+            Implementation.versionName.withCString { versionName in
+                var options = cdcmtk_accept_options(
+                    idle_seconds: job.idleTimeoutSeconds, deadline_seconds: job.deadlineSeconds,
+                    max_pdu_bytes: job.maxPDUBytes, implementation_class_uid: classUID,
+                    implementation_version_name: versionName)
+                var handle: OpaquePointer?
+                let outcome = cdcmtk_association_receive(socket, &options, &handle, reason, size)
+                return (outcome, handle)
+            }
+        }
+    }
+
+    private static func titles(_ request: cdcmtk_association_request) -> (calling: AETitle?, called: AETitle?) {
+        (AETitle(text(request.calling_ae_title)), AETitle(text(request.called_ae_title)))
+    }
+
+    private static func rejection(
+        _ request: cdcmtk_association_request, _ calling: AETitle?, _ called: AETitle?, _ job: AssociationJob
+    ) -> Rejection? {
+        guard text(request.application_context) == applicationContext else { return .applicationContext }
+        guard let called, job.calledAETitles.contains(called) else { return .calledAETitle }
+        return calling == nil ? .callingAETitle : nil
+    }
+
+    private static func how(_ outcome: cdcmtk_outcome) -> AssociationEnded.How {
+        switch outcome {
+        case CDCMTK_RELEASED: .released
+        case CDCMTK_ABORTED: .abortedByPeer
+        case CDCMTK_CLOSED: .closedByPeer
+        case CDCMTK_IDLE: .idle
+        case CDCMTK_DEADLINE: .deadline
+        case CDCMTK_VIOLATION: .abortedByUs
+        default: .failed
+        }
+    }
+}

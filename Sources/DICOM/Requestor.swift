@@ -1,0 +1,159 @@
+internal import CDCMTK
+public import WorkerProtocol
+
+/// Why a request did not come to an answer.
+public struct RequestFailure: Error, Sendable {
+    /// nil where the peer accepted no presentation context.
+    public var kind: SendFailure.Kind?
+    /// Lower-case phrase that says what to check.
+    public var reason: String
+    public init(kind: SendFailure.Kind?, reason: String) {
+        self.kind = kind
+        self.reason = reason
+    }
+}
+
+/// The requesting side of an association: C-STORE and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one thread at a
+/// time. The association is released when the value goes away.
+public final class Requestor {
+    /// What to propose in one presentation context.
+    public struct Proposal: Sendable {
+        public var abstractSyntax: String
+        public var transferSyntaxes: [String]
+        public init(abstractSyntax: String, transferSyntaxes: [String]) {
+            self.abstractSyntax = abstractSyntax
+            self.transferSyntaxes = transferSyntaxes
+        }
+        public static let verification = Proposal(
+            abstractSyntax: PresentationContext.verification,
+            transferSyntaxes: [TransferSyntax.implicitLittleEndian.uid.string])
+    }
+
+    public struct Response: Sendable {
+        public var status: UInt16
+        /// Error Comment (0000,0902).
+        public var comment: String
+    }
+
+    private let handle: OpaquePointer
+
+    /// Opens an association.
+    public init(
+        to peer: RemotePeer, from callingAETitle: AETitle, proposals: [Proposal], connectTimeoutSeconds: Double,
+        responseTimeoutSeconds: Double
+    ) throws(RequestFailure) {
+        var failure = cdcmtk_request_failure()
+        let strings = CStrings()
+        var options = cdcmtk_requestor_options(
+            calling_ae_title: strings.keep(callingAETitle.string), called_ae_title: strings.keep(peer.aeTitle.string),
+            host: strings.keep(peer.host), port: Int32(clamping: peer.port),
+            connect_timeout_seconds: connectTimeoutSeconds, response_timeout_seconds: responseTimeoutSeconds,
+            implementation_class_uid: strings.keep(Implementation.classUID.string),
+            implementation_version_name: strings.keep(Implementation.versionName))
+        let proposals = proposals.map { Self.proposal($0, strings) }
+        let handle = cdcmtk_requestor_open(&options, proposals, proposals.count, &failure)
+        withExtendedLifetime(strings) {}
+        guard let handle else { throw Self.failure(failure, peer: peer, calling: callingAETitle) }
+        self.handle = handle
+    }
+
+    deinit { cdcmtk_requestor_free(handle) }
+
+    /// Sends one file (PS3.4 Annex B).
+    public func store(path: String, sopClassUID: UID, sopInstanceUID: UID) throws(RequestFailure) -> Response {
+        var response = cdcmtk_response()
+        var failure = cdcmtk_request_failure()
+        let outcome = cdcmtk_requestor_store(
+            handle, path, sopClassUID.string, sopInstanceUID.string, &response, &failure)
+        guard outcome == CDCMTK_REQUEST_OK else { throw Self.failure(failure) }
+        return Response(status: response.status, comment: text(response.comment))
+    }
+
+    /// C-ECHO (PS3.4 Annex A).
+    public func echo() throws(RequestFailure) -> Response {
+        var response = cdcmtk_response()
+        var failure = cdcmtk_request_failure()
+        guard cdcmtk_requestor_echo(handle, &response, &failure) == CDCMTK_REQUEST_OK else {
+            throw Self.failure(failure)
+        }
+        return Response(status: response.status, comment: text(response.comment))
+    }
+
+    /// Transfer syntax that a file's meta header names.
+    public static func transferSyntax(ofFile path: String) -> String? {
+        let (result, uid) = withReason { buffer, _ in cdcmtk_file_transfer_syntax(path, buffer) }
+        return result == 0 && !uid.isEmpty ? uid : nil
+    }
+
+    private static func proposal(_ proposal: Proposal, _ strings: CStrings) -> cdcmtk_proposal {
+        var made = cdcmtk_proposal()
+        made.abstract_syntax = strings.keep(proposal.abstractSyntax)
+        let syntaxes = proposal.transferSyntaxes.prefix(4).map { strings.keep($0) }
+        made.transfer_syntax_count = Int32(syntaxes.count)
+        withUnsafeMutableBytes(of: &made.transfer_syntaxes) { bytes in
+            let slots = bytes.bindMemory(to: UnsafePointer<CChar>?.self)
+            for (index, syntax) in syntaxes.enumerated() { slots[index] = syntax }
+        }
+        return made
+    }
+
+    // MARK: Failures in words
+
+    private static func failure(_ failure: cdcmtk_request_failure) -> RequestFailure {
+        let kind: SendFailure.Kind? =
+            switch failure.outcome {
+            case CDCMTK_REQUEST_CONNECT: .connect
+            case CDCMTK_REQUEST_REJECTED_PERMANENTLY: .rejectedPermanently
+            case CDCMTK_REQUEST_REJECTED_TRANSIENTLY: .rejectedTransiently
+            case CDCMTK_REQUEST_ABORTED: .aborted
+            case CDCMTK_REQUEST_TIMEOUT: .timeout
+            case CDCMTK_REQUEST_NO_CONTEXT: nil
+            case CDCMTK_REQUEST_LOCAL_FILE: .localFile
+            default: .other
+            }
+        return RequestFailure(kind: kind, reason: text(failure.reason))
+    }
+
+    private static func failure(
+        _ failure: cdcmtk_request_failure, peer: RemotePeer, calling: AETitle
+    ) -> RequestFailure {
+        var result = Self.failure(failure)
+        switch result.kind {
+        case .rejectedPermanently, .rejectedTransiently:
+            result.reason = rejection(failure.source, failure.diagnosis, peer: peer, calling: calling)
+        case .connect:
+            result.reason = "cannot connect to \(peer.host):\(peer.port): \(result.reason)"
+        default: break
+        }
+        return result
+    }
+
+    /// PS3.8 Table 9-21.
+    private static func rejection(
+        _ source: Int32, _ diagnosis: Int32, peer: RemotePeer, calling: AETitle
+    ) -> String {
+        switch (source, diagnosis) {
+        case (1, 2): "peer rejected the application context name: is it a DICOM application?"
+        case (1, 3): "peer rejected calling AE title \"\(calling)\": add it to the peer's AE table"
+        case (1, 7): "peer rejected called AE title \"\(peer.aeTitle)\": check its AE table"
+        case (2, 2): "peer rejected the protocol version"
+        case (3, 1): "peer rejected for now: temporary congestion"
+        case (3, 2): "peer rejected for now: its limit of associations is reached"
+        default: "peer rejected the association without a reason: check its AE table and its log"
+        }
+    }
+}
+
+/// Owns C strings as long as it lives.
+private final class CStrings {
+    private var kept: [UnsafeMutablePointer<CChar>] = []
+    deinit { for string in kept { string.deallocate() } }
+
+    func keep(_ string: String) -> UnsafePointer<CChar> {
+        let characters = string.utf8CString
+        let copy = UnsafeMutablePointer<CChar>.allocate(capacity: characters.count)
+        for (index, character) in characters.enumerated() { (copy + index).initialize(to: character) }
+        kept.append(copy)
+        return UnsafePointer(copy)
+    }
+}

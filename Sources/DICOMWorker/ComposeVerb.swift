@@ -1,0 +1,120 @@
+internal import ArgumentParser
+internal import CLinux
+internal import DICOM
+internal import Foundation
+internal import WorkerProtocol
+
+#if canImport(Glibc)
+    internal import Glibc
+#endif
+
+/// `ichnode-dicom compose`: writes a report and its captures for each request, until the daemon closes the channel.
+struct Compose: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "compose", abstract: "Write reports and heatmap captures as DICOM files.")
+
+    @Option(help: "The folder of stored instances; read only.")
+    var spool: String
+
+    @Option(help: "The folder that may be written to.")
+    var output: String
+
+    func run() throws {
+        do {
+            try ResultWriting.prepare()
+            let files = ResultFiles()
+            let channel = try WorkerSide.begin(
+                verb: "compose",
+                confinement: Confinement(
+                    fileSizeBytes: 256 << 20,
+                    paths: [.init(spool, .read), .init(output, .scratch)]),
+                limits: Frame.Limits(bulk: ComposeRequests.mostPixelBytes),
+                onDaemonGone: { files.discard() })
+            let requests = ComposeRequests(
+                spool: SubtreePath(spool), output: SubtreePath(output), channel: channel, files: files)
+            while try requests.serveNext() {}
+        } catch {
+            WorkerSide.fail("compose", error)
+        }
+    }
+}
+
+/// Reads requests and answers them.
+private struct ComposeRequests {
+    static let mostPixelBytes = CaptureWriter.mostRowsOrColumns * CaptureWriter.mostRowsOrColumns * 3
+
+    let spool: SubtreePath
+    let output: SubtreePath
+    let channel: Channel
+    let files: ResultFiles
+
+    /// - Returns: false at the end of the channel.
+    func serveNext() throws -> Bool {
+        guard let (request, descriptor) = try channel.receive(ComposeRequest.self) else { return false }
+        if let descriptor { Glibc.close(descriptor) }
+        var captures = request.captures[...]
+        do {
+            let composed = try compose(request) {
+                captures = captures.dropFirst()
+                return try channel.receiveBulk()
+            }
+            // The files are the daemon's from here on, whatever becomes of this process.
+            files.handOver()
+            try channel.send(ComposeEvent.composed(composed))
+        } catch let error as WorkerError where error.code == .failed || error.code == .system {
+            files.discard()
+            // What was announced still arrives; it is not of the next request.
+            for _ in captures { _ = try channel.receiveBulk() }
+            try channel.send(ComposeEvent.failed(reason: error.reason))
+        } catch {
+            files.discard()
+            throw error
+        }
+        return true
+    }
+
+    private func compose(_ request: ComposeRequest, nextPixels: () throws -> Data) throws -> [ComposedObject] {
+        guard request.captures.count <= CaptureWriter.mostCaptures else {
+            throw WorkerError(.failed, "more captures than a request may have")
+        }
+        let directory = try output.checked(request.outputDirectory)
+        let identity = try SourceHeader(path: try spool.checked(request.identitySourcePath))
+        let report = request.report
+        try files.stage(try ReportWriter.encode(report, identity: identity), as: report.fileName, in: directory)
+        var composed = [
+            ComposedObject(
+                path: "\(directory)/\(report.fileName)", sopClassUID: report.reportClass.sopClassUID,
+                sopInstanceUID: report.sopInstanceUID)
+        ]
+        for capture in request.captures {
+            let pixels = try nextPixels()
+            let slice = try SourceHeader(path: try spool.checked(capture.sourcePath))
+            let file = try CaptureWriter.encode(capture, pixels: pixels, identity: identity, slice: slice)
+            try files.stage(file, as: capture.fileName, in: directory)
+            composed.append(
+                ComposedObject(
+                    path: "\(directory)/\(capture.fileName)", sopClassUID: CaptureWriter.sopClassUID,
+                    sopInstanceUID: capture.sopInstanceUID))
+        }
+        try files.publish(in: directory)
+        return composed
+    }
+}
+
+/// A folder, and whether a path is in it. Landlock says the same where the kernel has it.
+private struct SubtreePath {
+    let root: String
+
+    init(_ path: String) {
+        root = path.count > 1 && path.hasSuffix("/") ? String(path.dropLast()) : path
+    }
+
+    /// - Throws: `WorkerError` with code `failed` where the path is not the folder or below it.
+    func checked(_ path: String) throws -> String {
+        let isBelow = path == root || path.hasPrefix(root + "/")
+        guard isBelow, !path.split(separator: "/").contains("..") else {
+            throw WorkerError(.failed, "a path of the request is outside of the worker's folders")
+        }
+        return path
+    }
+}

@@ -1,0 +1,244 @@
+internal import DICOM
+internal import Foundation
+internal import WorkerProtocol
+
+/// Serves one association from its request to its end: C-ECHO and C-STORE as SCP (PS3.4 Annexes A and B).
+final class ReceiveSession {
+    private let channel: Channel
+    private let job: AssociationJob
+    private let spool: Spool
+    private var stored = 0
+    private var mustStop = false
+
+    init(channel: Channel, job: AssociationJob, spool: Spool) {
+        self.channel = channel
+        self.job = job
+        self.spool = spool
+    }
+
+    /// Sends all events of the association, `ended` last.
+    /// - Throws: `WorkerError` when the daemon is gone or breaks the protocol.
+    func serve(takingOwnershipOf socket: Int32) throws {
+        let association: AcceptedAssociation
+        do throws(AssociationEnding) {
+            association = try AcceptedAssociation(takingOwnershipOf: socket, job: job)
+        } catch {
+            return try end(error)
+        }
+        try channel.send(
+            ReceiveEvent.accepted(
+                AssociationAccepted(
+                    callingAETitle: association.callingAETitle, calledAETitle: association.calledAETitle,
+                    acceptedContexts: association.contexts.count, proposedContexts: association.proposedContexts,
+                    implementation: association.implementation)))
+        do {
+            while true { try serveMessage(association) }
+        } catch let ending as AssociationEnding {
+            spool.discard()
+            switch ending.how {
+            case .released: association.acknowledgeRelease()
+            case .abortedByPeer, .closedByPeer: break
+            default: association.abort()
+            }
+            try end(ending)
+        } catch {
+            spool.discard()
+            association.abort()
+            throw error
+        }
+    }
+
+    private func end(_ ending: AssociationEnding) throws {
+        try channel.send(
+            ReceiveEvent.ended(AssociationEnded(how: ending.how, reason: ending.reason, storedInstances: stored)))
+    }
+
+    // MARK: Messages
+
+    private func serveMessage(_ association: AcceptedAssociation) throws {
+        if mustStop { throw AssociationEnding(.abortedByUs, "stopped by the daemon") }
+        let (command, contextID) = try receiveCommand(association)
+        guard let context = association.contexts[contextID] else {
+            throw AssociationEnding(.abortedByUs, "a command in a presentation context that was not accepted")
+        }
+        switch command.operation {
+        case .echo:
+            if command.hasDataSet { try drain(association, contextID) }
+            try association.send(command.response(.success), contextID: contextID)
+            try channel.send(ReceiveEvent.echoed)
+        case .store: try serveStore(command, contextID, context, association)
+        // Nothing that is under way can be cancelled: PS3.7 §9.3.2.3 asks for no answer.
+        case .cancel: break
+        case .other:
+            if command.hasDataSet { try drain(association, contextID) }
+            try association.send(
+                command.response(.unrecognizedOperation, comment: "only C-STORE and C-ECHO are served"),
+                contextID: contextID)
+        case .response: throw AssociationEnding(.abortedByUs, "a response where a request was due")
+        }
+    }
+
+    private func receiveCommand(_ association: AcceptedAssociation) throws -> (CommandSet, contextID: UInt8) {
+        var bytes: [UInt8] = []
+        var contextID: UInt8?
+        while true {
+            // Between messages the daemon may ask to stop; within one it waits.
+            guard let fragment = try association.nextFragment(interrupt: bytes.isEmpty ? channel.descriptor : nil)
+            else {
+                try receiveStop()
+                continue
+            }
+            guard fragment.isCommand else {
+                throw AssociationEnding(.abortedByUs, "a data set where a command was due")
+            }
+            guard contextID ?? fragment.contextID == fragment.contextID else {
+                throw AssociationEnding(.abortedByUs, "a command in two presentation contexts")
+            }
+            contextID = fragment.contextID
+            bytes.append(contentsOf: fragment.bytes)
+            guard bytes.count <= CommandSet.mostBytes else {
+                throw AssociationEnding(.abortedByUs, "a command set over the limit")
+            }
+            guard fragment.isLast else { continue }
+            guard let command = CommandSet(bytes) else {
+                throw AssociationEnding(.abortedByUs, "a command set that cannot be read")
+            }
+            return (command, fragment.contextID)
+        }
+    }
+
+    private func receiveStop() throws {
+        guard let (request, _) = try channel.receive(ReceiveRequest.self) else {
+            throw WorkerError(.closed, "the daemon is gone")
+        }
+        guard case .stop = request else {
+            throw WorkerError(.protocolViolation, "a request that no worker waits for")
+        }
+        throw AssociationEnding(.abortedByUs, "stopped by the daemon")
+    }
+
+    /// Hands on every fragment of a data set.
+    private func receiveDataSet(
+        _ association: AcceptedAssociation, _ contextID: UInt8, _ take: (UnsafeRawBufferPointer) -> Void
+    ) throws {
+        var bytes = 0
+        while true {
+            guard let fragment = try association.nextFragment() else { continue }
+            guard !fragment.isCommand else {
+                throw AssociationEnding(.abortedByUs, "a command within a data set")
+            }
+            guard fragment.contextID == contextID else {
+                throw AssociationEnding(.abortedByUs, "a data set in another presentation context than its command")
+            }
+            bytes += fragment.bytes.count
+            // What is refused is read to its end, so that the association goes on; not without end.
+            guard bytes <= 2 * job.limits.objectBytes else {
+                throw AssociationEnding(.abortedByUs, "a data set that does not end")
+            }
+            take(fragment.bytes)
+            if fragment.isLast { return }
+        }
+    }
+
+    private func drain(_ association: AcceptedAssociation, _ contextID: UInt8) throws {
+        try receiveDataSet(association, contextID) { _ in }
+    }
+
+    // MARK: C-STORE
+
+    private func serveStore(
+        _ command: CommandSet, _ contextID: UInt8, _ context: AcceptedAssociation.Context,
+        _ association: AcceptedAssociation
+    ) throws {
+        do {
+            try store(command, contextID, context, association)
+            try association.send(command.response(.success), contextID: contextID)
+        } catch let refusal as StoreRefusal {
+            spool.discard()
+            try channel.send(
+                ReceiveEvent.refused(
+                    InstanceRefused(
+                        status: refusal.status.code, reason: refusal.reason,
+                        sopInstanceUID: UID(command.affectedSOPInstanceUID)?.string ?? "")))
+            try association.send(command.response(refusal.status, comment: refusal.reason), contextID: contextID)
+        }
+    }
+
+    /// Returns when the object is durable, and the daemon knows.
+    /// - Throws: `StoreRefusal`, when the whole data set was read.
+    private func store(
+        _ command: CommandSet, _ contextID: UInt8, _ context: AcceptedAssociation.Context,
+        _ association: AcceptedAssociation
+    ) throws {
+        guard command.hasDataSet else { throw StoreRefusal(.noDataSet, "no data set with the command") }
+        var refusal: StoreRefusal?
+        var object: IncomingObject?
+        do throws(StoreRefusal) {
+            let meta = try meta(command, context, association)
+            object = try spool.begin(meta, syntax: context.transferSyntax)
+        } catch { refusal = error }
+        try receiveDataSet(association, contextID) { bytes in
+            do throws(StoreRefusal) { try object?.append(bytes) } catch {
+                refusal = error
+                object = nil
+                spool.discard()
+            }
+        }
+        if let refusal { throw refusal }
+        guard let object else { throw StoreRefusal(.outOfResources, "no object was begun") }
+        try place(object.temporaryPath, try object.finish())
+    }
+
+    private func meta(
+        _ command: CommandSet, _ context: AcceptedAssociation.Context, _ association: AcceptedAssociation
+    ) throws(StoreRefusal) -> FileMeta {
+        guard let sopClass = UID(command.affectedSOPClassUID), sopClass.string == context.abstractSyntax,
+            sopClass.string != AcceptedAssociation.verification
+        else { throw StoreRefusal(.doesNotMatch, "SOP Class UID of command and presentation context differ") }
+        guard let instance = UID(command.affectedSOPInstanceUID) else {
+            throw StoreRefusal(.invalidUID, "Affected SOP Instance UID is no UID")
+        }
+        return FileMeta(
+            sopClassUID: sopClass, sopInstanceUID: instance, transferSyntaxUID: context.transferSyntax.uid,
+            sourceAETitle: association.callingAETitle, receivingAETitle: association.calledAETitle)
+    }
+
+    private func place(_ temporaryPath: String, _ record: InstanceRecord) throws {
+        var record = record
+        var path = spool.path(of: record)
+        if try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .taken {
+            try channel.send(
+                ReceiveEvent.collision(Collision(record: record, temporaryPath: temporaryPath, existingPath: path)))
+            switch try receiveVerdict() {
+            case .identical:
+                spool.discard()
+                try spool.confirm(study: record.studyInstanceUID)
+                return
+            case .refuse(let reason): throw StoreRefusal(.outOfResources, reason)
+            case .keepAs(let other, let version):
+                guard spool.isVersionPath(other, of: record) else {
+                    throw WorkerError(.protocolViolation, "a version's path outside of its study")
+                }
+                (path, record.version) = (other, version)
+                guard try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .placed else {
+                    throw StoreRefusal(.outOfResources, "the version's name is taken")
+                }
+            }
+        }
+        stored += 1
+        try channel.send(ReceiveEvent.stored(record, path: path))
+    }
+
+    private func receiveVerdict() throws -> CollisionVerdict {
+        while true {
+            guard let (request, _) = try channel.receive(ReceiveRequest.self) else {
+                throw WorkerError(.closed, "the daemon is gone")
+            }
+            switch request {
+            case .verdict(let verdict): return verdict
+            case .stop: mustStop = true
+            case .serve: throw WorkerError(.protocolViolation, "a second job")
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+internal import CLinux
+internal import DICOM
+internal import Foundation
+internal import WorkerProtocol
+
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// A stored Part 10 file below the spool, open for reading.
+final class StoredFile {
+    let path: String
+    let meta: FileMeta
+    let syntax: TransferSyntax
+    private let descriptor: Int32
+    private let size: Int
+    private let dataSetOffset: Int
+
+    private static let chunkBytes = 1 << 20
+
+    /// - Throws: `WorkerError` with code `failed` where it cannot be read or is no such file.
+    init(path: String, below spool: String) throws {
+        self.path = path
+        try Self.check(path, below: spool)
+        let descriptor = clinux_open_read(path)
+        guard descriptor >= 0 else { throw WorkerError(.failed, "cannot open the file: \(Errno.text)") }
+        do {
+            var status = stat()
+            guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+                throw WorkerError(.failed, "not a regular file")
+            }
+            size = Int(status.st_size)
+            let beginning = try Self.read(descriptor, at: 0, count: min(size, FileMeta.mostBytes))
+            guard let (meta, dataSetOffset) = FileMeta.read(beginning) else {
+                throw WorkerError(.failed, "no file meta information: not a DICOM file")
+            }
+            guard let syntax = TransferSyntax(meta.transferSyntaxUID) else {
+                throw WorkerError(.failed, "transfer syntax \(meta.transferSyntaxUID) is not supported")
+            }
+            self.descriptor = descriptor
+            self.meta = meta
+            self.syntax = syntax
+            self.dataSetOffset = dataSetOffset
+        } catch {
+            close(descriptor)
+            throw error
+        }
+    }
+
+    deinit { close(descriptor) }
+
+    /// Reads the header, and the whole data set where its digest is wanted.
+    private func scan(limits: ObjectLimits, digest: OpaquePointer?) throws -> HeaderReader {
+        let reader = HeaderReader(transferSyntax: syntax, limits: limits)
+        var at = dataSetOffset
+        do {
+            while at < size, digest != nil || !reader.isComplete {
+                let chunk = try Self.read(descriptor, at: at, count: min(Self.chunkBytes, size - at))
+                guard !chunk.isEmpty else { throw WorkerError(.failed, "the file is shorter than it was") }
+                try chunk.withUnsafeBytes { bytes in
+                    try reader.consume(bytes)
+                    if let digest { clinux_sha256_update(digest, bytes.baseAddress, bytes.count) }
+                }
+                at += chunk.count
+            }
+            try reader.finish()
+        } catch let error as HeaderError {
+            throw WorkerError(.failed, error.description)
+        }
+        return reader
+    }
+
+    /// Checks what DCMTK, whose reader recurses and allocates what a file declares, is about to read.
+    func checkBeforeDecoding(limits: ObjectLimits = .init()) throws {
+        let reader = try scan(limits: limits, digest: nil)
+        guard reader.hasPixelData else { throw WorkerError(.failed, "no pixel data") }
+        guard reader.pixelDataLength ?? 0 <= 2 * DecodeLimits.decodedBytes else {
+            throw WorkerError(.failed, "pixel data is longer than the limit")
+        }
+    }
+
+    /// What `receive` recorded of the file, from the file alone.
+    func record(limits: ObjectLimits = .init()) throws -> InstanceRecord {
+        guard let digest = clinux_sha256_new() else { throw WorkerError(.failed, "out of memory") }
+        var bytes = [UInt8](repeating: 0, count: 32)
+        var record: InstanceRecord
+        do {
+            defer { clinux_sha256_finish(digest, &bytes) }
+            let reader = try scan(limits: limits, digest: digest)
+            record = try InstanceRecord(reader, transferSyntax: syntax)
+        } catch let error as HeaderError {
+            throw WorkerError(.failed, error.description)
+        }
+        record.callingAETitle = meta.sourceAETitle
+        record.calledAETitle = meta.receivingAETitle
+        record.fileSize = size
+        record.dataSetDigest = Hexadecimal.text(bytes)
+        record.version = Self.version(path)
+        return record
+    }
+
+    /// `<UID>.dcm` is version 1, `<UID>.v2.dcm` version 2.
+    static func version(_ path: String) -> Int {
+        let parts = path.split(separator: "/").last?.split(separator: ".") ?? []
+        guard parts.count >= 3, let part = parts.dropLast().last, part.hasPrefix("v") else { return 1 }
+        return Int(part.dropFirst()) ?? 1
+    }
+
+    private static func check(_ path: String, below spool: String) throws {
+        let root = spool.hasSuffix("/") ? spool : spool + "/"
+        guard path.hasPrefix(root), !path.split(separator: "/").contains("..") else {
+            throw WorkerError(.failed, "a path outside of the spool")
+        }
+    }
+
+    private static func read(_ descriptor: Int32, at offset: Int, count: Int) throws -> [UInt8] {
+        var failed = false
+        let bytes = [UInt8](unsafeUninitializedCapacity: count) { buffer, filled in
+            while filled < count {
+                let taken = pread(descriptor, buffer.baseAddress! + filled, count - filled, off_t(offset + filled))
+                if taken < 0, errno == EINTR { continue }
+                if taken < 0 { failed = true }
+                if taken <= 0 { return }
+                filled += taken
+            }
+        }
+        if failed { throw WorkerError(.failed, "cannot read the file: \(Errno.text)") }
+        return bytes
+    }
+}

@@ -1,0 +1,106 @@
+internal import Foundation
+internal import WorkerProtocol
+
+/// What `ichnode infer` does: holds the model of one package and answers `InferRequest`s on its channel.
+public enum InferenceServer {
+    public static let verb = "infer"
+
+    /// Arguments of the executable that start this server: `infer --model DIR --threads N`.
+    public static func arguments(modelDirectory: String, threads: Int) -> [String] {
+        [verb, "--model", modelDirectory, "--threads", String(threads)]
+    }
+
+    /// Confines this process, then serves until the daemon's end of the channel closes. To be called before other
+    /// threads exist.
+    ///
+    /// OpenVINO loads its plug-ins and compiles the model after the confinement holds: all that it needs are the folders
+    /// below, and memory that is writable, then executable, which no part of the confinement forbids.
+    /// - Throws: `WorkerError` where the confinement or the channel fails, or the daemon breaks the protocol.
+    public static func run(modelDirectory: String, threads: Int) throws {
+        let folder = URL(fileURLWithPath: modelDirectory).standardizedFileURL.path
+        let channel = try WorkerSide.begin(verb: verb, confinement: confinement(modelDirectory: folder))
+        var engine: OpenVINOEngine?
+        while let (request, _) = try channel.receive(InferRequest.self) {
+            switch request {
+            case .load(let directory, let threads):
+                try answer(on: channel) {
+                    guard URL(fileURLWithPath: directory).standardizedFileURL.path == folder else {
+                        throw ModelError(.package, "this process may read no other model package than its own")
+                    }
+                    let package = try ModelPackage(directory: folder)
+                    engine = nil
+                    let loaded = try OpenVINOEngine(package: package, threads: threads)
+                    engine = loaded
+                    let event = InferEvent.loaded(
+                        embeddingSize: package.embeddingSize, classCount: package.classes.count,
+                        mapSize: package.mapSize)
+                    return (event, nil)
+                }
+            case .encode(let count, let size):
+                let planes = Floats.values(try channel.receiveBulk())
+                try answer(on: channel) {
+                    let engine = try ready(engine)
+                    guard size == engine.sizes.input else {
+                        throw ModelError(
+                            .inference, "planes of \(size)×\(size) where the model takes \(engine.sizes.input)")
+                    }
+                    let values = try engine.encodeNow(try planes.get(), count: count)
+                    return (.encoded(count: count), Floats.bytes(values))
+                }
+            case .score(let count):
+                let (embeddings, logits) = (
+                    Floats.values(try channel.receiveBulk()), Floats.values(try channel.receiveBulk())
+                )
+                try answer(on: channel) {
+                    let scores = try ready(engine).scoreNow(
+                        embeddings: try embeddings.get(), logits: try logits.get(), count: count)
+                    return (.scored(scores), nil)
+                }
+            }
+        }
+    }
+
+    /// The default threads where the caller does not say: all but one core, at most 4.
+    public static var defaultThreads: Int { min(4, max(1, ProcessInfo.processInfo.activeProcessorCount - 1)) }
+
+    private static func ready(_ engine: OpenVINOEngine?) throws -> OpenVINOEngine {
+        guard let engine else { throw ModelError(.inference, "no model is loaded") }
+        return engine
+    }
+
+    /// A request that cannot be answered is the daemon's to hear about, and no reason to end.
+    private static func answer(on channel: Channel, _ body: () throws -> (InferEvent, Data?)) throws {
+        let (event, bulk): (InferEvent, Data?)
+        do { (event, bulk) = try body() } catch let error as ModelError {
+            return try channel.send(InferEvent.failed(reason: error.reason))
+        }
+        try channel.send(event)
+        if let bulk { try channel.send(.bulk(bulk)) }
+    }
+
+    private static func confinement(modelDirectory: String) -> Confinement {
+        let libraries = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"] + OpenVINOEngine.libraryFolders()
+        // OpenVINO and its thread pool read the processor's topology.
+        let machine = ["/proc", "/sys/devices", "/sys/fs/cgroup", "/dev/urandom"]
+        return Confinement(
+            addressSpaceBytes: 16 << 30, fileSizeBytes: 1 << 20, cpuSeconds: 0, descriptors: 256,
+            paths: ([modelDirectory] + libraries + machine).map { .init($0, .read) } + [.init("/dev/null", .write)],
+            allowsNetwork: false, niceness: 10)
+    }
+}
+
+/// float32 in the byte order of this machine, which both ends of the channel share.
+enum Floats {
+    static func bytes(_ values: [Float]) -> Data { values.withUnsafeBufferPointer { Data(buffer: $0) } }
+
+    static func values(_ bytes: Data) -> Result<[Float], any Error> {
+        let stride = MemoryLayout<Float>.stride
+        guard bytes.count % stride == 0 else {
+            return .failure(ModelError(.inference, "\(bytes.count) bytes are no float32 values"))
+        }
+        let values = [Float](unsafeUninitializedCapacity: bytes.count / stride) { buffer, count in
+            count = bytes.copyBytes(to: buffer) / stride
+        }
+        return .success(values)
+    }
+}

@@ -1,0 +1,125 @@
+internal import Foundation
+
+/// What scanners and technologists write, as data. Texts are compared in lower case with accents removed.
+enum HeaderVocabulary {
+    /// Body Part Examined, PS3.16 Annex L and what scanners send.
+    static let headBodyParts: Set<String> = [
+        "head", "brain", "skull", "headneck", "head neck", "cranium", "cerebrum", "neuro", "kopf", "schadel", "tete",
+        "crane",
+        "cabeza", "craneo", "testa", "cranio", "hoofd", "cabeca",
+    ]
+    /// Parts of the head: a soft-tissue series of one of them does not show the whole brain.
+    static let partBodyParts: Set<String> = [
+        "face", "orbit", "sinus", "paranasal sinus", "ear", "iac", "temporal bone", "jaw", "maxilla", "mandible", "tmj",
+        "nose",
+        "dental", "sella",
+    ]
+    static let unspecifiedBodyParts: Set<String> = [
+        "", "unknown", "other", "specials", "whole body", "wholebody", "none", "default",
+    ]
+
+    /// English, German, French, Spanish, Portuguese, Italian, Dutch, Swedish, Polish, Turkish, Russian, Japanese, Chinese.
+    static let head = Pattern(
+        #"\b(head|brain|cereb|encephal|enzephal|cran[ie]|skull|schadel|kopf|hirn|gehirn|cct|tete\b|cerveau|cabeza|cabeca|"#
+            + #"testa\b|cervell|hoofd|hersen|schedel|skalle|huvud|hjarn|głow|glow|mozg|mózg|kafa|beyin|neuro|stroke|stereota|"#
+            + #"ctb\b|ncct|голов|мозг)|頭|头|脳|脑"#)
+    static let partOfHead = Pattern(
+        #"\b(sinus|nnh|paranasal|orbit|facial|face\b|maxill|mandib|mittelgesicht|gesichtsschadel|dental|denta|temporal bone|"#
+            + #"petrous|felsenbein|rocher|iac\b|mastoid|cochlea|ear\b|ears\b|oreille|tmj|kiefer|sella|pituitar|hypophys)"#
+    )
+    static let otherBody = Pattern(
+        #"\b(chest|thorax|thorac|torax|lung|lunge|poumon|pulmon|abdom|pelvi|becken|bassin|liver|leber|renal|kidney|"#
+            + #"urogram|colon|spine|c-?spine|l-?spine|wirbel|hws|bws|lws|rachis|column|cervical|lumb|sacr|neck\b|hals\b|cou\b|"#
+            + #"cuello|collo|knee|knie|hip\b|hufte|shoulder|schulter|wrist|ankle|foot\b|femur|heart|cardiac|coronar|herz|"#
+            + #"aorta|whole ?body|runoff|extremit)"#)
+    static let angiography = Pattern(
+        #"\b(cta|ct-?a\b|angio|ctv\b|veno|perfusion|ctp\b|cbf|cbv|mtt|tmax|bolus|smart ?prep|sure ?start|premonitoring|monitoring|"#
+            + #"carotid|willis|cow\b|aneurysm|tracker|test ?inj)"#)
+    static let withoutContrast = Pattern(
+        #"\b(without|w/o|wo\b|non|no (iv )?c|ohne|nativ|sans|sin |senza|zonder|plain|unenhanced|pre[ -]?(c|km))"#)
+    static let withContrast = Pattern(
+        #"(\bc\+|\+ ?c\b|\bce\b|contrast|\bpost[ -]?(c|km|gd|contrast)|\b(mit|nach) km|\bkm\b|avec inj|injecte|\bpostcontrast|"#
+            + #"\bwith c\b|\bw/? ?c\b|\benhanced|\biv\+|arterial|venous phase|delayed)"#)
+    static let boneText = Pattern(#"\b(bone|bones|knochen|hueso|oss|os\b|kosc|kemik|sharp|edge)"#)
+    static let derivedText = Pattern(
+        #"\b(mip|minip|mpr|vrt|3d|vr\b|iodine|jod|vnc|virtual non|mono ?e|monoenerg|\d+ ?kev|z ?eff|electron dens|spectral|"#
+            + #"dose|summary|exam protocol|screen ?save|key image|report|fused|overlay|sag\b|sagit|cor\b|coron|kor\b|result)"#
+    )
+
+    /// Image Type values 1 to n that no original axial image has.
+    static let localizerTypes: Set<String> = ["localizer", "scout", "surview", "topogram", "scanogram"]
+    static let derivedTypes: Set<String> = [
+        "mip", "minip", "mpr", "reformatted", "projection image", "projection_image", "volume_rendered", "vrt", "3d",
+        "csa mpr",
+        "perfusion", "rcbf", "rcbv", "mtt", "tmax", "subtraction", "screen save", "screensave", "oblique",
+        "csamanipulated",
+        "iodine", "vnc", "monoenergetic", "dose_info", "patient_info", "results", "ref_surview",
+    ]
+    static let noContrast: Set<String> = [
+        "", "none", "no", "n", "nein", "non", "aucun", "ninguno", "0", "n/a", "na", "-", "without", "ohne",
+    ]
+
+    /// - Returns: whether a Convolution Kernel is one for bone or lung; nil where it is not known.
+    static func isBone(kernel: String, manufacturer: String) -> Bool? {
+        let name = folded(kernel.split(separator: "\\").first.map(String.init) ?? kernel)
+        let maker = folded(manufacturer)
+        guard !name.isEmpty else { return nil }
+        if maker.contains("philips") {
+            if ["yb", "yc", "yd", "ye", "d", "e", "l", "lung"].contains(name) { return true }
+            if ["a", "b", "c", "ua", "ub", "uc", "sa", "sb", "brain standard", "standard"].contains(name) {
+                return false
+            }
+        }
+        if let number = canonKernel.firstGroup(in: name).flatMap(Int.init) {
+            return (30...39).contains(number) || number >= 50
+        }
+        if let number = siemensKernel.firstGroup(in: name).flatMap(Int.init) { return number >= 56 }
+        if ["bone", "boneplus", "bone+", "bone plus", "edge", "lung", "ultra", "hd bone"].contains(where: {
+            name.hasPrefix($0)
+        }) {
+            return true  // GE
+        }
+        if ["stnd", "standard", "std+", "std", "soft", "detail", "brain", "head"].contains(where: { name.hasPrefix($0) }
+        ) {
+            return false
+        }
+        return nil
+    }
+
+    /// Lower case, accents removed, underscores and carets as spaces.
+    static func folded(_ text: String?) -> String {
+        let plain = (text ?? "").folding(
+            options: [.caseInsensitive, .diacriticInsensitive], locale: Locale(identifier: "en_US_POSIX"))
+        let spaced = plain.map { "_^\0".contains($0) ? " " : $0 }
+        return String(spaced).lowercased().trimmingCharacters(in: .whitespaces)
+    }
+
+    /// Toshiba and Canon: FC30 to FC39 bone, from FC50 lung and bone.
+    private static let canonKernel = Pattern(#"^fc(\d{2})"#)
+    /// Siemens: the number is the sharpness, from H10s to Hr69h.
+    private static let siemensKernel = Pattern(#"^[a-z]{1,2}(\d{2})[a-z]{0,2}\b"#)
+}
+
+/// A regular expression written in the source.
+///
+/// `@unchecked Sendable` is safe because NSRegularExpression is immutable.
+struct Pattern: @unchecked Sendable {
+    private let expression: NSRegularExpression?
+
+    init(_ pattern: String) {
+        expression = try? NSRegularExpression(pattern: pattern)
+        assert(expression != nil, "not a regular expression: \(pattern)")
+    }
+
+    func matches(_ text: String) -> Bool { first(in: text) != nil }
+
+    func firstGroup(in text: String) -> String? {
+        guard let match = first(in: text), match.numberOfRanges > 1, let range = Range(match.range(at: 1), in: text)
+        else { return nil }
+        return String(text[range])
+    }
+
+    private func first(in text: String) -> NSTextCheckingResult? {
+        expression?.firstMatch(in: text, range: NSRange(text.startIndex..., in: text))
+    }
+}

@@ -1,0 +1,72 @@
+/// Why a series, or a whole study, is not analysed. Texts are what SRs, the console and the logs say.
+public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertible {
+    case noImages
+    case notCT
+    case noPixelData
+    case localizer
+    case secondaryCaptureOrDerived
+    case multiFrame
+    case noGeometry
+    case notAxial
+    case contrastAgent
+    case angiographyOrPerfusion
+    case boneKernel
+    case partOfHead
+    case otherBodyPart(String)
+    case fewerSlices(than: Int)
+    case coversOnly(millimetres: Int)
+    /// Nothing in the headers names the region, and the pixels show no brain.
+    case noBrainInPixels
+    /// The headers say head, and the pixels show no brain: a phantom, an empty volume.
+    case noBrainTissue
+
+    public var description: String {
+        switch self {
+        case .noImages: "no images"
+        case .notCT: "not a CT"
+        case .noPixelData: "no pixel data"
+        case .localizer: "localizer"
+        case .secondaryCaptureOrDerived: "secondary capture or derived image"
+        case .multiFrame: "multi-frame object, not supported"
+        case .noGeometry: "no position, orientation or pixel spacing"
+        case .notAxial: "reformatted, not axial"
+        case .contrastAgent: "contrast agent given"
+        case .angiographyOrPerfusion: "angiography or perfusion"
+        case .boneKernel: "bone kernel"
+        case .partOfHead: "face, ear or sinuses, not the whole head"
+        case .otherBodyPart(let name): "body part \(name) is not the head"
+        case .fewerSlices(let count): "fewer than \(count) slices"
+        case .coversOnly(let millimetres): "covers only \(millimetres) mm"
+        case .noBrainInPixels: "no head by header or pixels"
+        case .noBrainTissue: "no brain tissue"
+        }
+    }
+
+    /// Whether more instances of the same series may lift the reason.
+    public var mayPass: Bool {
+        switch self {
+        case .noImages, .fewerSlices, .coversOnly: true
+        default: false
+        }
+    }
+
+    /// Of the reasons of several series, the one that says most about the study has the lowest rank.
+    var rank: Int {
+        switch self {
+        case .fewerSlices, .coversOnly: 0
+        case .boneKernel: 1
+        case .contrastAgent: 2
+        case .angiographyOrPerfusion: 3
+        case .partOfHead: 4
+        case .otherBodyPart: 5
+        case .multiFrame: 6
+        case .notAxial: 7
+        case .noGeometry: 8
+        case .secondaryCaptureOrDerived: 9
+        case .localizer: 10
+        case .noPixelData: 11
+        case .notCT: 12
+        case .noImages, .noBrainInPixels, .noBrainTissue: 13
+        }
+    }
+}

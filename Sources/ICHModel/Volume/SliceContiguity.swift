@@ -1,0 +1,112 @@
+internal import Foundation
+
+/// Whether the slices of a series follow each other without a gap, where spacing may change from stretch to stretch.
+///
+/// Three or more neighbouring intervals that are equal within 10 % establish a stretch: none of them is a gap. Another
+/// interval is a gap where it exceeds 1.5 times the largest spacing of the established stretches next to it. A series
+/// without any established stretch is measured by its median interval. A whole series at a multiple of the true spacing
+/// looks regular here: that needs `exceedsThickness` and a declared count.
+public struct SliceContiguity: Sendable, Equatable {
+    /// An interval with room for at least one more slice.
+    public struct Gap: Sendable, Equatable {
+        /// Positions of the slices on both sides, mm along the normal.
+        public let lower: Double
+        public let upper: Double
+        /// Estimated positions of the missing slices, mm along the normal.
+        public let missing: [Double]
+    }
+
+    /// Neighbouring slices at one spacing.
+    public struct Stretch: Sendable, Equatable {
+        /// Indices of the first and last slice among the distinct positions.
+        public let slices: ClosedRange<Int>
+        /// Median interval, mm.
+        public let spacing: Double
+    }
+
+    public let gaps: [Gap]
+    /// Positions that more than one slice has, mm along the normal.
+    public let duplicates: [Double]
+    /// Feet → head; empty where no three intervals are equal.
+    public let stretches: [Stretch]
+
+    public static let leastIntervals = 3
+    static let equalWithin = 1.1
+    static let gapFrom = 1.5
+
+    /// Contiguous and unique.
+    public var isContiguous: Bool { gaps.isEmpty && duplicates.isEmpty }
+    /// Positions of all missing slices, mm along the normal, ascending.
+    public var missingPositions: [Double] { gaps.flatMap(\.missing) }
+
+    /// - Parameter positions: of all slices, mm along the normal, any order.
+    public init(positions: [Double]) {
+        let sorted = SliceSpacing.distinct(positions)
+        duplicates = Self.duplicates(of: sorted, in: positions)
+        let intervals = zip(sorted.dropFirst(), sorted).map { $0 - $1 }
+        let stretches = Self.establish(intervals)
+        self.stretches = stretches
+        guard !intervals.isEmpty else {
+            gaps = []
+            return
+        }
+        let median = Percentile.linear(intervals, 50)
+        gaps = intervals.enumerated().compactMap { index, interval in
+            guard !stretches.contains(where: { index >= $0.slices.lowerBound && index < $0.slices.upperBound }) else {
+                return nil
+            }
+            let below = stretches.last { $0.slices.upperBound <= index }?.spacing
+            let above = stretches.first { $0.slices.lowerBound > index }?.spacing
+            let largest = [below, above].compactMap { $0 }.max() ?? median
+            guard interval > Self.gapFrom * largest else { return nil }
+            let count = max(1, Int((interval / largest).rounded()) - 1)
+            let step = interval / Double(count + 1)
+            return Gap(
+                lower: sorted[index], upper: sorted[index + 1],
+                missing: (1...count).map { sorted[index] + Double($0) * step })
+        }
+    }
+
+    /// Whether the slices everywhere lie further apart than 1.1 times their thickness: every second one may be missing.
+    ///
+    /// - Parameter thickness: mm.
+    public func exceedsThickness(_ thickness: Double) -> Bool {
+        !stretches.isEmpty && stretches.allSatisfy { $0.spacing > 1.1 * thickness }
+    }
+
+    private static func establish(_ intervals: [Double]) -> [Stretch] {
+        var stretches: [Stretch] = []
+        var start = 0
+        while start < intervals.count {
+            var (least, most) = (intervals[start], intervals[start])
+            var end = start + 1
+            while end < intervals.count, max(most, intervals[end]) <= equalWithin * min(least, intervals[end]) {
+                (least, most) = (min(least, intervals[end]), max(most, intervals[end]))
+                end += 1
+            }
+            if end - start >= leastIntervals {
+                stretches.append(
+                    Stretch(slices: start...end, spacing: Percentile.linear(Array(intervals[start..<end]), 50)))
+                start = end
+            } else {
+                start += 1
+            }
+        }
+        return stretches
+    }
+
+    private static func duplicates(of distinct: [Double], in positions: [Double]) -> [Double] {
+        let sorted = positions.sorted()
+        var found: [Double] = []
+        var place = 0
+        for position in distinct {
+            var count = 0
+            while place < sorted.count, sorted[place] < position + SliceSpacing.sameMillimetres {
+                count += 1
+                place += 1
+            }
+            if count > 1 { found.append(position) }
+        }
+        return found
+    }
+}

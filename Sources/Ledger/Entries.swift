@@ -1,0 +1,174 @@
+public import Foundation
+public import WorkerProtocol
+
+/// A SOP instance in the spool, as the ledger lists it.
+public struct StoredInstance: Codable, Sendable, Hashable {
+    public var record: InstanceRecord
+    /// Absolute path in the spool.
+    public var path: String
+    public var receivedAt: Date
+    public init(record: InstanceRecord, path: String, receivedAt: Date) {
+        self.record = record
+        self.path = path
+        self.receivedAt = receivedAt
+    }
+}
+
+/// Where a study stands.
+public enum StudyState: String, Codable, Sendable, CaseIterable {
+    /// Instances arrived that no analysis has seen yet.
+    case receiving
+    /// Complete, or given up waiting; the analysis runs.
+    case analysing
+    /// Has an outcome.
+    case concluded
+}
+
+/// How the analysis of a study ended. Every head CT gets one of the first three.
+public enum Outcome: String, Codable, Sendable, CaseIterable {
+    case positive, negative
+    /// A head CT that was not analysed, or not completely: the report says *undetermined* and why.
+    case undetermined
+    /// Recorded only; nothing is sent.
+    case notHeadCT = "not a head CT"
+}
+
+/// One row of the study list.
+public struct StudyEntry: Codable, Sendable {
+    public var studyInstanceUID: UID
+    public var state: StudyState
+    public var outcome: Outcome?
+    /// Why, in words, where the outcome alone does not say it.
+    public var reason: String?
+    public var studyProbability: Double?
+    public var instanceCount: Int
+    public var callingAETitle: String?
+    public var calledAETitle: String?
+    public var accessionNumber: String?
+    public var description: String?
+    public var firstReceivedAt: Date
+    public var lastReceivedAt: Date
+    public var concludedAt: Date?
+    /// Deliveries that are not yet accepted.
+    public var pendingDeliveries: Int
+}
+
+/// Why a series was taken or left.
+public struct SeriesVerdictEntry: Codable, Sendable, Equatable {
+    public var seriesInstanceUID: UID
+    public var number: Int?
+    public var description: String?
+    public var instanceCount: Int
+    /// "chosen", "candidate" or "refused".
+    public var verdict: String
+    public var reason: String
+    public init(
+        seriesInstanceUID: UID, number: Int?, description: String?, instanceCount: Int, verdict: String, reason: String
+    ) {
+        self.seriesInstanceUID = seriesInstanceUID
+        self.number = number
+        self.description = description
+        self.instanceCount = instanceCount
+        self.verdict = verdict
+        self.reason = reason
+    }
+}
+
+/// One analysis of one revision of a study, recorded together with its objects and deliveries.
+public struct AnalysisEntry: Codable, Sendable {
+    public var studyInstanceUID: UID
+    /// SHA-256 over the instances that the analysis saw; the same study again gives the same value.
+    public var revisionDigest: String
+    public var modelDigest: String
+    public var configurationDigest: String
+    public var route: String
+    public var startedAt: Date
+    public var completedAt: Date
+    public var outcome: Outcome
+    public var reason: String
+    /// Which rule of the completion policy let the study through.
+    public var completion: String
+    public var studyProbability: Double?
+    public var threshold: Double?
+    public var flaggedSlices: Int
+    public init(
+        studyInstanceUID: UID, revisionDigest: String, modelDigest: String, configurationDigest: String, route: String,
+        startedAt: Date, completedAt: Date, outcome: Outcome, reason: String, completion: String,
+        studyProbability: Double?, threshold: Double?, flaggedSlices: Int
+    ) {
+        self.studyInstanceUID = studyInstanceUID
+        self.revisionDigest = revisionDigest
+        self.modelDigest = modelDigest
+        self.configurationDigest = configurationDigest
+        self.route = route
+        self.startedAt = startedAt
+        self.completedAt = completedAt
+        self.outcome = outcome
+        self.reason = reason
+        self.completion = completion
+        self.studyProbability = studyProbability
+        self.threshold = threshold
+        self.flaggedSlices = flaggedSlices
+    }
+}
+
+/// Objects owed to one destination, sent in order.
+public struct NewDelivery: Sendable {
+    public var destination: String
+    /// Lower is sent first.
+    public var priority: Int
+    public var objects: [ComposedObject]
+    public init(destination: String, priority: Int, objects: [ComposedObject]) {
+        self.destination = destination
+        self.priority = priority
+        self.objects = objects
+    }
+}
+
+public enum DeliveryState: String, Codable, Sendable, CaseIterable {
+    case pending, delivered
+    /// Refused for good; an operator has to look.
+    case dead
+}
+
+/// A delivery as the outbox sees it.
+public struct DeliveryEntry: Codable, Sendable, Identifiable {
+    public var id: Int64
+    public var studyInstanceUID: UID
+    public var destination: String
+    public var state: DeliveryState
+    public var attempts: Int
+    public var nextAttemptAt: Date
+    public var lastError: String?
+    public var createdAt: Date
+    public var deliveredAt: Date?
+    public var objects: [DeliveryObject]
+}
+
+public struct DeliveryObject: Codable, Sendable, Equatable {
+    public var object: ComposedObject
+    public var state: DeliveryState
+    /// Last C-STORE status.
+    public var status: UInt16?
+    public init(object: ComposedObject, state: DeliveryState, status: UInt16?) {
+        self.object = object
+        self.state = state
+        self.status = status
+    }
+}
+
+/// One line of a study's history.
+public struct StudyEvent: Codable, Sendable {
+    public var at: Date
+    public var kind: String
+    public var text: String
+}
+
+/// All that is known of one study.
+public struct StudyDetail: Codable, Sendable {
+    public var study: StudyEntry
+    public var series: [SeriesVerdictEntry]
+    public var analyses: [AnalysisEntry]
+    public var deliveries: [DeliveryEntry]
+    public var events: [StudyEvent]
+}

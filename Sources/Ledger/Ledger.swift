@@ -1,0 +1,53 @@
+public import Foundation
+public import WorkerProtocol
+
+/// What the node remembers. An index over the spool: it can be mended and rebuilt from the files, except for the history of
+/// analyses and deliveries. Every function is one transaction.
+///
+/// Errors are those of the store (disk full, corruption); a caller that cannot record must not go on as if it had.
+public protocol Ledger: Sendable {
+    // MARK: Receiving
+
+    /// Adds instances that are durable in the spool. What is known already is left as it is; our own result objects, brought
+    /// back by an auto-routing loop, are listed but change no study.
+    /// - Returns: those that were new and not our own.
+    @discardableResult
+    func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance]
+    /// All instances that others sent, in order of arrival.
+    func instances(ofStudy uid: UID) async throws -> [StoredInstance]
+    /// Paths of all instances, for mending at start-up.
+    func instancePaths() async throws -> Set<String>
+
+    // MARK: Studies
+
+    func setState(_ state: StudyState, ofStudy uid: UID) async throws
+    /// Studies that arrived but have no outcome for what arrived.
+    func unconcludedStudies() async throws -> [UID]
+    func recordVerdicts(_ verdicts: [SeriesVerdictEntry], ofStudy uid: UID) async throws
+    func recordEvent(_ kind: String, _ text: String, ofStudy uid: UID) async throws
+
+    /// Writes the outcome, the result objects and the deliveries owed, all or nothing. A study in state `analysing` is
+    /// concluded by it; one that received more meanwhile stays open.
+    func conclude(_ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]) async throws
+    /// Concludes a study about which an earlier analysis of the same revision said everything.
+    func concludeUnchanged(study uid: UID) async throws
+    func hasAnalysis(ofStudy uid: UID, revisionDigest: String) async throws -> Bool
+    /// How many analyses a study has had.
+    func analysisCount(ofStudy uid: UID) async throws -> Int
+    /// Whether the SOP instance is one of our own result objects.
+    func isOwnObject(_ sopInstanceUID: UID) async throws -> Bool
+
+    // MARK: Outbox
+
+    /// Pending deliveries of a destination that are due, most urgent first.
+    func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
+    /// Destinations with pending deliveries, and when the next is due.
+    func pendingDestinations() async throws -> [String: Date]
+    func updateDelivery(_ delivery: DeliveryEntry) async throws
+    func pendingDeliveryCount() async throws -> Int
+
+    // MARK: Looking
+
+    func studies(limit: Int) async throws -> [StudyEntry]
+    func study(_ uid: UID) async throws -> StudyDetail?
+}

@@ -1,0 +1,46 @@
+internal import GRDB
+
+/// The tables, in SQL that other databases understand too. Times are seconds since 1970 UTC.
+enum LedgerSchema {
+    static var migrator: DatabaseMigrator {
+        var migrator = DatabaseMigrator()
+        migrator.registerMigration("first") { database in
+            try database.execute(sql: first)
+        }
+        return migrator
+    }
+
+    private static let first = """
+        CREATE TABLE study (
+            study_uid VARCHAR(64) PRIMARY KEY, state VARCHAR(16) NOT NULL, outcome VARCHAR(16), reason TEXT,
+            probability DOUBLE PRECISION, calling_ae VARCHAR(16), called_ae VARCHAR(16), accession_number TEXT,
+            description TEXT, verdicts TEXT, first_received_at DOUBLE PRECISION NOT NULL,
+            last_received_at DOUBLE PRECISION NOT NULL, concluded_at DOUBLE PRECISION);
+        CREATE INDEX study_by_arrival ON study (last_received_at);
+        CREATE TABLE instance (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),
+            series_uid VARCHAR(64) NOT NULL, sop_uid VARCHAR(64) NOT NULL, version INTEGER NOT NULL,
+            path TEXT NOT NULL UNIQUE, record TEXT NOT NULL, received_at DOUBLE PRECISION NOT NULL);
+        CREATE INDEX instance_by_study ON instance (study_uid);
+        CREATE INDEX instance_by_sop ON instance (sop_uid);
+        CREATE TABLE analysis (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),
+            revision_digest VARCHAR(64) NOT NULL, outcome VARCHAR(16) NOT NULL, completed_at DOUBLE PRECISION NOT NULL,
+            entry TEXT NOT NULL);
+        CREATE INDEX analysis_by_study ON analysis (study_uid);
+        CREATE TABLE result_object (
+            sop_uid VARCHAR(64) PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),
+            sop_class_uid VARCHAR(64) NOT NULL, path TEXT NOT NULL);
+        CREATE TABLE delivery (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),
+            destination TEXT NOT NULL, state VARCHAR(16) NOT NULL, priority INTEGER NOT NULL, attempts INTEGER NOT NULL,
+            next_attempt_at DOUBLE PRECISION NOT NULL, last_error TEXT, created_at DOUBLE PRECISION NOT NULL,
+            delivered_at DOUBLE PRECISION, objects TEXT NOT NULL);
+        CREATE INDEX delivery_due ON delivery (state, destination, next_attempt_at);
+        CREATE INDEX delivery_by_study ON delivery (study_uid);
+        CREATE TABLE event (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL, at DOUBLE PRECISION NOT NULL,
+            kind VARCHAR(32) NOT NULL, text TEXT NOT NULL);
+        CREATE INDEX event_by_study ON event (study_uid);
+        """
+}

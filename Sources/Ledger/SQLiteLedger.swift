@@ -1,0 +1,338 @@
+public import Foundation
+internal import GRDB
+public import WorkerProtocol
+
+/// The ledger in one SQLite file, write-ahead logged, fsynced at every transaction.
+public final class SQLiteLedger: Ledger {
+    private let database: DatabasePool
+    private let clock: WallClock
+
+    /// Opens or creates the file and brings its schema up to date.
+    public init(path: String, clock: WallClock = .system) throws {
+        var configuration = Configuration()
+        configuration.busyMode = .timeout(10)
+        configuration.prepareDatabase { database in
+            // WAL with synchronous=FULL: a committed transaction survives a power cut.
+            try database.execute(sql: "PRAGMA synchronous = FULL")
+        }
+        self.clock = clock
+        database = try DatabasePool(path: path, configuration: configuration)
+        try LedgerSchema.migrator.migrate(database)
+    }
+
+    // MARK: Receiving
+
+    @discardableResult
+    public func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance] {
+        try await database.write { database in try instances.filter { try Self.insert($0, into: database) } }
+    }
+
+    private static func insert(_ instance: StoredInstance, into database: Database) throws -> Bool {
+        let record = instance.record
+        try database.execute(
+            sql: """
+                INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
+                                   first_received_at, last_received_at)
+                VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
+                """,
+            arguments: [
+                record.studyInstanceUID.string, record.callingAETitle?.string, record.calledAETitle?.string,
+                record.study.accessionNumber, record.study.description, instance.receivedAt.timeIntervalSince1970,
+                instance.receivedAt.timeIntervalSince1970,
+            ])
+        try database.execute(
+            sql: """
+                INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
+                """,
+            arguments: [
+                record.studyInstanceUID.string, record.seriesInstanceUID.string, record.sopInstanceUID.string,
+                record.version, instance.path, try json(record), instance.receivedAt.timeIntervalSince1970,
+            ])
+        guard database.changesCount > 0 else { return false }
+        // Auto-routing loops bring our own results back: kept, but they make no study new.
+        guard try !isOwnObject(record.sopInstanceUID, database) else { return false }
+        try database.execute(
+            sql: """
+                UPDATE study SET state = 'receiving', last_received_at = max(last_received_at, ?) WHERE study_uid = ?
+                """,
+            arguments: [instance.receivedAt.timeIntervalSince1970, record.studyInstanceUID.string])
+        if record.version > 1 {
+            try event("conflict", "other bytes under a known SOP Instance UID kept as version \(record.version)",
+                record.studyInstanceUID, instance.receivedAt, database)
+        }
+        return true
+    }
+
+    public func instances(ofStudy uid: UID) async throws -> [StoredInstance] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT path, record, received_at FROM instance WHERE study_uid = ?
+                    AND sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY id
+                    """,
+                arguments: [uid.string]
+            ).map { row in
+                StoredInstance(
+                    record: try Self.value(InstanceRecord.self, row["record"]), path: row["path"],
+                    receivedAt: Date(timeIntervalSince1970: row["received_at"]))
+            }
+        }
+    }
+
+    public func instancePaths() async throws -> Set<String> {
+        try await database.read { Set(try String.fetchAll($0, sql: "SELECT path FROM instance")) }
+    }
+
+    // MARK: Studies
+
+    public func setState(_ state: StudyState, ofStudy uid: UID) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: "UPDATE study SET state = ? WHERE study_uid = ?", arguments: [state.rawValue, uid.string])
+        }
+    }
+
+    public func unconcludedStudies() async throws -> [UID] {
+        try await database.read { database in
+            try String.fetchAll(
+                database, sql: "SELECT study_uid FROM study WHERE state <> 'concluded' ORDER BY first_received_at"
+            ).compactMap { UID($0) }
+        }
+    }
+
+    public func recordVerdicts(_ verdicts: [SeriesVerdictEntry], ofStudy uid: UID) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: "UPDATE study SET verdicts = ? WHERE study_uid = ?",
+                arguments: [try Self.json(verdicts), uid.string])
+        }
+    }
+
+    public func recordEvent(_ kind: String, _ text: String, ofStudy uid: UID) async throws {
+        let now = clock.now()
+        try await database.write { try Self.event(kind, text, uid, now, $0) }
+    }
+
+    public func conclude(
+        _ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]
+    ) async throws {
+        let now = clock.now()
+        try await database.write { database in
+            let uid = analysis.studyInstanceUID
+            try database.execute(
+                sql: """
+                    INSERT INTO analysis (study_uid, revision_digest, outcome, completed_at, entry) VALUES (?, ?, ?, ?, ?)
+                    """,
+                arguments: [
+                    uid.string, analysis.revisionDigest, analysis.outcome.rawValue,
+                    analysis.completedAt.timeIntervalSince1970, try Self.json(analysis),
+                ])
+            for object in objects {
+                try database.execute(
+                    sql: "INSERT INTO result_object (sop_uid, study_uid, sop_class_uid, path) VALUES (?, ?, ?, ?)",
+                    arguments: [object.sopInstanceUID.string, uid.string, object.sopClassUID.string, object.path])
+            }
+            for delivery in deliveries { try Self.insert(delivery, study: uid, at: now, into: database) }
+            try database.execute(
+                sql: """
+                    UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
+                                     outcome = ?, reason = ?, probability = ?, concluded_at = ? WHERE study_uid = ?
+                    """,
+                arguments: [
+                    analysis.outcome.rawValue, analysis.reason, analysis.studyProbability, now.timeIntervalSince1970,
+                    uid.string,
+                ])
+            try Self.event("concluded", "\(analysis.outcome.rawValue): \(analysis.reason)", uid, now, database)
+        }
+    }
+
+    private static func insert(_ delivery: NewDelivery, study: UID, at now: Date, into database: Database) throws {
+        let objects = delivery.objects.map { DeliveryObject(object: $0, state: .pending, status: nil) }
+        try database.execute(
+            sql: """
+                INSERT INTO delivery (study_uid, destination, state, priority, attempts, next_attempt_at, created_at, objects)
+                VALUES (?, ?, 'pending', ?, 0, ?, ?, ?)
+                """,
+            arguments: [
+                study.string, delivery.destination, delivery.priority, now.timeIntervalSince1970,
+                now.timeIntervalSince1970, try json(objects),
+            ])
+    }
+
+    public func concludeUnchanged(study uid: UID) async throws {
+        let now = clock.now()
+        try await database.write { database in
+            try database.execute(
+                sql: "UPDATE study SET state = 'concluded' WHERE study_uid = ? AND state = 'analysing'",
+                arguments: [uid.string])
+            try Self.event("unchanged", "what arrived changes nothing that was analysed", uid, now, database)
+        }
+    }
+
+    public func hasAnalysis(ofStudy uid: UID, revisionDigest: String) async throws -> Bool {
+        try await database.read { database in
+            try Bool.fetchOne(
+                database, sql: "SELECT EXISTS (SELECT 1 FROM analysis WHERE study_uid = ? AND revision_digest = ?)",
+                arguments: [uid.string, revisionDigest]) ?? false
+        }
+    }
+
+    public func analysisCount(ofStudy uid: UID) async throws -> Int {
+        try await database.read { database in
+            try Int.fetchOne(
+                database, sql: "SELECT count(*) FROM analysis WHERE study_uid = ?", arguments: [uid.string]) ?? 0
+        }
+    }
+
+    public func isOwnObject(_ sopInstanceUID: UID) async throws -> Bool {
+        try await database.read { try Self.isOwnObject(sopInstanceUID, $0) }
+    }
+
+    private static func isOwnObject(_ uid: UID, _ database: Database) throws -> Bool {
+        try Bool.fetchOne(
+            database, sql: "SELECT EXISTS (SELECT 1 FROM result_object WHERE sop_uid = ?)", arguments: [uid.string])
+            ?? false
+    }
+
+    // MARK: Outbox
+
+    public func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM delivery WHERE destination = ? AND state = 'pending' AND next_attempt_at <= ?
+                    ORDER BY priority, id LIMIT ?
+                    """,
+                arguments: [destination, now.timeIntervalSince1970, limit]
+            ).map(Self.delivery)
+        }
+    }
+
+    public func pendingDestinations() async throws -> [String: Date] {
+        try await database.read { database in
+            let rows = try Row.fetchAll(
+                database,
+                sql: "SELECT destination, min(next_attempt_at) AS due FROM delivery WHERE state = 'pending' GROUP BY 1")
+            return Dictionary(uniqueKeysWithValues: rows.map { ($0["destination"], Date(timeIntervalSince1970: $0["due"])) })
+        }
+    }
+
+    public func updateDelivery(_ delivery: DeliveryEntry) async throws {
+        let now = clock.now()
+        try await database.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
+                                        objects = ? WHERE id = ?
+                    """,
+                arguments: [
+                    delivery.state.rawValue, delivery.attempts, delivery.nextAttemptAt.timeIntervalSince1970,
+                    delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try Self.json(delivery.objects),
+                    delivery.id,
+                ])
+            let text = switch delivery.state {
+            case .delivered: "to \(delivery.destination): \(delivery.objects.count) objects accepted"
+            case .pending: "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
+            case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
+            }
+            try Self.event("delivery", text, delivery.studyInstanceUID, now, database)
+        }
+    }
+
+    public func pendingDeliveryCount() async throws -> Int {
+        try await database.read { database in
+            try Int.fetchOne(database, sql: "SELECT count(*) FROM delivery WHERE state = 'pending'") ?? 0
+        }
+    }
+
+    // MARK: Looking
+
+    public func studies(limit: Int) async throws -> [StudyEntry] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database, sql: "\(Self.studyQuery) ORDER BY last_received_at DESC LIMIT ?", arguments: [limit]
+            ).compactMap(Self.study)
+        }
+    }
+
+    public func study(_ uid: UID) async throws -> StudyDetail? {
+        try await database.read { database in
+            guard
+                let row = try Row.fetchOne(
+                    database, sql: "\(Self.studyQuery) WHERE study_uid = ?", arguments: [uid.string]),
+                let study = Self.study(row)
+            else { return nil }
+            let verdicts: String? = row["verdicts"]
+            return StudyDetail(
+                study: study,
+                series: try verdicts.map { try Self.value([SeriesVerdictEntry].self, $0) } ?? [],
+                analyses: try String.fetchAll(
+                    database, sql: "SELECT entry FROM analysis WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
+                ).map { try Self.value(AnalysisEntry.self, $0) },
+                deliveries: try Row.fetchAll(
+                    database, sql: "SELECT * FROM delivery WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
+                ).map(Self.delivery),
+                events: try Row.fetchAll(
+                    database, sql: "SELECT at, kind, text FROM event WHERE study_uid = ? ORDER BY id",
+                    arguments: [uid.string]
+                ).map { StudyEvent(at: Date(timeIntervalSince1970: $0["at"]), kind: $0["kind"], text: $0["text"]) })
+        }
+    }
+
+    private static let studyQuery = """
+        SELECT *, (SELECT count(*) FROM instance i WHERE i.study_uid = study.study_uid) AS instance_count,
+                  (SELECT count(*) FROM delivery d WHERE d.study_uid = study.study_uid AND d.state = 'pending') AS pending
+        FROM study
+        """
+
+    // MARK: Rows
+
+    private static func study(_ row: Row) -> StudyEntry? {
+        guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else { return nil }
+        let concludedAt: Double? = row["concluded_at"]
+        return StudyEntry(
+            studyInstanceUID: uid, state: state, outcome: (row["outcome"] as String?).flatMap(Outcome.init),
+            reason: row["reason"], studyProbability: row["probability"], instanceCount: row["instance_count"],
+            callingAETitle: row["calling_ae"], calledAETitle: row["called_ae"],
+            accessionNumber: row["accession_number"], description: row["description"],
+            firstReceivedAt: Date(timeIntervalSince1970: row["first_received_at"]),
+            lastReceivedAt: Date(timeIntervalSince1970: row["last_received_at"]),
+            concludedAt: concludedAt.map(Date.init(timeIntervalSince1970:)), pendingDeliveries: row["pending"])
+    }
+
+    private static func delivery(_ row: Row) throws -> DeliveryEntry {
+        guard let uid = UID(row["study_uid"] as String), let state = DeliveryState(rawValue: row["state"]) else {
+            throw LedgerError(reason: "a delivery row has an impossible study or state")
+        }
+        let deliveredAt: Double? = row["delivered_at"]
+        return DeliveryEntry(
+            id: row["id"], studyInstanceUID: uid, destination: row["destination"], state: state,
+            attempts: row["attempts"], nextAttemptAt: Date(timeIntervalSince1970: row["next_attempt_at"]),
+            lastError: row["last_error"], createdAt: Date(timeIntervalSince1970: row["created_at"]),
+            deliveredAt: deliveredAt.map(Date.init(timeIntervalSince1970:)),
+            objects: try value([DeliveryObject].self, row["objects"]))
+    }
+
+    private static func event(_ kind: String, _ text: String, _ uid: UID, _ at: Date, _ database: Database) throws {
+        try database.execute(
+            sql: "INSERT INTO event (study_uid, at, kind, text) VALUES (?, ?, ?, ?)",
+            arguments: [uid.string, at.timeIntervalSince1970, kind, text])
+    }
+
+    private static func json(_ value: some Encodable) throws -> String {
+        String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
+    }
+
+    private static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
+        try JSONDecoder().decode(type, from: Data(text.utf8))
+    }
+}
+
+/// A row that no version of the node writes.
+public struct LedgerError: Error, CustomStringConvertible {
+    public let reason: String
+    public var description: String { "ledger: \(reason)" }
+}

@@ -1,0 +1,124 @@
+public import WorkerProtocol
+
+/// Who may open an association, and how many at once. Checked before DCMTK sees a byte.
+public struct AdmissionRules: Sendable {
+    /// AE titles that we answer to.
+    public var calledAETitles: [AETitle]
+    /// AE titles that may call; empty: any.
+    public var callingAETitles: [AETitle]
+    public var allowedNetworks: [NetworkBlock]
+    public var mostAssociations: Int
+    public var mostAssociationsPerPeer: Int
+    /// How long a request waits for a free place before it is rejected.
+    public var queueTime: Duration
+    /// How long a peer may take to send its whole A-ASSOCIATE-RQ.
+    public var requestDeadline: Duration
+    /// Connections without a complete request that are held at once; beyond it the oldest is closed.
+    public var mostWaiting: Int
+
+    public init(
+        calledAETitles: [AETitle], callingAETitles: [AETitle] = [], allowedNetworks: [NetworkBlock],
+        mostAssociations: Int = 64, mostAssociationsPerPeer: Int = 32, queueTime: Duration = .seconds(5),
+        requestDeadline: Duration = .seconds(10), mostWaiting: Int = 512
+    ) {
+        self.calledAETitles = calledAETitles
+        self.callingAETitles = callingAETitles
+        self.allowedNetworks = allowedNetworks
+        self.mostAssociations = mostAssociations
+        self.mostAssociationsPerPeer = mostAssociationsPerPeer
+        self.queueTime = queueTime
+        self.requestDeadline = requestDeadline
+        self.mostWaiting = mostWaiting
+    }
+}
+
+/// The fixed part of an A-ASSOCIATE-RQ PDU (PS3.8 §9.3.2).
+struct AssociationRequest: Equatable {
+    static let headerBytes = 6
+    /// PDU header, protocol version, two AE titles and 32 reserved bytes.
+    static let fixedBytes = 74
+    static let mostBytes = 65_536
+    private static let type: UInt8 = 0x01
+    private static let titleLength = 16
+    private static let calledOffset = 10
+    private static let callingOffset = 26
+
+    /// As sent, padding removed; not necessarily valid titles.
+    var calledAETitle: String
+    var callingAETitle: String
+    var protocolVersion: Int
+
+    enum Problem: Error, Equatable {
+        /// Text says what the first bytes look like.
+        case notDICOM(String)
+        case tooLong(Int)
+        case tooShort(Int)
+    }
+
+    /// Bytes of the whole PDU, from its header.
+    static func length(header: some Collection<UInt8>) throws(Problem) -> Int {
+        let bytes = Array(header.prefix(headerBytes))
+        guard bytes.count == headerBytes, bytes[0] == type else { throw .notDICOM(Self.guess(bytes)) }
+        let length = headerBytes + bytes[2..<6].reduce(0) { $0 << 8 | Int($1) }
+        guard length <= mostBytes else { throw .tooLong(length) }
+        guard length >= fixedBytes else { throw .tooShort(length) }
+        return length
+    }
+
+    /// - Parameter pdu: at least the fixed part.
+    init(pdu: [UInt8]) throws(Problem) {
+        guard pdu.count >= Self.fixedBytes else { throw .tooShort(pdu.count) }
+        protocolVersion = Int(pdu[6]) << 8 | Int(pdu[7])
+        calledAETitle = Self.title(pdu[Self.calledOffset..<Self.calledOffset + Self.titleLength])
+        callingAETitle = Self.title(pdu[Self.callingOffset..<Self.callingOffset + Self.titleLength])
+    }
+
+    private static func title(_ bytes: ArraySlice<UInt8>) -> String {
+        AETitle(String(decoding: bytes, as: UTF8.self))?.string ?? ""
+    }
+
+    private static func guess(_ bytes: [UInt8]) -> String {
+        switch bytes.first ?? 0 {
+        case 0x16: "a TLS hello on the plain DICOM port: switch TLS off at the peer, or send to the TLS port"
+        case 0x47, 0x50, 0x48: "HTTP on the DICOM port: the console has a port of its own"
+        case 0x02...0x07: "a DICOM PDU other than A-ASSOCIATE-RQ"
+        default: "not DICOM"
+        }
+    }
+}
+
+/// A-ASSOCIATE-RJ (PS3.8 §9.3.4): result, source and reason.
+struct Rejection: Equatable, Sendable {
+    var result: UInt8
+    var source: UInt8
+    var reason: UInt8
+    /// For the log.
+    var text: String
+
+    static func calledAETitle(_ title: String) -> Rejection {
+        Rejection(result: 1, source: 1, reason: 7, text: "called AE title \"\(title)\" is not ours")
+    }
+    static func callingAETitle(_ title: String) -> Rejection {
+        Rejection(result: 1, source: 1, reason: 3, text: "calling AE title \"\(title)\" is not allowed")
+    }
+    static let protocolVersion = Rejection(result: 1, source: 2, reason: 2, text: "protocol version 1 is not offered")
+    static let full = Rejection(result: 2, source: 3, reason: 2, text: "too many associations")
+    static let stopping = Rejection(result: 2, source: 3, reason: 1, text: "the node is stopping")
+
+    /// The ten bytes on the wire.
+    var pdu: [UInt8] { [0x03, 0, 0, 0, 0, 4, 0, result, source, reason] }
+}
+
+extension AdmissionRules {
+    /// - Returns: nil where the request may have an association.
+    func rejection(of request: AssociationRequest) -> Rejection? {
+        guard request.protocolVersion & 1 == 1 else { return .protocolVersion }
+        guard let called = AETitle(request.calledAETitle), calledAETitles.contains(called) else {
+            return .calledAETitle(request.calledAETitle)
+        }
+        guard let calling = AETitle(request.callingAETitle),
+            callingAETitles.isEmpty || callingAETitles.contains(calling)
+        else { return .callingAETitle(request.callingAETitle) }
+        return nil
+    }
+}

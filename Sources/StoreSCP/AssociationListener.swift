@@ -1,0 +1,358 @@
+internal import CLinux
+internal import Foundation
+internal import Ledger
+public import Logging
+internal import Metrics
+internal import WorkerProtocol
+
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// A connection whose A-ASSOCIATE-RQ is complete, still unread in the socket, and admitted. Owns the descriptor and its place.
+public struct AdmittedConnection: Sendable {
+    public let descriptor: Int32
+    public let peerAddress: String
+    public let callingAETitle: String
+    public let calledAETitle: String
+}
+
+/// Accepts TCP connections, waits for whole association requests, refuses with a reason, admits.
+///
+/// One thread with poll(2): idle sockets cost a few bytes, block nobody and time out. `@unchecked Sendable` is safe because
+/// connection state is touched by that thread only; what others touch is guarded by `lock`.
+public final class AssociationListener: @unchecked Sendable {
+    private static let drainTime: TimeInterval = 2
+    private static let backlog: Int32 = 512
+
+    private struct Waiting {
+        enum Step: Equatable { case request, place(AssociationRequest), drain }
+        var step = Step.request
+        var deadline: TimeInterval
+        var peerAddress: String
+    }
+
+    private let rules: AdmissionRules
+    private let logger: Logger
+    private let admit: @Sendable (AdmittedConnection) -> Void
+    private let listeners: [Int32]
+    private let wakeRead: Int32
+    private let wakeWrite: Int32
+    private var waiting: [Int32: Waiting] = [:]
+
+    private let lock = NSLock()
+    private var active: [String: Int] = [:]
+    private var stopping = false
+    private var refusalsLogged = RateLimit(perMinute: 60)
+    private let refused = Counter(label: "ichnode_associations_refused_total")
+
+    /// The TCP port that was bound (of use when 0 was asked for).
+    public let port: Int
+
+    /// Binds and listens; accepts nothing until `run`.
+    /// - Throws: `ListenError` naming address, port and cause.
+    public init(
+        addresses: [String], port: Int, rules: AdmissionRules, logger: Logger,
+        admit: @escaping @Sendable (AdmittedConnection) -> Void
+    ) throws {
+        self.rules = rules
+        self.logger = logger
+        self.admit = admit
+        var bound: [Int32] = []
+        var actualPort = port
+        for address in addresses {
+            let (descriptor, used) = try Self.listen(on: address, port: actualPort)
+            bound.append(descriptor)
+            actualPort = used
+        }
+        listeners = bound
+        self.port = actualPort
+        var pair: [Int32] = [-1, -1]
+        guard clinux_socket_pair(&pair) == 0 else { throw ListenError("cannot make a socket pair: \(Errno.text)") }
+        pair.forEach(Self.doNotBlock)
+        (wakeRead, wakeWrite) = (pair[0], pair[1])
+    }
+
+    /// Serves until `stop`. On a thread of its own.
+    public func start() -> Task<Void, Never> {
+        let (ended, continuation) = AsyncStream<Void>.makeStream()
+        let thread = Thread { [self] in
+            loop()
+            continuation.finish()
+        }
+        thread.name = "listener"
+        thread.start()
+        return Task { for await _ in ended {} }
+    }
+
+    /// No new associations; connections that wait are rejected transiently.
+    public func stop() {
+        lock.withLock { stopping = true }
+        wake()
+    }
+
+    /// Gives back the place of an admitted connection.
+    func release(_ connection: AdmittedConnection) {
+        lock.withLock {
+            let left = active[connection.peerAddress, default: 1] - 1
+            active[connection.peerAddress] = left > 0 ? left : nil
+        }
+        wake()
+    }
+
+    private func wake() {
+        var byte: UInt8 = 1
+        _ = write(wakeWrite, &byte, 1)
+    }
+
+    // MARK: The loop
+
+    private func loop() {
+        while !lock.withLock({ stopping }) {
+            var polled = [pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)]
+            polled += listeners.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            polled += waiting.map { descriptor, state in
+                // Who waits for a place has sent all it has to: only its leaving counts.
+                let events = if case .place = state.step { Int16(0) } else { Int16(POLLIN) }
+                return pollfd(fd: descriptor, events: events, revents: 0)
+            }
+            let now = Self.now()
+            let next = waiting.values.map(\.deadline).min() ?? now + 3600
+            _ = poll(&polled, nfds_t(polled.count), Int32(max(0, min(3600, next - now)) * 1000) + 1)
+            if polled[0].revents != 0 { drainWakePipe() }
+            for entry in polled.dropFirst().prefix(listeners.count) where entry.revents != 0 { acceptAll(entry.fd) }
+            for entry in polled.dropFirst(1 + listeners.count) where entry.revents != 0 { advance(entry.fd) }
+            admitWaiting()
+            expire()
+        }
+        for descriptor in listeners { close(descriptor) }
+        for (descriptor, state) in waiting {
+            if state.step != .drain { send(.stopping, to: descriptor) }
+            close(descriptor)
+        }
+        waiting = [:]
+    }
+
+    private func acceptAll(_ listener: Int32) {
+        while true {
+            var address = sockaddr_storage()
+            var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+            let descriptor = withUnsafeMutablePointer(to: &address) { pointer in
+                pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                    accept(listener, $0, &length)
+                }
+            }
+            guard descriptor >= 0 else {
+                // Out of descriptors: everyone waits a moment instead of the loop spinning.
+                if errno == EMFILE || errno == ENFILE { usleep(50_000) }
+                return
+            }
+            Self.doNotBlock(descriptor)
+            let peer = Self.numericHost(&address, length)
+            guard rules.allowedNetworks.contains(where: { $0.contains(peer) }) else {
+                refuse("address is in no allowed network", peer)
+                close(descriptor)
+                continue
+            }
+            if waiting.count >= rules.mostWaiting, let oldest = waiting.min(by: { $0.value.deadline < $1.value.deadline }) {
+                refuse("too many connections without a request; oldest closed", oldest.value.peerAddress)
+                forget(oldest.key)
+            }
+            waiting[descriptor] = Waiting(deadline: Self.now() + rules.requestDeadline.inSeconds, peerAddress: peer)
+        }
+    }
+
+    private func advance(_ descriptor: Int32) {
+        guard let state = waiting[descriptor] else { return }
+        switch state.step {
+        case .request: readRequest(descriptor, state)
+        case .place:
+            refuse("peer left while it waited for a place", state.peerAddress)
+            forget(descriptor)
+        case .drain:
+            var sink = [UInt8](repeating: 0, count: 16_384)
+            let count = recv(descriptor, &sink, sink.count, 0)
+            if count == 0 || (count < 0 && errno != EAGAIN) { forget(descriptor) }
+        }
+    }
+
+    private func readRequest(_ descriptor: Int32, _ state: Waiting) {
+        var bytes = [UInt8](repeating: 0, count: AssociationRequest.mostBytes)
+        let count = recv(descriptor, &bytes, bytes.count, Int32(MSG_PEEK))
+        guard count > 0 else {
+            if count < 0 && errno == EAGAIN { return }
+            return forget(descriptor)
+        }
+        do throws(AssociationRequest.Problem) {
+            guard count >= AssociationRequest.headerBytes else {
+                // Wait for the rest of the header, unless the first byte says enough.
+                if bytes[0] != 0x01 { throw .notDICOM("not DICOM") }
+                return waitFor(AssociationRequest.headerBytes, descriptor)
+            }
+            let length = try AssociationRequest.length(header: bytes.prefix(AssociationRequest.headerBytes))
+            guard count >= length else { return waitFor(length, descriptor) }
+            let request = try AssociationRequest(pdu: Array(bytes.prefix(AssociationRequest.fixedBytes)))
+            if let rejection = rules.rejection(of: request) { return reject(rejection, descriptor, state.peerAddress) }
+            waiting[descriptor]?.step = .place(request)
+            waiting[descriptor]?.deadline = Self.now() + rules.queueTime.inSeconds
+        } catch {
+            refuse("\(error)", state.peerAddress)
+            forget(descriptor)
+        }
+    }
+
+    /// poll(2) reports the socket readable only when that many bytes are there.
+    private func waitFor(_ count: Int, _ descriptor: Int32) {
+        var mark = Int32(count)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVLOWAT, &mark, socklen_t(MemoryLayout<Int32>.size))
+    }
+
+    private func admitWaiting() {
+        let ordered = waiting.sorted { $0.value.deadline < $1.value.deadline }
+        for (descriptor, state) in ordered {
+            guard case .place(let request) = state.step, takePlace(state.peerAddress) else { continue }
+            waiting[descriptor] = nil
+            waitFor(1, descriptor)
+            let flags = fcntl(descriptor, F_GETFL)
+            _ = fcntl(descriptor, F_SETFL, flags & ~Int32(O_NONBLOCK))
+            clinux_tcp_tune(descriptor)
+            admit(
+                AdmittedConnection(
+                    descriptor: descriptor, peerAddress: state.peerAddress, callingAETitle: request.callingAETitle,
+                    calledAETitle: request.calledAETitle))
+        }
+    }
+
+    private func takePlace(_ peer: String) -> Bool {
+        lock.withLock {
+            let total = active.values.reduce(0, +)
+            guard total < rules.mostAssociations, active[peer, default: 0] < rules.mostAssociationsPerPeer else {
+                return false
+            }
+            active[peer, default: 0] += 1
+            return true
+        }
+    }
+
+    private func expire() {
+        let now = Self.now()
+        for (descriptor, state) in waiting where state.deadline <= now {
+            switch state.step {
+            case .request:
+                refuse("no complete association request in time", state.peerAddress)
+                forget(descriptor)
+            case .place: reject(.full, descriptor, state.peerAddress)
+            case .drain: forget(descriptor)
+            }
+        }
+    }
+
+    // MARK: Refusing
+
+    /// Reads what was sent, answers, and drains, so that the peer sees the reason and not a reset.
+    private func reject(_ rejection: Rejection, _ descriptor: Int32, _ peer: String) {
+        refuse(rejection.text, peer)
+        waitFor(1, descriptor)
+        send(rejection, to: descriptor)
+        waiting[descriptor]?.step = .drain
+        waiting[descriptor]?.deadline = Self.now() + Self.drainTime
+        advance(descriptor)
+    }
+
+    private func send(_ rejection: Rejection, to descriptor: Int32) {
+        _ = rejection.pdu.withUnsafeBytes { clinux_send(descriptor, $0.baseAddress, $0.count, -1) }
+        shutdown(descriptor, Int32(SHUT_WR))
+    }
+
+    private func refuse(_ reason: String, _ peer: String) {
+        refused.increment()
+        guard refusalsLogged.allows(at: Self.now()) else { return }
+        logger.warning("connection refused", metadata: ["peer.address": "\(peer)", "reason": "\(reason)"])
+    }
+
+    private func forget(_ descriptor: Int32) {
+        waiting[descriptor] = nil
+        close(descriptor)
+    }
+
+    private func drainWakePipe() {
+        var sink = [UInt8](repeating: 0, count: 256)
+        while read(wakeRead, &sink, sink.count) > 0 {}
+    }
+
+    // MARK: Sockets
+
+    private static func listen(on address: String, port: Int) throws -> (descriptor: Int32, port: Int) {
+        var hints = addrinfo()
+        hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(address, String(port), &hints, &found) == 0, let info = found else {
+            throw ListenError("\(address) is not an IP address: name an address of this machine, 0.0.0.0 or ::")
+        }
+        defer { freeaddrinfo(found) }
+        let kind = info.pointee.ai_socktype | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+        let descriptor = socket(info.pointee.ai_family, kind, 0)
+        guard descriptor >= 0 else { throw ListenError("cannot make a socket for \(address): \(Errno.text)") }
+        var on: Int32 = 1
+        let size = socklen_t(MemoryLayout<Int32>.size)
+        setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &on, size)
+        // 0.0.0.0 has a socket of its own.
+        if info.pointee.ai_family == AF_INET6 { setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &on, size) }
+        guard bind(descriptor, info.pointee.ai_addr, info.pointee.ai_addrlen) == 0,
+            Glibc.listen(descriptor, backlog) == 0
+        else {
+            let cause = Errno.text
+            close(descriptor)
+            throw ListenError("cannot listen on \(address) port \(port): \(cause)")
+        }
+        var name = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        withUnsafeMutablePointer(to: &name) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { _ = getsockname(descriptor, $0, &length) }
+        }
+        // Port has the same place in sockaddr_in and sockaddr_in6.
+        let used = withUnsafeBytes(of: &name) { Int($0[2]) << 8 | Int($0[3]) }
+        return (descriptor, used)
+    }
+
+    private static func numericHost(_ address: inout sockaddr_storage, _ length: socklen_t) -> String {
+        var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+        let result = withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                getnameinfo($0, length, &host, socklen_t(host.count), nil, 0, NI_NUMERICHOST)
+            }
+        }
+        guard result == 0 else { return "unknown" }
+        let text = String(decoding: host.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return text.hasPrefix("::ffff:") ? String(text.dropFirst("::ffff:".count)) : text
+    }
+
+    private static func doNotBlock(_ descriptor: Int32) {
+        _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | Int32(O_NONBLOCK))
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    }
+
+    private static func now() -> TimeInterval { ProcessInfo.processInfo.systemUptime }
+}
+
+/// A port cannot be opened; says which and why.
+public struct ListenError: Error, CustomStringConvertible {
+    public let description: String
+    init(_ description: String) { self.description = description }
+}
+
+/// At most so many events a minute; the rest is counted elsewhere.
+struct RateLimit {
+    let perMinute: Int
+    private var minute = -1
+    private var used = 0
+
+    init(perMinute: Int) { self.perMinute = perMinute }
+
+    mutating func allows(at seconds: TimeInterval) -> Bool {
+        if minute != Int(seconds / 60) { (minute, used) = (Int(seconds / 60), 0) }
+        used += 1
+        return used <= perMinute
+    }
+}

@@ -1,0 +1,195 @@
+internal import Foundation
+public import Logging
+internal import Metrics
+public import WorkerProtocol
+
+/// Pixels and headers of stored files, through a confined worker that is started when needed and replaced when it dies.
+/// Requests are served one at a time.
+public actor DecodeClient {
+    /// One frame of one file, in Hounsfield units.
+    public struct Plane: Sendable {
+        public var plane: DecodedPlane
+        /// int16, [row][column].
+        public var hounsfield: [Int16]
+    }
+
+    public enum Outcome: Sendable {
+        case planes([Plane])
+        /// Why the file has no pixels for us.
+        case failed(String)
+    }
+
+    private let program: WorkerProgram
+    private let logger: Logger
+    private let deadline: Duration
+    private var worker: (process: WorkerProcess, frames: AsyncThrowingStream<Frame, any Error>.Iterator)?
+    private var served = 0
+    /// Requests are answered one at a time, in order.
+    private var isBusy = false
+    private var waiting: [CheckedContinuation<Void, Never>] = []
+    private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "decode")])
+
+    /// Files that one worker decodes before it is replaced: what leaks goes with it.
+    private static let filesPerWorker = 20_000
+
+    public init(program: WorkerProgram, deadline: Duration = .seconds(120), logger: Logger) {
+        self.program = program
+        self.deadline = deadline
+        self.logger = logger
+    }
+
+    /// Decodes files; after a crash of the worker each file alone, so that only the bad one fails.
+    /// - Returns: one outcome for each path.
+    public func planes(of paths: [String]) async -> [String: Outcome] {
+        var outcomes: [String: Outcome] = [:]
+        for start in stride(from: 0, to: paths.count, by: DecodeRequest.mostPaths) {
+            let batch = Array(paths[start..<min(start + DecodeRequest.mostPaths, paths.count)])
+            await takeTurn()
+            outcomes.merge(await attempt(batch)) { $1 }
+            endTurn()
+        }
+        return outcomes
+    }
+
+    /// Reads the headers of stored files.
+    /// - Returns: records of those that could be read.
+    public func describe(_ paths: [String]) async -> [String: InstanceRecord] {
+        var records: [String: InstanceRecord] = [:]
+        for path in paths {
+            await takeTurn()
+            do { records[path] = try await describeOne(path) } catch {
+                logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
+                await discardWorker()
+            }
+            endTurn()
+        }
+        return records
+    }
+
+    public func stop() async {
+        await takeTurn()
+        await discardWorker()
+        endTurn()
+    }
+
+    private func takeTurn() async {
+        if isBusy { await withCheckedContinuation { waiting.append($0) } }
+        isBusy = true
+    }
+
+    private func endTurn() {
+        isBusy = false
+        if !waiting.isEmpty {
+            // The turn passes on without being free in between.
+            isBusy = true
+            waiting.removeFirst().resume()
+        }
+    }
+
+    private func attempt(_ batch: [String]) async -> [String: Outcome] {
+        do { return try await decode(batch) } catch {
+            crashes.increment()
+            logger.error("decode worker died", metadata: ["files": "\(batch.count)", "error": "\(error)"])
+            await discardWorker()
+            guard batch.count > 1 else { return [batch[0]: .failed("pixels cannot be decoded: \(error)")] }
+        }
+        var outcomes: [String: Outcome] = [:]
+        for path in batch { outcomes.merge(await attempt([path])) { $1 } }
+        return outcomes
+    }
+
+    private func decode(_ paths: [String]) async throws -> [String: Outcome] {
+        let process = try await running()
+        served += paths.count
+        return try await withWatchdog(process) {
+            try await process.send(DecodeRequest.decode(paths: paths))
+            var outcomes: [String: Outcome] = [:]
+            while true {
+                switch try await self.next(DecodeEvent.self) {
+                case .done: return outcomes
+                case .failed(let path, let reason): outcomes[path] = .failed(reason)
+                case .described: throw WorkerError(.protocolViolation, "a description where planes were due")
+                case .plane(let plane):
+                    guard paths.contains(plane.path) else { throw WorkerError(.protocolViolation, "an unknown path") }
+                    var planes: [Plane] = []
+                    if case .planes(let earlier) = outcomes[plane.path] { planes = earlier }
+                    planes.append(try await self.pixels(of: plane))
+                    outcomes[plane.path] = .planes(planes)
+                }
+            }
+        }
+    }
+
+    private func pixels(of plane: DecodedPlane) async throws -> Plane {
+        let side = 1...DecodeLimits.rowsOrColumns
+        guard side.contains(plane.rows), side.contains(plane.columns) else {
+            throw WorkerError(.protocolViolation, "impossible size of a plane")
+        }
+        guard case .bulk(let bytes) = try await nextFrame(), bytes.count == plane.rows * plane.columns * 2 else {
+            throw WorkerError(.protocolViolation, "pixels do not have the size announced")
+        }
+        let hounsfield = bytes.withUnsafeBytes { raw in
+            [Int16](unsafeUninitializedCapacity: raw.count / 2) { buffer, count in
+                UnsafeMutableRawBufferPointer(buffer).copyMemory(from: raw)
+                count = raw.count / 2
+            }
+        }
+        return Plane(plane: plane, hounsfield: hounsfield)
+    }
+
+    private func describeOne(_ path: String) async throws -> InstanceRecord? {
+        let process = try await running()
+        served += 1
+        return try await withWatchdog(process) {
+            try await process.send(DecodeRequest.describe(paths: [path]))
+            var record: InstanceRecord?
+            while true {
+                switch try await self.next(DecodeEvent.self) {
+                case .described(_, let value): record = value
+                case .failed(_, let reason):
+                    self.logger.error(
+                        "a stored file cannot be read", metadata: ["path": "\(path)", "reason": "\(reason)"])
+                case .done: return record
+                case .plane: throw WorkerError(.protocolViolation, "a plane where a description was due")
+                }
+            }
+        }
+    }
+
+    private func running() async throws -> WorkerProcess {
+        if served >= Self.filesPerWorker { await discardWorker() }
+        if let worker { return worker.process }
+        served = 0
+        let process = try WorkerProcess(program)
+        try await process.start()
+        worker = (process, process.frames.makeAsyncIterator())
+        return process
+    }
+
+    private func discardWorker() async {
+        guard let process = worker?.process else { return }
+        worker = nil
+        await process.stop(patience: .milliseconds(500))
+    }
+
+    private func next<Message: Decodable>(_ type: Message.Type) async throws -> Message {
+        try await nextFrame().message(type)
+    }
+
+    private func nextFrame() async throws -> Frame {
+        guard var iterator = worker?.frames else { throw WorkerError(.closed, "no worker") }
+        let frame = try await iterator.next(isolation: self)
+        guard let frame else { throw WorkerError(.closed, "the worker ended") }
+        return frame
+    }
+
+    /// Kills the worker when an answer takes too long: the reader then sees the end of its channel.
+    private func withWatchdog<R>(_ process: WorkerProcess, _ body: () async throws -> R) async throws -> R {
+        let watchdog = Task { [deadline] in
+            try await Task.sleep(for: deadline)
+            process.kill()
+        }
+        defer { watchdog.cancel() }
+        return try await body()
+    }
+}

@@ -1,0 +1,113 @@
+internal import CLinux
+public import Foundation
+public import WorkerProtocol
+
+/// The folders in which received objects live. The spool is the truth; the ledger is an index over it.
+///
+/// ```
+/// <root>/incoming/<association>-<n>.part        being received
+/// <root>/studies/<StudyUID>/<SOPUID>.dcm        durable, acknowledged
+/// <root>/studies/<StudyUID>/<SOPUID>.v2.dcm     other bytes under the same SOP Instance UID
+/// ```
+public struct Spool: Sendable {
+    public let root: URL
+    public var incoming: URL { root.appendingPathComponent("incoming") }
+    public var studies: URL { root.appendingPathComponent("studies") }
+
+    public init(root: URL) { self.root = root }
+
+    /// Makes the folders where they are missing.
+    /// - Returns: a descriptor holding the spool's lock; receive workers inherit it, so that a daemon started anew waits until
+    ///   the last worker of an earlier one is gone.
+    /// - Throws: `SpoolError` saying what to change.
+    public func open() throws -> Int32 {
+        for folder in [root, incoming, studies] {
+            do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
+                throw SpoolError(
+                    "cannot make \(folder.path): create it and make it writable for the node's user (\(error.localizedDescription))"
+                )
+            }
+            guard clinux_sync_directory(folder.path) == 0 else {
+                throw SpoolError("cannot fsync \(folder.path): \(Errno.text)")
+            }
+        }
+        let lock = clinux_lock_file(root.appendingPathComponent("lock").path, 10)
+        guard lock >= 0 else { throw SpoolError("another node holds \(root.path): stop it first (\(Errno.text))") }
+        return lock
+    }
+
+    /// Removes what interrupted associations left in `incoming/`. Nothing there was acknowledged.
+    /// - Returns: how many files were removed.
+    public func removeUnfinished() throws -> Int {
+        let files = try FileManager.default.contentsOfDirectory(at: incoming, includingPropertiesForKeys: nil)
+        for file in files { try FileManager.default.removeItem(at: file) }
+        return files.count
+    }
+
+    /// Removes what a dead association left.
+    func removeUnfinished(association id: String) throws {
+        for file in try FileManager.default.contentsOfDirectory(at: incoming, includingPropertiesForKeys: nil)
+        where file.lastPathComponent.hasPrefix("\(id)-") {
+            try FileManager.default.removeItem(at: file)
+        }
+    }
+
+    /// Paths of all durable objects.
+    public func paths() throws -> [String] {
+        let manager = FileManager.default
+        return try manager.contentsOfDirectory(at: studies, includingPropertiesForKeys: nil).flatMap { folder in
+            try manager.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
+                .filter { $0.pathExtension == "dcm" }.map(\.path)
+        }
+    }
+
+    public func path(study: UID, instance: UID, version: Int = 1) -> URL {
+        let name = version == 1 ? "\(instance).dcm" : "\(instance).v\(version).dcm"
+        return studies.appendingPathComponent(study.string).appendingPathComponent(name)
+    }
+
+    /// What to do with an object whose name is taken.
+    func verdict(on collision: Collision) -> CollisionVerdict {
+        let record = collision.record
+        // Paths are made from checked UIDs here, never taken from the worker.
+        guard collision.temporaryPath.hasPrefix(incoming.path + "/"), !collision.temporaryPath.contains("/../") else {
+            return .refuse(reason: "worker named a file outside incoming")
+        }
+        let temporary = URL(fileURLWithPath: collision.temporaryPath)
+        for version in 1...Self.mostVersions {
+            let existing = path(study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
+            guard FileManager.default.fileExists(atPath: existing.path) else {
+                return .keepAs(path: existing.path, version: version)
+            }
+            do {
+                if try Self.sameDataSet(temporary, existing) { return .identical }
+            } catch { return .refuse(reason: "cannot compare with the stored object") }
+        }
+        return .refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance")
+    }
+
+    /// Versions of one SOP Instance UID that are kept.
+    static let mostVersions = 16
+
+    /// Whether two Part 10 files hold the same data set bytes; their file meta headers may differ (PS3.10 §7.1).
+    static func sameDataSet(_ one: URL, _ other: URL) throws -> Bool {
+        let first = try Data(contentsOf: one, options: .alwaysMapped)
+        let second = try Data(contentsOf: other, options: .alwaysMapped)
+        return try dataSet(first) == dataSet(second)
+    }
+
+    /// Preamble, "DICM", then (0002,0000) UL with the length of the rest of the file meta header.
+    private static func dataSet(_ file: Data) throws -> Data {
+        let lengthOffset = 140
+        guard file.count >= lengthOffset + 4 else { throw SpoolError("a stored file is cut short") }
+        let length = (0..<4).reduce(0) { $0 | Int(file[file.startIndex + lengthOffset + $1]) << (8 * $1) }
+        guard file.count >= lengthOffset + 4 + length else { throw SpoolError("a stored file is cut short") }
+        return file.dropFirst(lengthOffset + 4 + length)
+    }
+}
+
+/// The spool cannot be used; says what to change.
+public struct SpoolError: Error, CustomStringConvertible {
+    public let description: String
+    init(_ description: String) { self.description = description }
+}

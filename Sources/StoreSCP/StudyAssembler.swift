@@ -1,0 +1,188 @@
+public import Foundation
+public import Ledger
+public import Logging
+public import ServiceLifecycle
+public import WorkerProtocol
+
+/// A study that may be analysed now.
+public struct AssembledStudy: Sendable {
+    public var studyInstanceUID: UID
+    public var instances: [StoredInstance]
+    /// Of the first instance that says so; decides the route.
+    public var callingAETitle: AETitle?
+    public var calledAETitle: AETitle?
+    public var decision: CompletionPolicy.Decision
+    public var lastArrival: Date
+
+    public init(
+        studyInstanceUID: UID, instances: [StoredInstance], callingAETitle: AETitle?, calledAETitle: AETitle?,
+        decision: CompletionPolicy.Decision, lastArrival: Date
+    ) {
+        self.studyInstanceUID = studyInstanceUID
+        self.instances = instances
+        self.callingAETitle = callingAETitle
+        self.calledAETitle = calledAETitle
+        self.decision = decision
+        self.lastArrival = lastArrival
+    }
+}
+
+/// What the assembler tells the pipeline.
+public enum AssemblyEvent: Sendable {
+    /// An instance arrived; it may be decoded and encoded ahead.
+    case arrived(StoredInstance)
+    /// Complete, or given up waiting.
+    case assembled(AssembledStudy)
+}
+
+/// Puts instances together by Study Instance UID, across associations, and says when a study is complete.
+public actor StudyAssembler: Service {
+    /// What the geometry of the series that would be analysed lacks, in words. Pure; supplied by who knows about series.
+    public typealias MissingPositions = @Sendable ([InstanceRecord]) -> [String]
+
+    private struct Study {
+        var instances: [StoredInstance] = []
+        var lastArrival = Date.distantPast
+        /// Associations that brought instances, and those of the same peer that were open then and could still.
+        var associations: Set<String> = []
+        var peers: Set<String> = []
+        var associationsEnded: Date?
+        var forced = false
+        var needsLook = true
+        /// Known so far; recomputed when instances came.
+        var missing: [String]?
+    }
+
+    private struct Association {
+        var peer: String
+        var studies: Set<UID> = []
+    }
+
+    private let policy: CompletionPolicy
+    private let ledger: any Ledger
+    private let clock: WallClock
+    private let missingPositions: MissingPositions
+    private let logger: Logger
+    private var open: [String: Association] = [:]
+    private var studies: [UID: Study] = [:]
+    private let emit: AsyncStream<AssemblyEvent>.Continuation
+    public nonisolated let events: AsyncStream<AssemblyEvent>
+
+    /// How often decisions are looked at.
+    private static let tick: Duration = .milliseconds(50)
+
+    public init(
+        policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
+        missingPositions: @escaping MissingPositions
+    ) {
+        self.policy = policy
+        self.ledger = ledger
+        self.clock = clock
+        self.logger = logger
+        self.missingPositions = missingPositions
+        (events, emit) = AsyncStream.makeStream()
+    }
+
+    public func run() async throws {
+        defer { emit.finish() }
+        await cancelWhenGracefulShutdown { [self] in
+            while !Task.isCancelled {
+                await decide()
+                do { try await clock.sleep(Self.tick) } catch { return }
+            }
+        }
+    }
+
+    /// Takes up a study that an earlier run left without an outcome. Its associations are gone.
+    public func resume(_ uid: UID, instances: [StoredInstance]) {
+        guard !instances.isEmpty else { return }
+        var study = studies[uid] ?? Study()
+        study.instances = instances
+        study.lastArrival = instances.map(\.receivedAt).max() ?? clock.now()
+        study.associationsEnded = clock.now()
+        studies[uid] = study
+        for instance in instances { emit.yield(.arrived(instance)) }
+    }
+
+    /// An operator says that nothing more will come.
+    /// - Returns: false where no such study waits.
+    public func force(_ uid: UID) -> Bool {
+        guard studies[uid] != nil else { return false }
+        studies[uid]?.forced = true
+        return true
+    }
+
+    func opened(_ id: String, peer: String, at now: Date) {
+        open[id] = Association(peer: peer)
+        for (uid, study) in studies where study.peers.contains(peer) { studies[uid]?.associationsEnded = nil }
+    }
+
+    func arrived(_ instance: StoredInstance, association id: String) async {
+        let uid = instance.record.studyInstanceUID
+        if studies[uid] == nil { studies[uid] = await load(uid) }
+        guard var study = studies[uid] else { return }
+        if !study.instances.contains(where: { $0.path == instance.path }) { study.instances.append(instance) }
+        study.lastArrival = max(study.lastArrival, instance.receivedAt)
+        study.associationsEnded = nil
+        study.missing = nil
+        if let peer = open[id]?.peer { study.peers.insert(peer) }
+        open[id]?.studies.insert(uid)
+        studies[uid] = study
+        emit.yield(.arrived(instance))
+    }
+
+    /// Instances of a study that the node knew already come back with it.
+    private func load(_ uid: UID) async -> Study {
+        var study = Study()
+        do { study.instances = try await ledger.instances(ofStudy: uid) } catch {
+            logger.error("cannot read a study back from the ledger", metadata: ["error": "\(error)"])
+        }
+        return study
+    }
+
+    func ended(_ id: String, at now: Date) {
+        open[id] = nil
+        for (uid, study) in studies where study.associationsEnded == nil && !mayStillBring(study, uid) {
+            studies[uid]?.associationsEnded = now
+        }
+    }
+
+    /// Whether an open association brought instances of the study, or is of the same peer and has brought nothing else.
+    private func mayStillBring(_ study: Study, _ uid: UID) -> Bool {
+        open.values.contains {
+            $0.studies.contains(uid) || ($0.studies.isEmpty && study.peers.contains($0.peer))
+        }
+    }
+
+    private func decide() async {
+        let now = clock.now()
+        for (uid, study) in studies {
+            let evidence = CompletionPolicy.Evidence(
+                lastArrival: study.lastArrival, associationsEnded: study.associationsEnded, missing: [],
+                forced: study.forced)
+            // Geometry is looked at only when everything else says complete.
+            if case .wait = policy.decide(evidence, at: now) { continue }
+            let missing = study.missing ?? missingPositions(study.instances.map(\.record))
+            studies[uid]?.missing = missing
+            var full = evidence
+            full.missing = missing
+            let decision = policy.decide(full, at: now)
+            if case .wait = decision { continue }
+            conclude(uid, study, decision)
+        }
+    }
+
+    private func conclude(_ uid: UID, _ study: Study, _ decision: CompletionPolicy.Decision) {
+        studies[uid] = nil
+        for id in open.keys { open[id]?.studies.remove(uid) }
+        logger.notice(
+            "study assembled",
+            metadata: ["study.uid": "\(uid)", "instances": "\(study.instances.count)", "decision": "\(decision)"])
+        let first = study.instances.first { $0.record.callingAETitle != nil }
+        emit.yield(
+            .assembled(
+                AssembledStudy(
+                    studyInstanceUID: uid, instances: study.instances, callingAETitle: first?.record.callingAETitle,
+                    calledAETitle: first?.record.calledAETitle, decision: decision, lastArrival: study.lastArrival)))
+    }
+}

@@ -1,0 +1,120 @@
+internal import Foundation
+public import Ledger
+public import Logging
+internal import Metrics
+public import ServiceLifecycle
+internal import WorkerProtocol
+
+/// Takes what the workers stored, in order: writes it to the ledger in batches, then tells the assembler.
+///
+/// The objects are durable and acknowledged before they come here; a ledger that cannot be written delays analysis, loses
+/// nothing, and is mended at the next start.
+public final class StudyIntake: Service {
+    enum Item: Sendable {
+        case opened(association: String, peer: String, at: Date)
+        case stored(StoredInstance, association: String)
+        case ended(association: String, at: Date)
+    }
+
+    private static let mostInBatch = 256
+    private let ledger: any Ledger
+    private let assembler: StudyAssembler
+    private let clock: WallClock
+    private let logger: Logger
+    private let items: AsyncStream<[Item]>
+    private let buffer: IntakeBuffer
+
+    public init(ledger: any Ledger, assembler: StudyAssembler, clock: WallClock, logger: Logger) {
+        self.ledger = ledger
+        self.assembler = assembler
+        self.clock = clock
+        self.logger = logger
+        let buffer = IntakeBuffer()
+        self.buffer = buffer
+        items = AsyncStream { await buffer.next(atMost: Self.mostInBatch) }
+    }
+
+    func associationOpened(_ id: String, peer: String) async {
+        await buffer.add(.opened(association: id, peer: peer, at: clock.now()))
+    }
+
+    func stored(_ record: InstanceRecord, path: String, association: String) async {
+        await buffer.add(
+            .stored(StoredInstance(record: record, path: path, receivedAt: clock.now()), association: association))
+    }
+
+    func associationEnded(_ id: String) async { await buffer.add(.ended(association: id, at: clock.now())) }
+
+    public func run() async throws {
+        await withGracefulShutdownHandler {
+            for await batch in items { await apply(batch) }
+        } onGracefulShutdown: { [buffer] in
+            Task { await buffer.finish() }
+        }
+    }
+
+    private func apply(_ batch: [Item]) async {
+        let stored = batch.compactMap { item -> StoredInstance? in
+            if case .stored(let instance, _) = item { instance } else { nil }
+        }
+        let new = Set(await record(stored).map(\.path))
+        for item in batch {
+            switch item {
+            case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
+            case .ended(let association, let at): await assembler.ended(association, at: at)
+            case .stored(let instance, let association):
+                if new.contains(instance.path) { await assembler.arrived(instance, association: association) }
+            }
+        }
+    }
+
+    /// Tries until the ledger takes it: what is acknowledged is never dropped.
+    private func record(_ instances: [StoredInstance]) async -> [StoredInstance] {
+        guard !instances.isEmpty else { return [] }
+        var pause: Duration = .milliseconds(100)
+        while true {
+            do { return try await ledger.recordInstances(instances) } catch {
+                logger.error("ledger cannot be written; objects wait in the spool", metadata: ["error": "\(error)"])
+                guard (try? await clock.sleep(pause)) != nil else { return [] }
+                pause = min(pause * 2, .seconds(30))
+            }
+        }
+    }
+}
+
+/// Items in order of arrival; adding waits while too many are there.
+actor IntakeBuffer {
+    private static let capacity = 4096
+    private var items: [StudyIntake.Item] = []
+    private var reader: CheckedContinuation<Void, Never>?
+    private var writers: [CheckedContinuation<Void, Never>] = []
+    private var isFinished = false
+
+    func add(_ item: StudyIntake.Item) async {
+        while items.count >= Self.capacity && !isFinished { await withCheckedContinuation { writers.append($0) } }
+        items.append(item)
+        reader?.resume()
+        reader = nil
+    }
+
+    /// - Returns: nil after `finish`, when all was read.
+    func next(atMost count: Int) async -> [StudyIntake.Item]? {
+        while items.isEmpty {
+            if isFinished { return nil }
+            await withCheckedContinuation { reader = $0 }
+        }
+        let batch = Array(items.prefix(count))
+        items.removeFirst(batch.count)
+        writers.forEach { $0.resume() }
+        writers = []
+        return batch
+    }
+
+    func finish() {
+        isFinished = true
+        reader?.resume()
+        reader = nil
+        writers.forEach { $0.resume() }
+        writers = []
+    }
+}

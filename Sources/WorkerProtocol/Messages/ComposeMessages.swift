@@ -1,0 +1,194 @@
+/// Daemon → `ichnode-dicom compose`. Each `ComposeRequest` is followed by one bulk frame for each capture, in order:
+/// RGB, 8 bits a sample, [row][column][R,G,B].
+public struct ComposeRequest: Codable, Sendable {
+    /// A stored instance of the analysed (or refused) series: patient and study attributes are carried over from it.
+    public var identitySourcePath: String
+    public var report: ReportContent
+    public var captures: [CaptureContent]
+    /// Folder that receives the files; exists. Files are written durably under the names given in the content.
+    public var outputDirectory: String
+
+    public init(
+        identitySourcePath: String, report: ReportContent, captures: [CaptureContent], outputDirectory: String
+    ) {
+        self.identitySourcePath = identitySourcePath
+        self.report = report
+        self.captures = captures
+        self.outputDirectory = outputDirectory
+    }
+}
+
+/// Who made the result: goes into the equipment modules, the observer context and the algorithm identification.
+public struct Device: Codable, Sendable, Equatable {
+    public var manufacturer: String
+    public var modelName: String
+    public var serialNumber: String
+    public var softwareVersion: String
+    public var deviceUID: UID
+    public var stationName: String
+    public init(
+        manufacturer: String, modelName: String, serialNumber: String, softwareVersion: String, deviceUID: UID,
+        stationName: String
+    ) {
+        self.manufacturer = manufacturer
+        self.modelName = modelName
+        self.serialNumber = serialNumber
+        self.softwareVersion = softwareVersion
+        self.deviceUID = deviceUID
+        self.stationName = stationName
+    }
+}
+
+/// Presence of a finding, CID 240 (PS3.16).
+public enum Presence: String, Codable, Sendable {
+    case present, absent, undetermined
+}
+
+/// SOP class of the report, by route.
+public enum ReportClass: String, Codable, Sendable, CaseIterable {
+    case enhanced, comprehensive, comprehensive3d
+
+    public var sopClassUID: UID {
+        switch self {
+        case .enhanced: UID(literal: "1.2.840.10008.5.1.4.1.1.88.22")
+        case .comprehensive: UID(literal: "1.2.840.10008.5.1.4.1.1.88.33")
+        case .comprehensive3d: UID(literal: "1.2.840.10008.5.1.4.1.1.88.34")
+        }
+    }
+}
+
+/// A reference to a stored image.
+public struct ImageReference: Codable, Sendable, Hashable {
+    public var sopClassUID: UID
+    public var sopInstanceUID: UID
+    public var seriesInstanceUID: UID
+    public init(sopClassUID: UID, sopInstanceUID: UID, seriesInstanceUID: UID) {
+        self.sopClassUID = sopClassUID
+        self.sopInstanceUID = sopInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
+    }
+}
+
+/// A TID 1500 report (PS3.16), one for each analysis.
+public struct ReportContent: Codable, Sendable {
+    public var fileName: String
+    public var reportClass: ReportClass
+    public var sopInstanceUID: UID
+    public var seriesInstanceUID: UID
+    /// When the analysis started; Content Date and Time.
+    public var contentDate: String
+    public var contentTime: String
+    public var timezoneOffset: String
+    public var device: Device
+    public var algorithmName: String
+    public var algorithmVersion: String
+    /// For example "operating point = 0.50".
+    public var algorithmParameters: String
+    public var presence: Presence
+    /// nil where nothing was analysed.
+    public var studyProbability: Double?
+    public var studyTrackingUID: UID
+    /// The analysed series; empty where nothing was analysed: then the images of the study that were looked at.
+    public var imageLibrary: [ImageReference]
+    public var flaggedSlices: [FlaggedSlice]
+    public var comment: String
+
+    public init(
+        fileName: String, reportClass: ReportClass, sopInstanceUID: UID, seriesInstanceUID: UID, contentDate: String,
+        contentTime: String, timezoneOffset: String, device: Device, algorithmName: String, algorithmVersion: String,
+        algorithmParameters: String, presence: Presence, studyProbability: Double?, studyTrackingUID: UID,
+        imageLibrary: [ImageReference], flaggedSlices: [FlaggedSlice], comment: String
+    ) {
+        self.fileName = fileName
+        self.reportClass = reportClass
+        self.sopInstanceUID = sopInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
+        self.contentDate = contentDate
+        self.contentTime = contentTime
+        self.timezoneOffset = timezoneOffset
+        self.device = device
+        self.algorithmName = algorithmName
+        self.algorithmVersion = algorithmVersion
+        self.algorithmParameters = algorithmParameters
+        self.presence = presence
+        self.studyProbability = studyProbability
+        self.studyTrackingUID = studyTrackingUID
+        self.imageLibrary = imageLibrary
+        self.flaggedSlices = flaggedSlices
+        self.comment = comment
+    }
+}
+
+public struct FlaggedSlice: Codable, Sendable, Equatable {
+    public var image: ImageReference
+    public var instanceNumber: Int
+    public var trackingUID: UID
+    public var probability: Double
+    /// Share of the head's attention, 0…1.
+    public var attention: Double
+    public init(image: ImageReference, instanceNumber: Int, trackingUID: UID, probability: Double, attention: Double) {
+        self.image = image
+        self.instanceNumber = instanceNumber
+        self.trackingUID = trackingUID
+        self.probability = probability
+        self.attention = attention
+    }
+}
+
+/// A single-frame RGB Secondary Capture (PS3.3 A.8.1) over one source slice.
+public struct CaptureContent: Codable, Sendable {
+    public var fileName: String
+    public var sopInstanceUID: UID
+    public var seriesInstanceUID: UID
+    public var instanceNumber: Int
+    public var rows: Int
+    public var columns: Int
+    /// The CT slice beneath, from which plane and frame of reference are copied.
+    public var sourcePath: String
+    public var source: ImageReference
+    public var contentDate: String
+    public var contentTime: String
+    public var timezoneOffset: String
+    public var device: Device
+    public var derivationDescription: String
+    public var imageComments: String
+    public init(
+        fileName: String, sopInstanceUID: UID, seriesInstanceUID: UID, instanceNumber: Int, rows: Int, columns: Int,
+        sourcePath: String, source: ImageReference, contentDate: String, contentTime: String, timezoneOffset: String,
+        device: Device, derivationDescription: String, imageComments: String
+    ) {
+        self.fileName = fileName
+        self.sopInstanceUID = sopInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
+        self.instanceNumber = instanceNumber
+        self.rows = rows
+        self.columns = columns
+        self.sourcePath = sourcePath
+        self.source = source
+        self.contentDate = contentDate
+        self.contentTime = contentTime
+        self.timezoneOffset = timezoneOffset
+        self.device = device
+        self.derivationDescription = derivationDescription
+        self.imageComments = imageComments
+    }
+}
+
+/// `ichnode-dicom compose` → daemon, one for each request.
+public enum ComposeEvent: Codable, Sendable {
+    /// All files are written and durable, in the order report, captures.
+    case composed([ComposedObject])
+    /// Nothing was written that the daemon has to keep.
+    case failed(reason: String)
+}
+
+public struct ComposedObject: Codable, Sendable, Equatable {
+    public var path: String
+    public var sopClassUID: UID
+    public var sopInstanceUID: UID
+    public init(path: String, sopClassUID: UID, sopInstanceUID: UID) {
+        self.path = path
+        self.sopClassUID = sopClassUID
+        self.sopInstanceUID = sopInstanceUID
+    }
+}

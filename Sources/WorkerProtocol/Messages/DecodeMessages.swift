@@ -1,0 +1,44 @@
+/// Daemon → `ichnode-dicom decode`.
+public enum DecodeRequest: Codable, Sendable {
+    /// Read the headers of stored files; one `described` or `failed` for each, in order.
+    case describe(paths: [String])
+    /// Decode the pixels of stored files; one `plane` with a bulk frame for every frame of every file, or one `failed` for a
+    /// file, in order; then `done`. At most `mostPaths` paths.
+    case decode(paths: [String])
+    public static let mostPaths = 32
+}
+
+/// `ichnode-dicom decode` → daemon.
+public enum DecodeEvent: Codable, Sendable {
+    case described(path: String, InstanceRecord)
+    /// Followed by a bulk frame: int16 little-endian Hounsfield units, [row][column], padding as −1024.
+    case plane(DecodedPlane)
+    case failed(path: String, reason: String)
+    /// All paths of the request were answered.
+    case done
+}
+
+public struct DecodedPlane: Codable, Sendable, Equatable {
+    public var path: String
+    /// 0-based, of `frameCount`.
+    public var frame: Int
+    public var frameCount: Int
+    public var rows: Int
+    public var columns: Int
+    public init(path: String, frame: Int, frameCount: Int, rows: Int, columns: Int) {
+        self.path = path
+        self.frame = frame
+        self.frameCount = frameCount
+        self.rows = rows
+        self.columns = columns
+    }
+}
+
+/// Bounds on what is decoded, checked before memory is taken.
+public enum DecodeLimits {
+    /// Rows and columns of a CT image that we analyse.
+    public static let rowsOrColumns = 4096
+    public static let frames = 4096
+    /// Bytes of all decoded frames of one object.
+    public static let decodedBytes = 1 << 30
+}

@@ -1,0 +1,148 @@
+/// Daemon → `ichnode-dicom receive`. The connected socket travels with `serve` as a descriptor.
+public enum ReceiveRequest: Codable, Sendable {
+    /// Serve one association on the socket that comes along, then exit.
+    case serve(AssociationJob)
+    /// Answer to `ReceiveEvent.collision`.
+    case verdict(CollisionVerdict)
+    /// Release nothing, accept nothing more: abort the association after the object under way.
+    case stop
+}
+
+/// Everything the worker needs to know of the association it is to serve. Paths are absolute.
+public struct AssociationJob: Codable, Sendable, Equatable {
+    /// Names the association in logs and temporary files.
+    public var associationID: String
+    public var peerAddress: String
+    /// Titles that we answer to; the daemon checked the request already, the worker checks again.
+    public var calledAETitles: [AETitle]
+    /// Storage SOP classes beyond the standard's.
+    public var extraSOPClasses: [UID]
+    public var maxPDUBytes: Int
+    /// Seconds to wait for a peer's next byte.
+    public var idleTimeoutSeconds: Double
+    /// Seconds that the association may last in all.
+    public var deadlineSeconds: Double
+    public var limits: ObjectLimits
+
+    public init(
+        associationID: String, peerAddress: String, calledAETitles: [AETitle], extraSOPClasses: [UID] = [],
+        maxPDUBytes: Int = 131_072, idleTimeoutSeconds: Double = 60, deadlineSeconds: Double = 3600,
+        limits: ObjectLimits = .init()
+    ) {
+        self.associationID = associationID
+        self.peerAddress = peerAddress
+        self.calledAETitles = calledAETitles
+        self.extraSOPClasses = extraSOPClasses
+        self.maxPDUBytes = maxPDUBytes
+        self.idleTimeoutSeconds = idleTimeoutSeconds
+        self.deadlineSeconds = deadlineSeconds
+        self.limits = limits
+    }
+}
+
+/// Bounds on one received object; what exceeds them is refused, never truncated.
+public struct ObjectLimits: Codable, Sendable, Equatable {
+    /// Depth of sequences within sequences. Real objects stay below 10; the DCMTK at hand dies near 320 (on a small stack).
+    public var sequenceDepth: Int
+    /// Bytes of one element's value before Pixel Data.
+    public var elementBytes: Int
+    /// Bytes of the header: all before Pixel Data (7FE0,0010), after inflation where deflated.
+    public var headerBytes: Int
+    /// Bytes of the whole data set as sent.
+    public var objectBytes: Int
+    /// Inflated bytes for each deflated byte.
+    public var deflateRatio: Int
+
+    public init(
+        sequenceDepth: Int = 32, elementBytes: Int = 64 << 20, headerBytes: Int = 128 << 20, objectBytes: Int = 2 << 30,
+        deflateRatio: Int = 1032
+    ) {
+        self.sequenceDepth = sequenceDepth
+        self.elementBytes = elementBytes
+        self.headerBytes = headerBytes
+        self.objectBytes = objectBytes
+        self.deflateRatio = deflateRatio
+    }
+}
+
+/// `ichnode-dicom receive` → daemon.
+public enum ReceiveEvent: Codable, Sendable {
+    /// The association was accepted; sent before its first DIMSE message is read.
+    case accepted(AssociationAccepted)
+    /// An object is durable in the spool and was acknowledged. Sent right before the C-STORE response.
+    case stored(InstanceRecord, path: String)
+    /// The final name exists already; the worker waits for the verdict.
+    case collision(Collision)
+    /// An object was refused with a status of the 0xA000 or 0xC000 range; nothing of it remains.
+    case refused(InstanceRefused)
+    /// C-ECHO was answered.
+    case echoed
+    /// Last message; the worker exits after it.
+    case ended(AssociationEnded)
+}
+
+public struct AssociationAccepted: Codable, Sendable, Equatable {
+    public var callingAETitle: AETitle
+    public var calledAETitle: AETitle
+    public var acceptedContexts: Int
+    public var proposedContexts: Int
+    public var implementation: String
+    public init(
+        callingAETitle: AETitle, calledAETitle: AETitle, acceptedContexts: Int, proposedContexts: Int,
+        implementation: String = ""
+    ) {
+        self.callingAETitle = callingAETitle
+        self.calledAETitle = calledAETitle
+        self.acceptedContexts = acceptedContexts
+        self.proposedContexts = proposedContexts
+        self.implementation = implementation
+    }
+}
+
+/// A SOP instance arrived whose name is taken. The daemon compares; the worker may not read what is committed.
+public struct Collision: Codable, Sendable, Equatable {
+    public var record: InstanceRecord
+    /// The new object, durable in `incoming/`.
+    public var temporaryPath: String
+    public var existingPath: String
+    public init(record: InstanceRecord, temporaryPath: String, existingPath: String) {
+        self.record = record
+        self.temporaryPath = temporaryPath
+        self.existingPath = existingPath
+    }
+}
+
+public enum CollisionVerdict: Codable, Sendable, Equatable {
+    /// Same data set bytes: acknowledge, discard the copy.
+    case identical
+    /// Other bytes: keep under this path as a version; acknowledge. The version number goes into the record.
+    case keepAs(path: String, version: Int)
+    /// Could not be compared: refuse with 0xA700, the sender tries again.
+    case refuse(reason: String)
+}
+
+public struct InstanceRefused: Codable, Sendable, Equatable {
+    public var status: UInt16
+    /// Lower-case phrase, no patient identity; also sent to the peer as Error Comment (0000,0902).
+    public var reason: String
+    public var sopInstanceUID: String
+    public init(status: UInt16, reason: String, sopInstanceUID: String) {
+        self.status = status
+        self.reason = reason
+        self.sopInstanceUID = sopInstanceUID
+    }
+}
+
+public struct AssociationEnded: Codable, Sendable, Equatable {
+    public enum How: String, Codable, Sendable {
+        case released, abortedByPeer, abortedByUs, rejected, closedByPeer, idle, deadline, failed
+    }
+    public var how: How
+    public var reason: String
+    public var storedInstances: Int
+    public init(how: How, reason: String = "", storedInstances: Int) {
+        self.how = how
+        self.reason = reason
+        self.storedInstances = storedInstances
+    }
+}

@@ -1,0 +1,148 @@
+import AlertDispatcher
+import ArgumentParser
+import Foundation
+import ICHModel
+import Ledger
+import Logging
+import StoreSCP
+import WorkerProtocol
+
+struct AnalyzeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "analyze", abstract: "Analyse a folder of DICOM files as the node would.",
+        discussion: """
+            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each into a \
+            folder of its own below the output folder. Nothing is sent.
+            """)
+
+    @Argument(help: "Folder of DICOM files.")
+    var folder: String
+
+    @Option(name: .long, help: "Folder for the results.")
+    var output: String
+
+    @Option(name: .long, help: "Model package.")
+    var model = "/usr/share/ichnode/model"
+
+    @Option(name: .long, help: "Threshold of the model package by name, or a number from 0 to 1.")
+    var threshold = "balanced"
+
+    @Option(
+        name: .customLong("sr-class"), help: "enhanced, comprehensive or comprehensive3d.",
+        transform: { text in
+            guard let known = ReportClass(rawValue: text) else { throw ValidationError("no SR class is named \(text)") }
+            return known
+        })
+    var reportClass = ReportClass.enhanced
+
+    func run() async throws {
+        try await Terminal.run {
+            var logger = Logger.node(level: "warning")
+            logger.logLevel = .warning
+            try await FolderAnalysis(
+                folder: URL(fileURLWithPath: folder).standardizedFileURL,
+                output: URL(fileURLWithPath: output).standardizedFileURL,
+                package: try ModelPackage(directory: model), threshold: threshold, reportClass: reportClass, logger: logger
+            ).run()
+        }
+    }
+}
+
+/// The analysis of all studies in a folder, without a network and without a ledger.
+struct FolderAnalysis {
+    let folder: URL
+    let output: URL
+    let package: ModelPackage
+    let threshold: String
+    let reportClass: ReportClass
+    let logger: Logger
+
+    func run() async throws {
+        try FileManager.default.createDirectory(at: output, withIntermediateDirectories: true)
+        let programs = WorkerPrograms(spool: folder, results: output)
+        let decoder = DecodeClient(program: programs.decode, logger: logger)
+        let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"), logger: logger)
+        let composer = ReportComposer(
+            program: programs.compose, results: output, installation: "folder", stationName: "ICHNODE",
+            softwareVersion: NodeVersion.string,
+            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest))
+        let result: Result<Void, any Error>
+        do {
+            let studies = try await readStudies(decoder)
+            for (number, study) in studies.enumerated() {
+                Terminal.say("study \(number + 1) of \(studies.count): \(study.studyInstanceUID), \(study.instances.count) images")
+                try await analyse(study, decoder, engine, composer)
+            }
+            result = .success(())
+        } catch { result = .failure(error) }
+        await engine.stop()
+        await decoder.stop()
+        try result.get()
+    }
+
+    private func readStudies(_ decoder: DecodeClient) async throws -> [AssembledStudy] {
+        let paths = try files()
+        Terminal.complain("reading \(paths.count) files…")
+        let records = await decoder.describe(paths)
+        guard !records.isEmpty else {
+            throw CommandFailure(.failed, "no DICOM file below \(folder.path): name a folder that holds a study")
+        }
+        if records.count < paths.count { Terminal.complain("\(paths.count - records.count) files are not DICOM, left out") }
+        let now = Date()
+        let instances = records.map { StoredInstance(record: $1, path: $0, receivedAt: now) }
+            .sorted { $0.path < $1.path }
+        return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map { uid, all in
+            let missing = MissingPositions.find(all.map(\.record))
+            return AssembledStudy(
+                studyInstanceUID: uid, instances: all, callingAETitle: nil, calledAETitle: nil,
+                decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing), lastArrival: now)
+        }
+    }
+
+    private func files() throws -> [String] {
+        guard let enumerator = FileManager.default.enumerator(atPath: folder.path) else {
+            throw CommandFailure(.failed, "\(folder.path) cannot be read")
+        }
+        return enumerator.compactMap { $0 as? String }.map { folder.appendingPathComponent($0).path }.filter {
+            var isFolder: ObjCBool = false
+            return FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue
+        }.sorted()
+    }
+
+    private func analyse(
+        _ study: AssembledStudy, _ decoder: DecodeClient, _ engine: any InferenceEngine, _ composer: ReportComposer
+    ) async throws {
+        let started = ContinuousClock.now
+        let point = try package.operatingPoint(threshold)
+        let analyzer = StudyAnalyzer(
+            tools: .init(package: package, engine: engine, decoder: decoder, clock: .system, logger: logger))
+        for start in stride(from: 0, to: study.instances.count, by: 32) {
+            Terminal.complain("  \(start) of \(study.instances.count) images")
+            await analyzer.encodeAhead(Array(study.instances[start..<min(start + 32, study.instances.count)]))
+        }
+        let analysis = try await analyzer.analyse(study, threshold: point)
+        var objects: [ComposedObject] = []
+        if let report = analysis.report {
+            let route = Route(name: "folder", destinations: [], reportClass: reportClass, threshold: threshold)
+            objects = try await composer.compose(report, route: route)
+        }
+        let seconds = (ContinuousClock.now - started) / .seconds(1)
+        Terminal.say(Self.summary(analysis, objects, seconds: seconds))
+    }
+
+    private static func summary(_ analysis: StudyAnalyzer.Analysis, _ objects: [ComposedObject], seconds: Double) -> String {
+        var lines = ["  \(analysis.outcome.rawValue)\(analysis.reason.isEmpty ? "" : ": \(analysis.reason)")"]
+        if let finding = analysis.finding {
+            lines.append(
+                String(
+                    format: "  probability %.3f, threshold %.3f, %d of %d slices flagged", finding.probability,
+                    finding.threshold.value, finding.flaggedSlices.count, finding.slices.count))
+        }
+        for series in analysis.verdicts {
+            lines.append("  series \(series.number.map(String.init) ?? "?") \(series.verdict): \(series.reason)")
+        }
+        lines += objects.map { "  wrote \($0.path)" }
+        lines.append(String(format: "  %.1f s", seconds))
+        return lines.joined(separator: "\n")
+    }
+}

@@ -1,0 +1,100 @@
+import AlertDispatcher
+import ArgumentParser
+import Foundation
+import ICHModel
+import StoreSCP
+import WorkerProtocol
+
+struct DoctorCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "doctor", abstract: "Check that the node could work here, and say what to change.",
+        discussion: "Exit code 0 when all is well, 78 when something has to be changed.")
+
+    @OptionGroup var options: ConfigurationOptions
+
+    func run() async throws {
+        try await Terminal.run {
+            let configuration = try options.load()
+            let findings = await Doctor(configuration).examine()
+            for finding in findings { Terminal.say("\(finding.isGood ? "good" : "BAD ")  \(finding.text)") }
+            let bad = findings.count { !$0.isGood }
+            if bad > 0 { throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change") }
+        }
+    }
+}
+
+/// Checks of the set-up.
+struct Doctor {
+    struct Finding {
+        var isGood: Bool
+        var text: String
+    }
+
+    private let configuration: NodeConfiguration
+
+    init(_ configuration: NodeConfiguration) { self.configuration = configuration }
+
+    func examine() async -> [Finding] {
+        var findings = [spool(), ledgerFree()]
+        findings.append(await model())
+        for peer in configuration.peers { findings.append(await echo(peer)) }
+        return findings
+    }
+
+    private func spool() -> Finding {
+        do {
+            let folders = try NodeFolders(configuration)
+            let probe = folders.data.appendingPathComponent(".doctor-\(ProcessInfo.processInfo.processIdentifier)")
+            try Data("probe".utf8).write(to: probe)
+            try FileManager.default.removeItem(at: probe)
+            return Finding(isGood: true, text: "data directory \(folders.data.path) is writable")
+        } catch {
+            return Finding(
+                isGood: false,
+                text: "data directory \(configuration.node.dataDirectory) is not writable: give it to the node's user (\(error))")
+        }
+    }
+
+    private func ledgerFree() -> Finding {
+        do {
+            let free = try DiskSpace.freeBytes(at: configuration.node.dataDirectory)
+            let gibibytes = Double(free) / Double(1 << 30)
+            return Finding(
+                isGood: gibibytes >= 2,
+                text: String(format: "%.1f GiB free in the data directory%@", gibibytes, gibibytes < 2 ? ": make room" : ""))
+        } catch { return Finding(isGood: false, text: "free space of the data directory cannot be read: \(error)") }
+    }
+
+    private func model() async -> Finding {
+        do {
+            let package = try ModelPackage(directory: configuration.node.model)
+            for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
+            let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"))
+            try await engine.prepare()
+            await engine.stop()
+            return Finding(isGood: true, text: "model \(package.name) \(package.version) loads")
+        } catch { return Finding(isGood: false, text: "model \(configuration.node.model) does not load: \(error)") }
+    }
+
+    private func echo(_ peer: NodeConfiguration.Peer) async -> Finding {
+        let remote = peer.remote
+        let name = "peer \(peer.name) (\(remote.aeTitle) at \(remote.host) port \(remote.port))"
+        let programs = WorkerPrograms(
+            spool: URL(fileURLWithPath: configuration.node.dataDirectory),
+            results: URL(fileURLWithPath: configuration.node.dataDirectory))
+        do {
+            let job = EchoJob(peer: remote, callingAETitle: configuration.node.aeTitle, timeoutSeconds: 5)
+            for event in try await SendClient(program: programs.echo, deadline: .seconds(15)).run(.echo(job)) {
+                switch event {
+                case .echoed(0, let milliseconds):
+                    return Finding(isGood: true, text: "\(name) answers C-ECHO in \(Int(milliseconds)) ms")
+                case .echoed(let status, _):
+                    return Finding(isGood: false, text: "\(name) answers C-ECHO with status 0x\(String(status, radix: 16))")
+                case .failed(let failure): return Finding(isGood: false, text: "\(name): \(failure.reason)")
+                default: break
+                }
+            }
+            return Finding(isGood: false, text: "\(name) gave no answer to C-ECHO")
+        } catch { return Finding(isGood: false, text: "\(name): \(error)") }
+    }
+}

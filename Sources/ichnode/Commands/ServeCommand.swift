@@ -1,0 +1,42 @@
+import ArgumentParser
+import Console
+import Foundation
+import ICHModel
+import Logging
+import Metrics
+import StoreSCP
+
+struct ServeCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "serve", abstract: "Run the node in the foreground until SIGTERM.",
+        discussion: "Logs to standard error. Tells systemd when it is ready (Type=notify).")
+
+    @OptionGroup var options: ConfigurationOptions
+
+    func run() async throws {
+        try await Terminal.run {
+            let configuration = try options.load()
+            let logger = Logger.node(level: configuration.node.logLevel)
+            let registry = MetricsRegistry()
+            MetricsSystem.bootstrap(registry)
+            let node: Node
+            do { node = try await Node(configuration, registry: registry, logger: logger) } catch {
+                throw CommandFailure(.configuration, "the node cannot start: \(error)")
+            }
+            try await node.run()
+        }
+    }
+}
+
+struct InferCommand: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "infer", abstract: "Internal: the process that holds the model.", shouldDisplay: false)
+
+    @Option(name: .long, help: "Model package.")
+    var model: String
+
+    @Option(name: .long, help: "Threads for one inference.")
+    var threads = InferenceServer.defaultThreads
+
+    func run() throws { try InferenceServer.run(modelDirectory: model, threads: threads) }
+}

@@ -1,0 +1,206 @@
+import AlertDispatcher
+import Foundation
+import StoreSCP
+import WorkerProtocol
+import Yams
+
+/// Reads the YAML file. Unknown keys, impossible values and unsafe combinations are errors with their line.
+enum ConfigurationReader {
+    static func read(path: String) throws -> NodeConfiguration {
+        let text: String
+        do { text = try String(contentsOfFile: path, encoding: .utf8) } catch {
+            throw ConfigurationError(
+                file: path, problems: [.init(line: 1, text: "cannot be read: name a readable YAML file")])
+        }
+        return try parse(text, file: path)
+    }
+
+    static func parse(_ text: String, file: String) throws -> NodeConfiguration {
+        let problems = ConfigurationProblems()
+        let node: Yams.Node
+        do { node = try Yams.compose(yaml: text) ?? YAMLSection.empty } catch let error as YamlError {
+            throw ConfigurationError(file: file, problems: [.init(line: line(of: error), text: "not YAML: \(error)")])
+        }
+        let root = YAMLSection(node, path: "", problems: problems)
+        let configuration = NodeConfiguration(
+            node: readNode(root.section("node")), dicom: readDICOM(root.section("dicom")),
+            completion: readCompletion(root.section("completion")), delivery: readDelivery(root.section("delivery")),
+            console: readConsole(root.section("console")), peers: readPeers(root.sections("peers")),
+            routes: readRoutes(root.sections("routes")))
+        root.finish()
+        check(configuration, root)
+        guard problems.all.isEmpty else { throw ConfigurationError(file: file, problems: problems.all) }
+        return configuration
+    }
+
+    private static func line(of error: YamlError) -> Int {
+        switch error {
+        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark.line
+        default: 1
+        }
+    }
+
+    // MARK: Sections
+
+    private static func readNode(_ section: YAMLSection) -> NodeConfiguration.Node {
+        defer { section.finish() }
+        return NodeConfiguration.Node(
+            aeTitle: aeTitle(section, "ae_title", default: "ICHNODE"),
+            furtherAETitles: section.list("further_ae_titles", default: [], "an AE title", { AETitle($0) }),
+            dataDirectory: section.string("data_directory", default: "/var/lib/ichnode"),
+            runDirectory: section.string("run_directory", default: "/run/ichnode"),
+            model: section.string("model", default: "/usr/share/ichnode/model"),
+            logLevel: section.string("log_level", default: "info"),
+            logPatientIdentity: section.bool("log_patient_identity", default: false),
+            inferenceThreads: section.int("inference_threads", default: 2, 1...64))
+    }
+
+    private static func readDICOM(_ section: YAMLSection) -> NodeConfiguration.DICOMPort {
+        defer { section.finish() }
+        return NodeConfiguration.DICOMPort(
+            port: section.int("port", default: 11112, 0...65535),
+            bind: section.list("bind", default: ["0.0.0.0", "::"], "an IP address", { $0.isEmpty ? nil : $0 }),
+            allowedNetworks: section.list(
+                "allowed_networks", default: [NetworkBlock("127.0.0.0/8"), NetworkBlock("::1/128")].compactMap { $0 },
+                "a network such as 10.1.0.0/16", { NetworkBlock($0) }),
+            allowedCallingAETitles: section.list("allowed_calling_ae_titles", default: [], "an AE title", { AETitle($0) }),
+            mostAssociations: section.int("most_associations", default: 64, 1...1024),
+            mostAssociationsPerPeer: section.int("most_associations_per_peer", default: 32, 1...1024),
+            admissionQueueSeconds: section.seconds("admission_queue_seconds", default: 5, 0...60),
+            requestDeadlineSeconds: section.seconds("request_deadline_seconds", default: 10, 0.1...300),
+            idleTimeoutSeconds: section.seconds("idle_timeout_seconds", default: 60, 1...3600),
+            associationDeadlineSeconds: section.seconds("association_deadline_seconds", default: 3600, 10...86400),
+            stopDeadlineSeconds: section.seconds("stop_deadline_seconds", default: 10, 0...300),
+            warmWorkers: section.int("warm_workers", default: 2, 0...64),
+            maxPDUBytes: section.int("max_pdu_bytes", default: 131_072, 4096...131_072),
+            mostObjectMebibytes: section.int("most_object_mebibytes", default: 2048, 1...16384),
+            sequenceDepth: section.int("sequence_depth", default: 32, 4...100),
+            extraSOPClasses: section.list("extra_sop_classes", default: [], "a UID", { UID($0) }))
+    }
+
+    private static func readCompletion(_ section: YAMLSection) -> NodeConfiguration.Completion {
+        defer { section.finish() }
+        return NodeConfiguration.Completion(
+            graceSeconds: section.seconds("grace_seconds", default: 2, 0...600),
+            quietSeconds: section.seconds("quiet_seconds", default: 60, 1...3600),
+            deadlineSeconds: section.seconds("deadline_seconds", default: 600, 1...86400))
+    }
+
+    private static func readDelivery(_ section: YAMLSection) -> NodeConfiguration.Delivery {
+        defer { section.finish() }
+        return NodeConfiguration.Delivery(
+            firstRetrySeconds: section.seconds("first_retry_seconds", default: 5, 0.1...3600),
+            mostRetrySeconds: section.seconds("most_retry_seconds", default: 600, 1...86400))
+    }
+
+    private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {
+        defer { section.finish() }
+        return NodeConfiguration.Console(
+            host: section.string("host", default: "127.0.0.1"), port: section.int("port", default: 8080, 0...65535))
+    }
+
+    private static func readPeers(_ sections: [YAMLSection]) -> [NodeConfiguration.Peer] {
+        sections.map { section in
+            defer { section.finish() }
+            return NodeConfiguration.Peer(
+                name: section.required("name", "pacs"),
+                remote: RemotePeer(
+                    aeTitle: aeTitle(section, "ae_title", default: nil), host: section.required("host", "10.1.2.3"),
+                    port: section.int("port", default: 104, 1...65535)))
+        }
+    }
+
+    private static func readRoutes(_ sections: [YAMLSection]) -> [Route] {
+        sections.map { section in
+            defer { section.finish() }
+            return Route(
+                name: section.required("name", "default"),
+                callingAETitles: wildcard(section, "calling_ae_titles"),
+                calledAETitles: wildcard(section, "called_ae_titles"),
+                destinations: section.list("destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
+                reportClass: section.choice("sr_class", default: ReportClass.enhanced),
+                threshold: section.string("threshold", default: "balanced"))
+        }
+    }
+
+    private static func aeTitle(_ section: YAMLSection, _ key: String, default fallback: String?) -> AETitle {
+        let text = fallback.map { section.string(key, default: $0) } ?? section.required(key, "PACS")
+        if let title = AETitle(text) { return title }
+        section.problem(key, "has to be an AE title: 1 to 16 printable characters without backslash")
+        return placeholderTitle
+    }
+
+    /// Stands in for a title that was reported as wrong, so that reading can go on.
+    private static let placeholderTitle: AETitle = {
+        guard let title = AETitle("INVALID") else { preconditionFailure("a constant") }
+        return title
+    }()
+
+    /// A list of AE titles; empty for ["*"], which takes all.
+    private static func wildcard(_ section: YAMLSection, _ key: String) -> [AETitle] {
+        let texts = section.list(key, default: ["*"], "an AE title or \"*\"", { $0 == "*" || AETitle($0) != nil ? $0 : nil })
+        return texts.contains("*") ? [] : texts.compactMap { AETitle($0) }
+    }
+
+    // MARK: Combinations
+
+    private static func check(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        let names = configuration.peers.map(\.name)
+        for name in Set(names) where names.filter({ $0 == name }).count > 1 {
+            root.problem("peers", "names \"\(name)\" twice: give every peer a name of its own")
+        }
+        let routeNames = configuration.routes.map(\.name)
+        if Set(routeNames).count < routeNames.count { root.problem("routes", "names one route twice") }
+        if configuration.routes.isEmpty {
+            root.problem("routes", "is missing: without a route no result reaches anyone; see the example configuration")
+        }
+        for route in configuration.routes {
+            if route.destinations.isEmpty {
+                root.problem("routes", "\"\(route.name)\" has no destinations: name at least one peer")
+            }
+            for name in route.destinations where !names.contains(name) {
+                root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")
+            }
+        }
+        let levels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
+        if !levels.contains(configuration.node.logLevel) {
+            root.problem("node", "log_level has to be one of \(levels.joined(separator: ", "))")
+        }
+        checkTimes(configuration, root)
+        checkExposure(configuration, root)
+    }
+
+    private static func checkTimes(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        let completion = configuration.completion
+        if completion.graceSeconds > completion.quietSeconds || completion.quietSeconds > completion.deadlineSeconds {
+            root.problem("completion", "needs grace_seconds ≤ quiet_seconds ≤ deadline_seconds")
+        }
+        if configuration.delivery.firstRetrySeconds > configuration.delivery.mostRetrySeconds {
+            root.problem("delivery", "needs first_retry_seconds ≤ most_retry_seconds")
+        }
+        if configuration.dicom.mostAssociationsPerPeer > configuration.dicom.mostAssociations {
+            root.problem("dicom", "needs most_associations_per_peer ≤ most_associations")
+        }
+    }
+
+    /// What would open the node to whoever reaches it.
+    private static func checkExposure(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        let dicom = configuration.dicom
+        let everyone = dicom.allowedNetworks.contains { $0.contains("8.8.8.8") || $0.contains("2001:db8::1") }
+        if everyone && dicom.allowedCallingAETitles.isEmpty {
+            root.problem(
+                "dicom", "allows every network and every calling AE title: name your networks in allowed_networks, "
+                    + "or the AE titles in allowed_calling_ae_titles")
+        }
+        let loopback = ["127.0.0.1", "::1", "localhost"]
+        if !loopback.contains(configuration.console.host) {
+            root.problem("console", "has no users and no TLS yet: host has to be 127.0.0.1 or ::1")
+        }
+        for peer in configuration.peers
+        where peer.remote.aeTitle == configuration.node.aeTitle && loopback.contains(peer.remote.host)
+            && peer.remote.port == dicom.port
+        {
+            root.problem("peers", "\"\(peer.name)\" is this node itself: name the PACS that wants the results")
+        }
+    }
+}

@@ -1,0 +1,95 @@
+import AlertDispatcher
+import Foundation
+import StoreSCP
+import WorkerProtocol
+
+/// The node's settings. Defaults, units and reasons are in the annotated example `etc/ichnode.yaml`; a test holds both equal.
+struct NodeConfiguration: Sendable, Equatable {
+    struct Node: Sendable, Equatable {
+        var aeTitle: AETitle
+        /// Called AE titles that we answer to beside our own.
+        var furtherAETitles: [AETitle] = []
+        var dataDirectory: String
+        var runDirectory: String
+        var model: String
+        var logLevel: String
+        var logPatientIdentity: Bool
+        var inferenceThreads: Int
+    }
+
+    struct DICOMPort: Sendable, Equatable {
+        var port: Int
+        var bind: [String]
+        var allowedNetworks: [NetworkBlock]
+        var allowedCallingAETitles: [AETitle]
+        var mostAssociations: Int
+        var mostAssociationsPerPeer: Int
+        var admissionQueueSeconds: Double
+        var requestDeadlineSeconds: Double
+        var idleTimeoutSeconds: Double
+        var associationDeadlineSeconds: Double
+        var stopDeadlineSeconds: Double
+        var warmWorkers: Int
+        var maxPDUBytes: Int
+        var mostObjectMebibytes: Int
+        var sequenceDepth: Int
+        var extraSOPClasses: [UID]
+    }
+
+    struct Completion: Sendable, Equatable {
+        var graceSeconds: Double
+        var quietSeconds: Double
+        var deadlineSeconds: Double
+    }
+
+    struct Delivery: Sendable, Equatable {
+        var firstRetrySeconds: Double
+        var mostRetrySeconds: Double
+    }
+
+    struct Console: Sendable, Equatable {
+        var host: String
+        var port: Int
+    }
+
+    struct Peer: Sendable, Equatable {
+        var name: String
+        var remote: RemotePeer
+    }
+
+    var node: Node
+    var dicom: DICOMPort
+    var completion: Completion
+    var delivery: Delivery
+    var console: Console
+    var peers: [Peer]
+    var routes: [Route]
+
+    var admissionRules: AdmissionRules {
+        AdmissionRules(
+            calledAETitles: [node.aeTitle] + node.furtherAETitles, callingAETitles: dicom.allowedCallingAETitles,
+            allowedNetworks: dicom.allowedNetworks, mostAssociations: dicom.mostAssociations,
+            mostAssociationsPerPeer: dicom.mostAssociationsPerPeer, queueTime: .seconds(dicom.admissionQueueSeconds),
+            requestDeadline: .seconds(dicom.requestDeadlineSeconds))
+    }
+
+    var reception: Reception.Settings {
+        Reception.Settings(
+            addresses: dicom.bind, port: dicom.port, rules: admissionRules, warmWorkers: dicom.warmWorkers,
+            extraSOPClasses: dicom.extraSOPClasses, maxPDUBytes: dicom.maxPDUBytes,
+            idleTimeout: .seconds(dicom.idleTimeoutSeconds),
+            associationDeadline: .seconds(dicom.associationDeadlineSeconds),
+            stopDeadline: .seconds(dicom.stopDeadlineSeconds),
+            limits: ObjectLimits(sequenceDepth: dicom.sequenceDepth, objectBytes: dicom.mostObjectMebibytes << 20))
+    }
+
+    var completionPolicy: CompletionPolicy {
+        CompletionPolicy(
+            grace: .seconds(completion.graceSeconds), quietTime: .seconds(completion.quietSeconds),
+            deadline: .seconds(completion.deadlineSeconds))
+    }
+
+    var retryPolicy: Outbox.RetryPolicy {
+        Outbox.RetryPolicy(first: .seconds(delivery.firstRetrySeconds), most: .seconds(delivery.mostRetrySeconds))
+    }
+}

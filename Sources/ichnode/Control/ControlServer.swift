@@ -1,0 +1,109 @@
+import CLinux
+import Foundation
+import Glibc
+import Logging
+import ServiceLifecycle
+import WorkerProtocol
+
+/// Answers operators' commands on a Unix socket, so that one process writes the ledger. Only root and the node's own user may.
+final class ControlServer: Service {
+    typealias Handler = @Sendable (ControlRequest) async -> ControlResponse
+
+    static func path(runDirectory: String) -> String { runDirectory + "/control.sock" }
+
+    private static let mostRequestBytes = 64 << 10
+    private let descriptor: Int32
+    private let path: String
+    private let handler: Handler
+    private let logger: Logger
+
+    init(path: String, logger: Logger, handler: @escaping Handler) throws {
+        self.path = path
+        self.handler = handler
+        self.logger = logger
+        unlink(path)
+        descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+        guard descriptor >= 0, UnixAddress.with(path, { bind(descriptor, $0, $1) }) == 0, chmod(path, 0o600) == 0,
+            listen(descriptor, 16) == 0
+        else { throw WorkerError(.system, "cannot listen on \(path): \(Errno.text)") }
+    }
+
+    func run() async throws {
+        let connections = AsyncStream<Int32> { continuation in
+            let thread = Thread { [descriptor] in
+                while true {
+                    let connection = accept(descriptor, nil, nil)
+                    if connection >= 0 { continuation.yield(connection) } else if errno != EINTR { break }
+                }
+                continuation.finish()
+            }
+            thread.name = "control"
+            thread.start()
+        }
+        await withGracefulShutdownHandler {
+            for await connection in connections { serve(connection) }
+        } onGracefulShutdown: { [descriptor] in
+            shutdown(descriptor, Int32(SHUT_RDWR))
+        }
+        close(descriptor)
+        unlink(path)
+    }
+
+    /// On a thread: the channel blocks.
+    private func serve(_ connection: Int32) {
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        var (pid, uid, gid): (pid_t, uid_t, gid_t) = (0, 0, 0)
+        let channel = Channel(takingOwnershipOf: connection, limits: Frame.Limits(message: Self.mostRequestBytes))
+        guard clinux_peer_credentials(connection, &pid, &uid, &gid) == 0, uid == 0 || uid == geteuid() else {
+            logger.warning("control connection of another user refused", metadata: ["uid": "\(uid)"])
+            return channel.close()
+        }
+        Thread.detachNewThread { [handler, logger] in
+            do {
+                guard let (request, _) = try channel.receive(ControlRequest.self) else { return }
+                Task {
+                    let response = await handler(request)
+                    DispatchQueue.global().async {
+                        do { try channel.send(response) } catch {
+                            logger.info("control connection left", metadata: ["error": "\(error)"])
+                        }
+                        channel.close()
+                    }
+                }
+            } catch { logger.warning("control request is no request", metadata: ["error": "\(error)"]) }
+        }
+    }
+}
+
+/// sockaddr_un for a path.
+enum UnixAddress {
+    static func with<R>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { bytes in
+            for (index, byte) in path.utf8.prefix(bytes.count - 1).enumerated() { bytes[index] = byte }
+        }
+        return withUnsafePointer(to: &address) {
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+        }
+    }
+}
+
+/// The command line's end.
+enum ControlClient {
+    static func ask(_ request: ControlRequest, runDirectory: String) throws -> ControlResponse {
+        let path = ControlServer.path(runDirectory: runDirectory)
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        let channel = Channel(takingOwnershipOf: descriptor)
+        guard UnixAddress.with(path, { connect(descriptor, $0, $1) }) == 0 else {
+            throw CommandFailure(.unavailable, "no node answers at \(path) (\(Errno.text)): is it running, and is this its run directory?")
+        }
+        try channel.send(request)
+        guard let (response, _) = try channel.receive(ControlResponse.self) else {
+            throw CommandFailure(.unavailable, "the node closed the connection without an answer: see its log")
+        }
+        if case .failed(let reason) = response { throw CommandFailure(.failed, reason) }
+        return response
+    }
+}

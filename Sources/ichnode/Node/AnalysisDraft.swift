@@ -1,0 +1,130 @@
+import AlertDispatcher
+import Foundation
+import ICHModel
+import Ledger
+import StoreSCP
+import WorkerProtocol
+
+/// Puts into words what an analysis found: outcome, reasons, report.
+struct AnalysisDraft {
+    let study: AssembledStudy
+    let known: [UID: StoredInstance]
+    let selection: SeriesSelection
+    let threshold: ModelPackage.Threshold
+    let startedAt: Date
+    /// Instances that the analysis saw, feet → head.
+    var analysed: [UID] = []
+    /// What keeps a study without a finding from being negative.
+    var defects: [String] = []
+    var encoderCalls = (all: 0, early: 0)
+
+    init(
+        study: AssembledStudy, known: [UID: StoredInstance], selection: SeriesSelection,
+        threshold: ModelPackage.Threshold, startedAt: Date
+    ) {
+        self.study = study
+        self.known = known
+        self.selection = selection
+        self.threshold = threshold
+        self.startedAt = startedAt
+        if case .incomplete(_, let reasons) = study.decision { defects = ["incomplete: " + reasons.joined(separator: ", ")] }
+    }
+
+    // MARK: Endings
+
+    func concluded(_ finding: Finding, flagged: [StudyReport.Flagged]) -> StudyAnalyzer.Analysis {
+        if finding.isPositive {
+            return analysis(.positive, defects.joined(separator: "; "), .present, finding, flagged)
+        }
+        // An incomplete study is never negative.
+        guard defects.isEmpty else { return analysis(.undetermined, defects.joined(separator: "; "), .undetermined, finding) }
+        return analysis(.negative, "", .absent, finding)
+    }
+
+    func undetermined(_ reason: String) -> StudyAnalyzer.Analysis {
+        analysis(.undetermined, ([reason] + defects).joined(separator: "; "), .undetermined)
+    }
+
+    /// Nothing is sent: an operator has to look.
+    func held(_ reason: String) -> StudyAnalyzer.Analysis { analysis(.undetermined, reason, nil) }
+
+    func refused(_ conclusion: SeriesSelection.Conclusion) -> StudyAnalyzer.Analysis {
+        switch conclusion {
+        case .notHeadCT(let reason): analysis(.notHeadCT, reason.description, nil)
+        case .notAnalysable(let reason): undetermined(reason.description)
+        case .chosen: preconditionFailure("a chosen series is no refusal")
+        }
+    }
+
+    // MARK: Parts
+
+    private func analysis(
+        _ outcome: Outcome, _ reason: String, _ presence: Presence?, _ finding: Finding? = nil,
+        _ flagged: [StudyReport.Flagged] = []
+    ) -> StudyAnalyzer.Analysis {
+        let images = reportedImages
+        var analysis = StudyAnalyzer.Analysis(
+            outcome: outcome, reason: reason, revisionDigest: revisionDigest, verdicts: verdicts, finding: finding)
+        (analysis.encoderCalls, analysis.earlyEncoderCalls) = encoderCalls
+        if let presence, !images.isEmpty {
+            analysis.report = StudyReport(
+                studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest, presence: presence,
+                reason: reason, studyProbability: finding?.probability, thresholdName: threshold.name,
+                threshold: threshold.value, images: images, flagged: flagged, seriesText: seriesText,
+                completionText: completionText, startedAt: startedAt)
+        }
+        return analysis
+    }
+
+    /// The analysed instances; where there are none, one that shows whose study it is.
+    private var reportedImages: [StoredInstance] {
+        if !analysed.isEmpty { return analysed.compactMap { known[$0] } }
+        let inOrder = known.values.sorted { $0.record.sopInstanceUID < $1.record.sopInstanceUID }
+        let head = selection.series.first { $0.region == .head }?.seriesInstanceUID
+        return (inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first).map { [$0] } ?? []
+    }
+
+    /// Over the data sets that the analysis saw, or, where it saw none, all of the study's; and over what was missing.
+    private var revisionDigest: String {
+        let seen = analysed.isEmpty ? known.keys.sorted() : analysed.sorted()
+        return SHA256Digest.hex(
+            of: seen.flatMap { [$0.string, known[$0]?.record.dataSetDigest ?? ""] } + ["defects"] + defects)
+    }
+
+    private var completionText: String {
+        switch study.decision {
+        case .complete(let rule): rule.rawValue
+        case .incomplete(let rule, let reasons): "\(rule.rawValue); \(reasons.joined(separator: ", "))"
+        case .wait: "not decided"
+        }
+    }
+
+    private var seriesText: String {
+        selection.series.map { series in
+            let name = verdicts.first { $0.seriesInstanceUID == series.seriesInstanceUID }
+            let number = name?.number.map { "\($0)" } ?? "?"
+            return "\(number) \(name?.verdict ?? "") (\(name?.reason ?? ""))"
+        }.joined(separator: "; ")
+    }
+
+    private var verdicts: [SeriesVerdictEntry] {
+        selection.series.map { assessment in
+            let records = known.values.map(\.record).filter { $0.seriesInstanceUID == assessment.seriesInstanceUID }
+            let (verdict, reason) = Self.words(assessment)
+            return SeriesVerdictEntry(
+                seriesInstanceUID: assessment.seriesInstanceUID, number: records.first?.series.number,
+                description: records.first?.series.description, instanceCount: records.count, verdict: verdict,
+                reason: reason)
+        }
+    }
+
+    private static func words(_ assessment: SeriesSelection.Assessment) -> (verdict: String, reason: String) {
+        let thickness = assessment.thicknessMillimetres.map { "\($0) mm" } ?? "unknown thickness"
+        let measure = "\(assessment.instances.count) axial images, \(thickness), covers \(Int(assessment.coverageMillimetres)) mm"
+        switch assessment.verdict {
+        case .chosen: return ("chosen", measure)
+        case .candidate: return ("candidate", "\(measure); another series suits better")
+        case .refused(let reason): return ("refused", reason.description)
+        }
+    }
+}

@@ -1,0 +1,193 @@
+import AlertDispatcher
+import Foundation
+import ICHModel
+import Ledger
+import Logging
+import StoreSCP
+import WorkerProtocol
+
+/// Decodes and analyses one study, ahead of its completion where it can. One value for one study.
+actor StudyAnalyzer {
+    /// What came of it.
+    struct Analysis: Sendable {
+        var outcome: Outcome
+        /// In words; for positive and negative studies empty.
+        var reason: String
+        var revisionDigest: String
+        var verdicts: [SeriesVerdictEntry]
+        var finding: Finding?
+        /// nil where nothing is to be sent.
+        var report: StudyReport?
+        /// Encoder calls, and how many of them had ended when the study was complete.
+        var encoderCalls = 0
+        var earlyEncoderCalls = 0
+    }
+
+    struct Tools: Sendable {
+        var package: ModelPackage
+        var engine: any InferenceEngine
+        var decoder: DecodeClient
+        var clock: WallClock
+        var logger: Logger
+    }
+
+    /// Series encoded ahead at once while it is open which will be chosen.
+    private static let mostCandidates = 2
+    /// Files decoded between two encoder calls.
+    private static let decodeBatch = 8
+
+    private let tools: Tools
+    private var known: [UID: StoredInstance] = [:]
+    private var encoders: [UID: StudyEncoder] = [:]
+    /// What an encoder has taken already, by data set digest.
+    private var fed: [UID: String] = [:]
+    private var undecodable: [UID: String] = [:]
+
+    init(tools: Tools) { self.tools = tools }
+
+    /// Of several versions of one instance the newest counts.
+    static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
+        Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
+    }
+
+    // MARK: Ahead of completion
+
+    /// Decodes and encodes what has arrived of the series that may be chosen.
+    func encodeAhead(_ instances: [StoredInstance]) async {
+        for (uid, instance) in Self.newest(Array(known.values) + instances) { known[uid] = instance }
+        let selection = SeriesSelection(known.values.map(\.record))
+        let candidates = Self.candidates(selection)
+        for uid in encoders.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) { encoders[uid] = nil }
+        for series in candidates {
+            do { try await feed(series.instances, of: series.seriesInstanceUID) } catch {
+                tools.logger.warning("encoding ahead failed, tried again later", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    /// Encodes again what the slices of the last moments have moved.
+    func settle() async {
+        for encoder in encoders.values {
+            do { try await encoder.settle() } catch {
+                tools.logger.debug("settling failed, done at completion", metadata: ["error": "\(error)"])
+            }
+        }
+    }
+
+    private static func candidates(_ selection: SeriesSelection) -> [SeriesSelection.Assessment] {
+        if case .chosen(let uid) = selection.conclusion { return selection.series.filter { $0.seriesInstanceUID == uid } }
+        return Array(selection.series.filter(\.mayBeChosen).prefix(mostCandidates))
+    }
+
+    private func feed(_ instances: [UID], of series: UID) async throws {
+        let encoder = encoder(of: series)
+        let missing = instances.filter { uid in
+            known[uid].map { fed[uid] != $0.record.dataSetDigest && undecodable[uid] != $0.record.dataSetDigest } ?? false
+        }
+        for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
+            let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
+            let outcomes = await tools.decoder.planes(of: batch.map(\.path))
+            for instance in batch {
+                let record = instance.record
+                switch outcomes[instance.path] {
+                case .planes(let planes) where planes.count == 1:
+                    let plane = try Plane(
+                        rows: planes[0].plane.rows, columns: planes[0].plane.columns, values: planes[0].hounsfield)
+                    try await encoder.add(StudySlice(record), plane: plane)
+                    fed[record.sopInstanceUID] = record.dataSetDigest
+                case .planes: undecodable[record.sopInstanceUID] = record.dataSetDigest
+                case .failed(let reason):
+                    undecodable[record.sopInstanceUID] = record.dataSetDigest
+                    tools.logger.warning(
+                        "an image cannot be decoded",
+                        metadata: ["instance.uid": "\(record.sopInstanceUID)", "reason": "\(reason)"])
+                case nil: throw WorkerError(.failed, "the decoder did not answer for an image")
+                }
+            }
+            try await encoder.encodePending()
+        }
+    }
+
+    private func encoder(of series: UID) -> StudyEncoder {
+        if let encoder = encoders[series] { return encoder }
+        let decoder = tools.decoder
+        let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) { [weak self] uids in
+            let paths = await self?.paths(of: uids) ?? [:]
+            let outcomes = await decoder.planes(of: Array(paths.values))
+            var planes: [UID: Plane] = [:]
+            for (uid, path) in paths {
+                if case .planes(let decoded) = outcomes[path], let first = decoded.first {
+                    planes[uid] = try Plane(
+                        rows: first.plane.rows, columns: first.plane.columns, values: first.hounsfield)
+                }
+            }
+            return planes
+        }
+        encoders[series] = encoder
+        return encoder
+    }
+
+    private func paths(of uids: [UID]) -> [UID: String] {
+        Dictionary(uniqueKeysWithValues: uids.compactMap { uid in known[uid].map { (uid, $0.path) } })
+    }
+
+    // MARK: At completion
+
+    /// Analyses the study as it stands.
+    /// - Throws: what the inference engine throws; worth another try.
+    func analyse(_ study: AssembledStudy, threshold: ModelPackage.Threshold) async throws -> Analysis {
+        let startedAt = tools.clock.now()
+        known = Self.newest(study.instances)
+        let selection = SeriesSelection(known.values.map(\.record))
+        var draft = AnalysisDraft(
+            study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
+        if let conflict = IdentityConflict.find(in: study.instances.map(\.record)) {
+            return draft.held("identity conflict: \(conflict)")
+        }
+        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
+            return draft.refused(selection.conclusion)
+        }
+        try await feed(series.instances, of: uid)
+        draft.analysed = series.instances.filter { fed[$0] != nil }
+        let unreadable = series.instances.filter { undecodable[$0] != nil }.count
+        if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
+        guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }
+        let encoder = encoder(of: uid)
+        let before = await encoder.calls
+        let outcome = try await encoder.finish(threshold: threshold)
+        let calls = await encoder.calls
+        draft.encoderCalls = (calls.count, before.count)
+        switch outcome {
+        case .noBrainTissue: return draft.refused(selection.conclusionWithoutBrain())
+        case .finding(let finding): return draft.concluded(finding, flagged: try await flaggedSlices(of: finding))
+        }
+    }
+
+    /// What the captures of flagged slices show.
+    private func flaggedSlices(of finding: Finding) async throws -> [StudyReport.Flagged] {
+        let flagged = finding.flaggedSlices
+        let outcomes = await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.path })
+        return try flagged.compactMap { slice in
+            guard let instance = known[slice.representative], let map = slice.lesionMap,
+                case .planes(let planes) = outcomes[instance.path], let plane = planes.first
+            else { throw WorkerError(.failed, "a flagged image cannot be decoded again") }
+            let picture = HeatmapSlice(
+                rows: plane.plane.rows, columns: plane.plane.columns, hounsfield: plane.hounsfield,
+                activation: try finding.heatmapGeometry.upsample(map), probability: slice.probability,
+                instanceNumber: instance.record.image.instanceNumber ?? 0)
+            return StudyReport.Flagged(
+                instance: instance, probability: slice.probability, attention: slice.attention, slice: picture)
+        }
+    }
+}
+
+/// One Study Instance UID with two patients.
+enum IdentityConflict {
+    static func find(in records: [InstanceRecord]) -> String? {
+        let patients = Set(records.map { [$0.patient.id ?? "", $0.patient.issuerOfID ?? ""] })
+        if patients.count > 1 { return "\(patients.count) patients under one Study Instance UID" }
+        let series = Dictionary(grouping: records, by: \.sopInstanceUID).values
+            .contains { Set($0.map(\.seriesInstanceUID)).count > 1 }
+        return series ? "one SOP Instance UID in two series" : nil
+    }
+}

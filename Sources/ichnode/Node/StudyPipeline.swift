@@ -1,0 +1,194 @@
+import AlertDispatcher
+import Foundation
+import ICHModel
+import Ledger
+import Logging
+import Metrics
+import ServiceLifecycle
+import StoreSCP
+import WorkerProtocol
+
+/// From assembled studies to recorded results: encodes ahead, analyses, composes, and hands over to the outbox.
+actor StudyPipeline: Service {
+    /// Studies that are encoded ahead at once; further ones are decoded when they are complete.
+    private static let mostAhead = 8
+    /// After this long without an arrival the crop is settled.
+    private static let settleAfter: Duration = .milliseconds(300)
+    /// Tries of an analysis before the study is given up as *not analysed*, and the pauses between them.
+    private static let retryPauses: [Duration] = [.seconds(1), .seconds(10)]
+
+    private let tools: StudyAnalyzer.Tools
+    private let assembler: StudyAssembler
+    private let ledger: any Ledger
+    private let composer: ReportComposer
+    private let routes: RouteTable
+    private var analyzers: [UID: StudyAnalyzer] = [:]
+    private var arrived: [UID: [StoredInstance]] = [:]
+    private var working: Set<UID> = []
+    private let timeToReport = Timer(label: "ichnode_time_to_report_seconds")
+
+    init(
+        tools: StudyAnalyzer.Tools, assembler: StudyAssembler, ledger: any Ledger, composer: ReportComposer,
+        routes: RouteTable
+    ) {
+        self.tools = tools
+        self.assembler = assembler
+        self.ledger = ledger
+        self.composer = composer
+        self.routes = routes
+    }
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { [self] in
+            await withDiscardingTaskGroup { group in
+                for await event in assembler.events {
+                    switch event {
+                    case .arrived(let instance):
+                        if let uid = await noteArrival(instance) { group.addTask { await self.workAhead(uid) } }
+                    case .assembled(let study): group.addTask { await self.conclude(study) }
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: Ahead of completion
+
+    /// - Returns: the study, where nobody works ahead for it yet.
+    private func noteArrival(_ instance: StoredInstance) -> UID? {
+        let uid = instance.record.studyInstanceUID
+        if analyzers[uid] == nil {
+            guard analyzers.count < Self.mostAhead else { return nil }
+            analyzers[uid] = StudyAnalyzer(tools: tools)
+        }
+        arrived[uid, default: []].append(instance)
+        return working.insert(uid).inserted ? uid : nil
+    }
+
+    /// Takes what has arrived, again and again, until nothing more comes for a while.
+    private func workAhead(_ uid: UID) async {
+        defer { working.remove(uid) }
+        guard let analyzer = analyzers[uid] else { return }
+        while !Task.isCancelled {
+            while let batch = arrived.removeValue(forKey: uid) { await analyzer.encodeAhead(batch) }
+            do { try await tools.clock.sleep(Self.settleAfter) } catch { return }
+            guard arrived[uid] == nil else { continue }
+            await analyzer.settle()
+            if arrived[uid] == nil { return }
+        }
+    }
+
+    // MARK: At completion
+
+    private func conclude(_ study: AssembledStudy) async {
+        let uid = study.studyInstanceUID
+        let analyzer = analyzers.removeValue(forKey: uid) ?? StudyAnalyzer(tools: tools)
+        arrived[uid] = nil
+        do {
+            try await ledger.setState(.analysing, ofStudy: uid)
+            guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
+                return try await concludeWithoutRoute(study)
+            }
+            let threshold = try tools.package.operatingPoint(route.threshold)
+            let analysis = try await analyse(study, analyzer, threshold)
+            try await record(analysis, of: study, route: route, threshold: threshold)
+        } catch is CancellationError {
+            tools.logger.info("analysis stopped with the node; taken up at the next start", metadata: ["study.uid": "\(uid)"])
+        } catch {
+            tools.logger.error(
+                "study could not be concluded; taken up at the next start",
+                metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+        }
+    }
+
+    /// A study that an analysis cannot get through is not silent: it is *not analysed*, and why.
+    private func analyse(
+        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ threshold: ModelPackage.Threshold
+    ) async throws -> StudyAnalyzer.Analysis {
+        var failure = ""
+        for pause in Self.retryPauses + [nil] {
+            do { return try await analyzer.analyse(study, threshold: threshold) } catch is CancellationError {
+                throw CancellationError()
+            } catch {
+                try Task.checkCancellation()
+                failure = "\(error)"
+                tools.logger.error(
+                    "analysis failed", metadata: ["study.uid": "\(study.studyInstanceUID)", "error": "\(error)"])
+            }
+            if let pause { try await tools.clock.sleep(pause) }
+        }
+        let known = StudyAnalyzer.newest(study.instances)
+        let draft = AnalysisDraft(
+            study: study, known: known, selection: SeriesSelection(known.values.map(\.record)), threshold: threshold,
+            startedAt: tools.clock.now())
+        return draft.undetermined("analysis failed: \(failure)")
+    }
+
+    private func record(
+        _ analysis: StudyAnalyzer.Analysis, of study: AssembledStudy, route: Route, threshold: ModelPackage.Threshold
+    ) async throws {
+        let uid = study.studyInstanceUID
+        try await ledger.recordVerdicts(analysis.verdicts, ofStudy: uid)
+        if try await ledger.hasAnalysis(ofStudy: uid, revisionDigest: analysis.revisionDigest) {
+            return try await ledger.concludeUnchanged(study: uid)
+        }
+        let startedAt = analysis.report?.startedAt ?? tools.clock.now()
+        let objects = if let report = analysis.report { try await composer.compose(report, route: route) } else { [ComposedObject]() }
+        if analysis.encoderCalls > 0 {
+            let text = "\(analysis.earlyEncoderCalls) of \(analysis.encoderCalls) encoder calls ended before complete"
+            try await ledger.recordEvent("trace", text, ofStudy: uid)
+        }
+        let entry = AnalysisEntry(
+            studyInstanceUID: uid, revisionDigest: analysis.revisionDigest, modelDigest: tools.package.modelDigest,
+            configurationDigest: SHA256Digest.hex(of: ["\(route)"]), route: route.name, startedAt: startedAt,
+            completedAt: tools.clock.now(), outcome: analysis.outcome, reason: analysis.reason,
+            completion: "\(study.decision)", studyProbability: analysis.finding?.probability, threshold: threshold.value,
+            flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0)
+        let priority = analysis.outcome == .positive ? 0 : 1
+        let deliveries = objects.isEmpty ? [] : route.destinations.map {
+            NewDelivery(destination: $0, priority: priority, objects: objects)
+        }
+        try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
+        timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
+        announce(analysis, uid)
+    }
+
+    private func concludeWithoutRoute(_ study: AssembledStudy) async throws {
+        let now = tools.clock.now()
+        let entry = AnalysisEntry(
+            studyInstanceUID: study.studyInstanceUID, revisionDigest: "", modelDigest: tools.package.modelDigest,
+            configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: .undetermined,
+            reason: "no route takes calling AE title \(study.callingAETitle?.string ?? "unknown"): add one, then reprocess",
+            completion: "\(study.decision)", studyProbability: nil, threshold: nil, flaggedSlices: 0)
+        try await ledger.conclude(entry, objects: [], deliveries: [])
+        tools.logger.error(
+            "no route takes the study", metadata: ["study.uid": "\(study.studyInstanceUID)", "reason": "\(entry.reason)"])
+    }
+
+    private func announce(_ analysis: StudyAnalyzer.Analysis, _ uid: UID) {
+        Counter(label: "ichnode_studies_total", dimensions: [("outcome", analysis.outcome.rawValue)]).increment()
+        let level: Logger.Level = analysis.outcome == .undetermined ? .warning : .notice
+        tools.logger.log(
+            level: level, "study concluded",
+            metadata: [
+                "study.uid": "\(uid)", "outcome": "\(analysis.outcome.rawValue)", "reason": "\(analysis.reason)",
+                "probability": "\(analysis.finding.map { String(format: "%.3f", $0.probability) } ?? "-")",
+                "flagged": "\(analysis.finding?.flaggedSlices.count ?? 0)",
+                "encoder.calls.early": "\(analysis.earlyEncoderCalls) of \(analysis.encoderCalls)",
+            ])
+    }
+}
+
+extension Metrics.Timer {
+    func recordInterval(since start: Date, to end: Date) {
+        recordNanoseconds(Int64(max(0, end.timeIntervalSince(start)) * 1e9))
+    }
+}
+
+extension ModelPackage {
+    /// A threshold by name, or a number from 0 to 1.
+    func operatingPoint(_ text: String) throws -> Threshold {
+        if let value = Double(text), (0...1).contains(value) { return Threshold(name: "set by route", value: value) }
+        return try threshold(named: text)
+    }
+}

@@ -1,0 +1,179 @@
+import Testing
+import WorkerProtocol
+
+@testable import ICHModel
+
+@Suite struct SeriesSelectionTests {
+    private func verdict(_ records: [InstanceRecord]) -> SeriesSelection.Verdict? { SeriesSelection(records).series.first?.verdict }
+
+    private func reason(_ change: (inout InstanceRecord) -> Void) -> SelectionReason? {
+        guard case .refused(let reason)? = verdict(Records.series(change: change)) else { return nil }
+        return reason
+    }
+
+    @Test func choosesAPlainHead() {
+        let selection = SeriesSelection(Records.series())
+        #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
+        #expect(selection.series[0].instances.count == 28)
+        #expect(selection.series[0].coverageMillimetres == 140)
+    }
+
+    @Test func refusesWithAReason() {
+        #expect(reason { $0.series.modality = "MR" } == .notCT)
+        #expect(reason { $0.image.hasPixelData = false } == .noPixelData)
+        #expect(reason { $0.image.imageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"] } == .localizer)
+        #expect(reason { $0.image.imageType = ["DERIVED", "SECONDARY", "MPR"] } == .secondaryCaptureOrDerived)
+        #expect(reason { $0.image.imageType = ["DERIVED", "PRIMARY", "MIP"] } == .secondaryCaptureOrDerived)
+        #expect(reason { $0.image.samplesPerPixel = 3 } == .secondaryCaptureOrDerived)
+        #expect(reason { $0.sopClassUID = Records.uid("1.2.840.10008.5.1.4.1.1.7") } == .secondaryCaptureOrDerived)
+        #expect(reason { $0.sopClassUID = Records.uid("1.2.840.10008.5.1.4.1.1.2.1") } == .multiFrame)
+        #expect(reason { $0.image.orientation = [1, 0, 0, 0, 0, -1] } == .notAxial)
+        #expect(reason { $0.image.position = nil } == .noGeometry)
+        #expect(reason { $0.series.contrastBolusAgent = "ISOVUE300/100" } == .contrastAgent)
+        #expect(reason { $0.series.description = "HEAD POST CONTRAST" } == .contrastAgent)
+        #expect(reason { $0.series.description = "Schädel mit KM" } == .contrastAgent)
+        #expect(reason { $0.series.description = "CTA HEAD 0.6" } == .angiographyOrPerfusion)
+        #expect(reason { $0.series.description = "Bolus tracking" } == .angiographyOrPerfusion)
+        #expect(reason { $0.series.description = "CHEST" } == .otherBodyPart("CHEST"))
+        #expect(reason { $0.series.bodyPartExamined = "ABDOMEN" } == .otherBodyPart("ABDOMEN"))
+        #expect(reason { $0.series.description = "NNH axial" } == .partOfHead)
+        #expect(SelectionReason.otherBodyPart("CHEST").description == "body part CHEST is not the head")
+    }
+
+    @Test(arguments: ["NONE", "no", "", "None "]) func aContrastAgentMayBeNamedNone(agent: String) {
+        #expect(reason { $0.series.contrastBolusAgent = agent } == nil)
+    }
+
+    @Test(arguments: [
+        "HEAD WITHOUT CONTRAST", "Brain w/o contrast", "Kopf nativ ohne KM", "NON-CONTRAST HEAD", "crâne sans injection",
+        "CRANEO SIN CONTRASTE", "Head w/o iv contrast", "STD BRAIN 5MM", "STEREOTAXIS", "Head 5.0 H31s",
+    ]) func acceptsPlainHeadsInSeveralLanguages(description: String) {
+        #expect(reason { $0.series.description = description } == nil)
+    }
+
+    @Test(arguments: [
+        "Schädel nativ", "tête", "CRÂNE", "cráneo simple", "Kopf", "TC CRANIO", "Hoofd", "Neuro", "CT Hirn", "głowa", "脳",
+    ]) func recognisesTheHeadWithoutABodyPart(description: String) {
+        let selection = SeriesSelection(
+            Records.series {
+                $0.series.bodyPartExamined = nil
+                $0.study.description = description
+            })
+        #expect(selection.series[0].region == .head)
+    }
+
+    @Test(arguments: [
+        ("GE MEDICAL SYSTEMS", "BONE", true), ("GE MEDICAL SYSTEMS", "BONEPLUS", true), ("GE MEDICAL SYSTEMS", "EDGE", true),
+        ("GE MEDICAL SYSTEMS", "STD+", false), ("GE MEDICAL SYSTEMS", "SOFT", false), ("SIEMENS", "H60s", true),
+        ("SIEMENS", "H31s", false), ("SIEMENS", "Hr60f\\3", true), ("SIEMENS", "J70h", true), ("SIEMENS", "Hr40f", false),
+        ("Philips", "UB", false), ("Philips", "YB", true), ("Philips", "D", true), ("TOSHIBA", "FC30", true),
+        ("TOSHIBA", "FC21", false), ("CANON", "FC81", true), ("TOSHIBA", "FC13", false),
+    ]) func knowsKernels(manufacturer: String, kernel: String, isBone: Bool) {
+        #expect(HeaderVocabulary.isBone(kernel: kernel, manufacturer: manufacturer) == isBone)
+    }
+
+    @Test func anUnknownKernelIsJudgedByTheDescription() {
+        #expect(
+            reason {
+                $0.series.convolutionKernel = "X"
+                $0.series.description = "HEAD BONE"
+            } == .boneKernel)
+        #expect(reason { $0.series.convolutionKernel = nil } == nil)
+    }
+
+    @Test func atTheLeastNumberOfSlicesItIsUsable() {
+        #expect(verdict(Records.series(count: 7)) == .refused(.fewerSlices(than: 8)))
+        #expect(verdict(Records.series(count: 15)) == .refused(.coversOnly(millimetres: 75)))
+        #expect(verdict(Records.series(count: 16)) == .chosen)
+        let early = SeriesSelection(Records.series(count: 2))
+        #expect(early.series[0].mayBeChosen)
+        #expect(early.conclusion == .notAnalysable(.fewerSlices(than: 8)))
+    }
+
+    private func series(_ uid: String, thickness: Double, count: Int, _ change: (inout InstanceRecord) -> Void = { _ in })
+        -> [InstanceRecord]
+    {
+        Records.series(uid, count: count).enumerated().map { index, record in
+            var record = record
+            record.image.sliceThickness = thickness
+            record.image.position = [0, 0, Double(index) * thickness]
+            change(&record)
+            return record
+        }
+    }
+
+    @Test func prefersTheBestThickness() {
+        let thin = series("1.2.1", thickness: 0.625, count: 240)
+        let usual = series("1.2.2", thickness: 5, count: 30)
+        let thick = series("1.2.3", thickness: 8, count: 19)
+        #expect(SeriesSelection(thin + usual + thick).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
+        #expect(SeriesSelection(thin + thick).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
+        let all = SeriesSelection((thick + usual + thin).shuffled())
+        #expect(all == SeriesSelection(thin + usual + thick))
+        #expect(all.assessment(of: Records.uid("1.2.1"))?.verdict == .candidate)
+    }
+
+    @Test func theWholeHeadWinsOverAPartOfIt() {
+        let part = series("1.2.1", thickness: 5, count: 17)
+        let whole = series("1.2.2", thickness: 1, count: 160)
+        #expect(SeriesSelection(part + whole).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
+    }
+
+    @Test func originalWinsOverDerived() {
+        let derived = series("1.2.1", thickness: 5, count: 30) { $0.image.imageType = ["DERIVED", "PRIMARY", "AXIAL"] }
+        let original = series("1.2.2", thickness: 5, count: 30)
+        #expect(SeriesSelection(derived + original).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
+    }
+
+    @Test func aScoutInTheSeriesIsLeftOut() {
+        var records = Records.series()
+        records.append(
+            Records.make(index: 100) {
+                $0.image.imageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+                $0.image.orientation = [0, 1, 0, 0, 0, -1]
+            })
+        let selection = SeriesSelection(records)
+        #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
+        #expect(selection.series[0].instances.count == 28)
+    }
+
+    @Test func ofTwoAcquisitionsInOneSeriesOneIsTaken() {
+        let first = Records.series().map { record in
+            var record = record
+            record.image.acquisitionNumber = 1
+            return record
+        }
+        let second = first.map { record in
+            var record = record
+            record.sopInstanceUID = Records.uid(record.sopInstanceUID.string + ".9")
+            record.image.acquisitionNumber = 2
+            return record
+        }
+        #expect(SeriesSelection(first + second).series[0].instances == first.map(\.sopInstanceUID))
+    }
+
+    @Test func aHeadWithoutAUsableSeriesIsNotAnalysable() {
+        let bone = Records.series("1.2.1") { $0.series.convolutionKernel = "BONE" }
+        let scout = Records.series("1.2.2", count: 1) { $0.image.imageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"] }
+        #expect(SeriesSelection(bone + scout).conclusion == .notAnalysable(.boneKernel))
+        #expect(SeriesSelection([]).conclusion == .notHeadCT(.noImages))
+    }
+
+    @Test func anotherBodyPartIsNoHeadCT() {
+        let chest = Records.series {
+            $0.series.bodyPartExamined = nil
+            $0.series.description = "HELICAL CHEST"
+            $0.study.description = "CHEST"
+        }
+        #expect(SeriesSelection(chest).conclusion == .notHeadCT(.otherBodyPart("CHEST")))
+        #expect(SeriesSelection(Records.series { $0.series.modality = "MR" }).conclusion == .notHeadCT(.notCT))
+    }
+
+    @Test func withoutAnyRegionThePixelsDecide() {
+        let selection = SeriesSelection(Records.series { $0.series.bodyPartExamined = nil })
+        #expect(selection.series[0].region == .unspecified)
+        #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
+        #expect(selection.conclusionWithoutBrain() == .notHeadCT(.noBrainInPixels))
+        #expect(SeriesSelection(Records.series()).conclusionWithoutBrain() == .notAnalysable(.noBrainTissue))
+    }
+}
