@@ -79,6 +79,8 @@ let package = Package(
             ]),
 
         .testTarget(name: "ComposeTests", dependencies: ["WorkerProtocol", "DICOMWorker"]),
+        .testTarget(
+            name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol"], swiftSettings: optimised),
     ],
     cxxLanguageStandard: .cxx17
 )

@@ -54,10 +54,6 @@ struct Code {
     const char *meaning;
 };
 
-/// Throws unless nesting and length of what precedes Pixel Data are within the limits. Iterative, so that it does not
-/// depend on the stack; the library's own reader recurses.
-void check_header(const char *path, const cdcmtk_source_limits &limits);
-
 void put(DcmItem &item, const DcmTagKey &tag, const char *value);
 /// Nothing where the value is empty.
 void put_unless_empty(DcmItem &item, const DcmTagKey &tag, const char *value);

@@ -128,11 +128,9 @@ int cdcmtk_compose_prepare(char *reason, size_t reason_size) {
     });
 }
 
-cdcmtk_source *cdcmtk_source_open(
-    const char *path, const cdcmtk_source_limits *limits, char *reason, size_t reason_size) {
+cdcmtk_source *cdcmtk_source_open(const char *path, char *reason, size_t reason_size) {
     std::unique_ptr<cdcmtk_source> source;
     const int result = guarded(reason, reason_size, [&] {
-        check_header(path, *limits);
         DcmFileFormat file;
         must(
             file.loadFileUntilTag(

@@ -1,5 +1,5 @@
 internal import CDCMTK
-public import WorkerProtocol
+internal import WorkerProtocol
 
 /// DCMTK as a whole, set up once in each process, before confinement.
 public enum Library {

@@ -138,7 +138,7 @@ actor ReceiverPool {
     /// Serves one association to its end. Never throws: what goes wrong costs this association and is logged.
     func serve(_ connection: AdmittedConnection) async {
         served += 1
-        let id = "\(ProcessInfo.processInfo.processIdentifier).\(served)"
+        let id = "\(ProcessInfo.processInfo.processIdentifier)-\(served)"
         var log = logger
         log[metadataKey: "association.id"] = "\(id)"
         log[metadataKey: "peer.address"] = "\(connection.peerAddress)"

@@ -73,18 +73,18 @@ struct DataSetBytes {
     }
 
     /// Sequences within sequences, defined or undefined length, as a value to insert.
-    static func nested(_ depth: Int, explicit: Bool = true, defined: Bool = false, representation: String = "SQ") -> [UInt8] {
+    static func nested(_ depth: Int, explicit: Bool = true, defined: Bool = false, representation: String = "SQ")
+        -> [UInt8]
+    {
         guard defined else {
-            var set = DataSetBytes(explicit: explicit)
-            for _ in 0..<depth {
-                set.header(0x0018, 0x9346, representation, length: undefined)
-                set.header(0xFFFE, 0xE000, "", length: undefined)
-            }
-            for _ in 0..<depth {
-                set.header(0xFFFE, 0xE00D, "", length: 0)
-                set.header(0xFFFE, 0xE0DD, "", length: 0)
-            }
-            return set.bytes
+            var opening = DataSetBytes(explicit: explicit)
+            opening.header(0x0018, 0x9346, representation, length: undefined)
+            opening.header(0xFFFE, 0xE000, "", length: undefined)
+            var closing = DataSetBytes(explicit: explicit)
+            closing.header(0xFFFE, 0xE00D, "", length: 0)
+            closing.header(0xFFFE, 0xE0DD, "", length: 0)
+            return Array(repeatElement(opening.bytes, count: depth).joined())
+                + Array(repeatElement(closing.bytes, count: depth).joined())
         }
         // From outside in: the lengths are known, so that depth costs no time squared.
         let headerBytes = explicit ? 12 : 8

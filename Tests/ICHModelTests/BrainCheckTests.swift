@@ -5,7 +5,8 @@ import Testing
 @Suite struct BrainCheckTests {
     private func millilitres(_ plane: Plane, pixelSpacing: Double = 2) -> Double {
         let area = BrainCheck.enclosedArea(
-            plane.values.map(Float.init), rows: plane.rows, columns: plane.columns, pixelSpacing: [pixelSpacing, pixelSpacing])
+            plane.values.map(Float.init), rows: plane.rows, columns: plane.columns,
+            pixelSpacing: [pixelSpacing, pixelSpacing])
         return area * 150 / 1000
     }
 
@@ -24,7 +25,8 @@ import Testing
     @Test func aLargeSkullDefectIsNoReasonToRefuse() throws {
         let plane = try middle { values in
             for row in 0..<96 {
-                for column in 0..<80 where column > 40 && abs(row - 48) < (column - 40) && values[row * 80 + column] == 900 {
+                for column in 0..<80
+                where column > 40 && abs(row - 48) < (column - 40) && values[row * 80 + column] == 900 {
                     values[row * 80 + column] = 40
                 }
             }

@@ -90,7 +90,8 @@ private actor RecordingEngine: InferenceEngine {
         let json = try Data(contentsOf: URL(fileURLWithPath: Places.reference))
         let reference = try JSONDecoder().decode(Reference.self, from: json)
         let package = try package()
-        try #require(reference.encoderSHA256 == package.encoder.sha256, "write the reference again: it is of another package")
+        try #require(
+            reference.encoderSHA256 == package.encoder.sha256, "write the reference again: it is of another package")
         let planes = try (0..<reference.planes).map(reference.plane)
         #expect(planes.map { $0.values.reduce(0) { $0 + Int($1) } } == reference.planeSums)
 
@@ -137,14 +138,18 @@ private actor RecordingEngine: InferenceEngine {
             #expect(abs((answers[index].lesionMap.max() ?? 0) - reference.mapMaximum[index]) < 1e-2)
         }
         let scores = await engine.scores
-        for (logit, wanted) in zip(scores?.studyLogits ?? [], reference.studyLogits) { #expect(abs(logit - wanted) < 1e-2) }
+        for (logit, wanted) in zip(scores?.studyLogits ?? [], reference.studyLogits) {
+            #expect(abs(logit - wanted) < 1e-2)
+        }
     }
 
     @Test func refusesInputsOfAnotherSize() async throws {
         let engine = try OpenVINOEngine(package: try package(), threads: 1)
         await #expect(throws: ModelError(.inference, "")) { try await engine.encode(planes: [1, 2, 3], count: 1) }
         await #expect(throws: ModelError(.inference, "")) { try await engine.encode(planes: [], count: 0) }
-        await #expect(throws: ModelError(.inference, "")) { try await engine.score(embeddings: [], logits: [], count: 1) }
+        await #expect(throws: ModelError(.inference, "")) {
+            try await engine.score(embeddings: [], logits: [], count: 1)
+        }
     }
 
     @Test func aPlaneIsEncodedTheSameInAnyBatch() async throws {
@@ -214,7 +219,9 @@ private actor RecordingEngine: InferenceEngine {
         try await child.prepare()
         let process = try #require(await child.processID)
         kill(process, SIGSTOP)
-        await #expect(throws: WorkerError(.deadline, "")) { try await child.encode(planes: planes(package, count: 1), count: 1) }
+        await #expect(throws: WorkerError(.deadline, "")) {
+            try await child.encode(planes: planes(package, count: 1), count: 1)
+        }
         #expect(kill(process, 0) != 0)
         #expect(await child.processID == nil)
         await child.stop()

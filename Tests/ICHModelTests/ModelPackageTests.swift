@@ -32,7 +32,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "format", "name", "classes", "input_size", "slab_thickness_mm", "box_threshold_hu", "box_margin", "embedding_size",
+        "format", "name", "classes", "input_size", "slab_thickness_mm", "box_threshold_hu", "box_margin",
+        "embedding_size",
         "map_size", "encoder", "head", "calibration", "thresholds", "slice_threshold", "heatmap_method",
     ]) func namesTheMissingKey(key: String) {
         #expect(reason { $0[key] = nil }.contains("lacks \"\(key)\""))
@@ -43,10 +44,14 @@ import Testing
         #expect(reason { $0["classes"] = ["epidural"] }.contains("any"))
         #expect(reason { $0["box_margin"] = "wide" }.contains("box_margin"))
         #expect(reason { $0["encoder"] = ["file": "../encoder.onnx", "sha256": ""] }.contains("plain file name"))
-        #expect(reason { $0["thresholds"] = ["balanced": 0.5, "high-ppv": 1.5, "high-sensitivity": 0.1] }.contains("high-ppv"))
+        #expect(
+            reason { $0["thresholds"] = ["balanced": 0.5, "high-ppv": 1.5, "high-sensitivity": 0.1] }.contains(
+                "high-ppv"))
         #expect(reason { $0["thresholds"] = ["balanced": 0.5] }.contains("high-sensitivity"))
         #expect(reason { $0["slice_threshold"] = -0.1 }.contains("slice_threshold"))
-        #expect(reason { $0["calibration"] = ["study": ["a": 0, "b": 0], "slice": ["a": 1, "b": 0]] }.contains("calibration.study"))
+        #expect(
+            reason { $0["calibration"] = ["study": ["a": 0, "b": 0], "slice": ["a": 1, "b": 0]] }.contains(
+                "calibration.study"))
     }
 
     @Test func refusesAFileThatIsNotTheOneNamed() throws {

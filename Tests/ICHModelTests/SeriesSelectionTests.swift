@@ -4,7 +4,9 @@ import WorkerProtocol
 @testable import ICHModel
 
 @Suite struct SeriesSelectionTests {
-    private func verdict(_ records: [InstanceRecord]) -> SeriesSelection.Verdict? { SeriesSelection(records).series.first?.verdict }
+    private func verdict(_ records: [InstanceRecord]) -> SeriesSelection.Verdict? {
+        SeriesSelection(records).series.first?.verdict
+    }
 
     private func reason(_ change: (inout InstanceRecord) -> Void) -> SelectionReason? {
         guard case .refused(let reason)? = verdict(Records.series(change: change)) else { return nil }
@@ -24,6 +26,7 @@ import WorkerProtocol
         #expect(reason { $0.image.imageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"] } == .localizer)
         #expect(reason { $0.image.imageType = ["DERIVED", "SECONDARY", "MPR"] } == .secondaryCaptureOrDerived)
         #expect(reason { $0.image.imageType = ["DERIVED", "PRIMARY", "MIP"] } == .secondaryCaptureOrDerived)
+        #expect(reason { $0.image.imageType[2] = "PROJECTION_IMAGE" } == .secondaryCaptureOrDerived)
         #expect(reason { $0.image.samplesPerPixel = 3 } == .secondaryCaptureOrDerived)
         #expect(reason { $0.sopClassUID = Records.uid("1.2.840.10008.5.1.4.1.1.7") } == .secondaryCaptureOrDerived)
         #expect(reason { $0.sopClassUID = Records.uid("1.2.840.10008.5.1.4.1.1.2.1") } == .multiFrame)
@@ -45,14 +48,16 @@ import WorkerProtocol
     }
 
     @Test(arguments: [
-        "HEAD WITHOUT CONTRAST", "Brain w/o contrast", "Kopf nativ ohne KM", "NON-CONTRAST HEAD", "crâne sans injection",
+        "HEAD WITHOUT CONTRAST", "Brain w/o contrast", "Kopf nativ ohne KM", "NON-CONTRAST HEAD",
+        "crâne sans injection",
         "CRANEO SIN CONTRASTE", "Head w/o iv contrast", "STD BRAIN 5MM", "STEREOTAXIS", "Head 5.0 H31s",
     ]) func acceptsPlainHeadsInSeveralLanguages(description: String) {
         #expect(reason { $0.series.description = description } == nil)
     }
 
     @Test(arguments: [
-        "Schädel nativ", "tête", "CRÂNE", "cráneo simple", "Kopf", "TC CRANIO", "Hoofd", "Neuro", "CT Hirn", "głowa", "脳",
+        "Schädel nativ", "tête", "CRÂNE", "cráneo simple", "Kopf", "TC CRANIO", "Hoofd", "Neuro", "CT Hirn", "głowa",
+        "脳",
     ]) func recognisesTheHeadWithoutABodyPart(description: String) {
         let selection = SeriesSelection(
             Records.series {
@@ -63,9 +68,11 @@ import WorkerProtocol
     }
 
     @Test(arguments: [
-        ("GE MEDICAL SYSTEMS", "BONE", true), ("GE MEDICAL SYSTEMS", "BONEPLUS", true), ("GE MEDICAL SYSTEMS", "EDGE", true),
+        ("GE MEDICAL SYSTEMS", "BONE", true), ("GE MEDICAL SYSTEMS", "BONEPLUS", true),
+        ("GE MEDICAL SYSTEMS", "EDGE", true),
         ("GE MEDICAL SYSTEMS", "STD+", false), ("GE MEDICAL SYSTEMS", "SOFT", false), ("SIEMENS", "H60s", true),
-        ("SIEMENS", "H31s", false), ("SIEMENS", "Hr60f\\3", true), ("SIEMENS", "J70h", true), ("SIEMENS", "Hr40f", false),
+        ("SIEMENS", "H31s", false), ("SIEMENS", "Hr60f\\3", true), ("SIEMENS", "J70h", true),
+        ("SIEMENS", "Hr40f", false),
         ("Philips", "UB", false), ("Philips", "YB", true), ("Philips", "D", true), ("TOSHIBA", "FC30", true),
         ("TOSHIBA", "FC21", false), ("CANON", "FC81", true), ("TOSHIBA", "FC13", false),
     ]) func knowsKernels(manufacturer: String, kernel: String, isBone: Bool) {
@@ -90,7 +97,9 @@ import WorkerProtocol
         #expect(early.conclusion == .notAnalysable(.fewerSlices(than: 8)))
     }
 
-    private func series(_ uid: String, thickness: Double, count: Int, _ change: (inout InstanceRecord) -> Void = { _ in })
+    private func series(
+        _ uid: String, thickness: Double, count: Int, _ change: (inout InstanceRecord) -> Void = { _ in }
+    )
         -> [InstanceRecord]
     {
         Records.series(uid, count: count).enumerated().map { index, record in

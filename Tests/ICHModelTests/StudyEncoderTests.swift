@@ -131,10 +131,20 @@ import WorkerProtocol
         await #expect(throws: ModelError(.limit, "")) { try await encoder.add(slices[3].0, plane: slices[3].1) }
         let small = try Plane(rows: 2, columns: 2, values: [0, 0, 0, 0])
         await #expect(throws: ModelError(.slice, "")) { try await encoder.add(slices[1].0.changed(), plane: small) }
-        let narrow = StudyEncoder(package: package, engine: FakeEngine(), limits: .init(pixelBytes: 50_000)) { _ in [:] }
+        let narrow = StudyEncoder(package: package, engine: FakeEngine(), limits: .init(pixelBytes: 50_000)) { _ in [:]
+        }
         try await narrow.add(slices[0].0, plane: slices[0].1)
         try await narrow.add(slices[1].0, plane: slices[1].1)
         await #expect(throws: ModelError(.limit, "")) { try await narrow.add(slices[2].0, plane: slices[2].1) }
+    }
+
+    @Test func takesAsManySlabsAsTheLimitAndNoMore() async throws {
+        let head = SyntheticHead(spacing: 2.5, count: 60)
+        let slices = try head.slices()
+        let encoder = StudyEncoder(package: package, engine: FakeEngine(), limits: .init(slabs: 3)) { _ in [:] }
+        for (slice, plane) in slices.prefix(6) { try await encoder.add(slice, plane: plane) }
+        await #expect(throws: ModelError(.limit, "")) { try await encoder.add(slices[6].0, plane: slices[6].1) }
+        #expect(await encoder.progress == .init(slices: 6, slabs: 3, encodedSlabs: 0))
     }
 
     @Test func withoutBrainThereIsNoFinding() async throws {
@@ -186,7 +196,9 @@ import WorkerProtocol
 
     @Test func aPositiveStudyWithoutASliceAboveTheThresholdFlagsTheHighest() async throws {
         let finding = try #require(
-            try await finding(offset: 1000) { $0["calibration"] = ["study": ["a": 1, "b": 0], "slice": ["a": 1, "b": -1e6]] })
+            try await finding(offset: 1000) {
+                $0["calibration"] = ["study": ["a": 1, "b": 0], "slice": ["a": 1, "b": -1e6]]
+            })
         #expect(finding.flaggedSlices.count == 1)
         #expect(finding.flaggedSlices[0].logit == finding.slices.map(\.logit).max())
     }

@@ -27,14 +27,17 @@ import WorkerProtocol
         #expect(try geometry([1, 0, 0, 0, 1, 0], [0, 0, 7]).positionMillimetres == 7)
     }
 
-    @Test(arguments: [[1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]) func coronalAndSagittalAreNotAxial(orientation: [Double]) throws {
+    @Test(arguments: [[1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]]) func coronalAndSagittalAreNotAxial(
+        orientation: [Double]
+    ) throws {
         #expect(try geometry(orientation, [0, 0, 0]).isAxial == false)
     }
 
     @Test func refusesWhatCannotBePlaced() {
         let bad: [(inout ImageAttributes) -> Void] = [
             { $0.position = nil }, { $0.position = [1, 2] }, { $0.position = [0, 0, .nan] }, { $0.orientation = nil },
-            { $0.orientation = [1, 0, 0, 1, 0, 0] }, { $0.pixelSpacing = [0, 0] }, { $0.pixelSpacing = nil }, { $0.rows = 0 },
+            { $0.orientation = [1, 0, 0, 1, 0, 0] }, { $0.pixelSpacing = [0, 0] }, { $0.pixelSpacing = nil },
+            { $0.rows = 0 },
             { $0.columns = 5000 },
         ]
         for change in bad {
@@ -126,20 +129,21 @@ import WorkerProtocol
     }
 
     @Test func thickSlicesAreTheirOwnSlabs() throws {
-        let plan = SlabPlan(try slices([10, 0, 5]), spacing: 5, thickness: 5)
-        #expect(plan.slicesPerSlab == 1)
+        let plan = SlabPlan(try slices([10, 0, 5]), grid: .init(spacing: 5, thickness: 5))
+        #expect(plan.grid.slicesPerSlab == 1)
         #expect(plan.slabs.map(\.position) == [0, 5, 10])
     }
 
     @Test func gridIsAnchoredAtZeroAndTakesTheLowerEdge() throws {
-        let plan = SlabPlan(try slices([-2.5, 0, 2.5, 5, 7.5]), spacing: 2.5, thickness: 5)
+        let plan = SlabPlan(try slices([-2.5, 0, 2.5, 5, 7.5]), grid: .init(spacing: 2.5, thickness: 5))
         #expect(plan.slabs.map(\.key) == [.cell(-1), .cell(0), .cell(1)])
         #expect(plan.slabs.map(\.members.count) == [1, 2, 2])
     }
 
-    @Test func roundsTheNumberOfSlicesHalfAway() throws {
-        #expect(SlabPlan(try slices([0]), spacing: 2, thickness: 5).slicesPerSlab == 3)
-        #expect(SlabPlan(try slices([0]), spacing: 3.4, thickness: 5).slicesPerSlab == 1)
-        #expect(SlabPlan(try slices([0]), spacing: 40, thickness: 5).slicesPerSlab == 1)
+    @Test func roundsTheNumberOfSlicesHalfAway() {
+        #expect(SlabPlan.Grid(spacing: 2, thickness: 5).slicesPerSlab == 3)
+        #expect(SlabPlan.Grid(spacing: 3.4, thickness: 5).slicesPerSlab == 1)
+        #expect(SlabPlan.Grid(spacing: 40, thickness: 5).slicesPerSlab == 1)
+        #expect(SlabPlan.Grid(spacing: nil, thickness: 5).slicesPerSlab == 1)
     }
 }

@@ -20,16 +20,9 @@ int cdcmtk_compose_prepare(char *reason, size_t reason_size);
 /// The header of a stored instance, of which results carry on what identifies patient, study and plane. Text is UTF-8.
 typedef struct cdcmtk_source cdcmtk_source;
 
-typedef struct {
-    /// Sequences within sequences.
-    uint32_t sequence_depth;
-    /// Bytes before Pixel Data, inflated where deflated.
-    uint64_t header_bytes;
-} cdcmtk_source_limits;
-
-/// Reads a Part 10 file up to Pixel Data. NULL on failure.
-cdcmtk_source *cdcmtk_source_open(
-    const char *path, const cdcmtk_source_limits *limits, char *reason, size_t reason_size);
+/// Reads a Part 10 file up to Pixel Data. NULL on failure. The library recurses into sequences: the caller has checked
+/// how deep they nest.
+cdcmtk_source *cdcmtk_source_open(const char *path, char *reason, size_t reason_size);
 void cdcmtk_source_free(cdcmtk_source *source);
 /// Valid as long as the source; empty where the file has none.
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source);

@@ -1,4 +1,5 @@
 internal import CDCMTK
+internal import Foundation
 public import WorkerProtocol
 
 /// The header of a stored instance, of which results carry on patient, study and plane. Owns a `cdcmtk_source *`.
@@ -6,28 +7,15 @@ public import WorkerProtocol
 /// Text is decoded to UTF-8 by the character set that the file declares; where the bytes are not of that set, as UTF-8
 /// or Latin-1.
 public final class SourceHeader {
-    /// Bounds on the part before Pixel Data, checked before it is parsed.
-    public struct Limits: Sendable {
-        public var sequenceDepth: Int
-        public var headerBytes: Int
-        /// As when objects are received, unless given.
-        public init(
-            sequenceDepth: Int = ObjectLimits().sequenceDepth, headerBytes: Int = ObjectLimits().headerBytes
-        ) {
-            self.sequenceDepth = sequenceDepth
-            self.headerBytes = headerBytes
-        }
-    }
-
     private let handle: OpaquePointer
 
+    /// - Parameter limits: bounds on the part before Pixel Data, checked before DCMTK, whose reader recurses, sees it.
     /// - Throws: `WorkerError` with code `failed`.
-    public init(path: String, limits: Limits = .init()) throws {
-        var bounds = cdcmtk_source_limits(
-            sequence_depth: UInt32(limits.sequenceDepth), header_bytes: UInt64(limits.headerBytes))
+    public init(path: String, limits: ObjectLimits = .init()) throws {
+        try Self.check(path, limits)
         var opened: OpaquePointer?
         try ResultWriting.withReason(.failed) {
-            opened = cdcmtk_source_open(path, &bounds, $0, $1)
+            opened = cdcmtk_source_open(path, $0, $1)
             return opened != nil
         }
         handle = opened!
@@ -40,5 +28,26 @@ public final class SourceHeader {
 
     func withHandle<R>(_ body: (OpaquePointer) throws -> R) rethrows -> R {
         try withExtendedLifetime(self) { try body(handle) }
+    }
+
+    private static func check(_ path: String, _ limits: ObjectLimits) throws {
+        guard let file = try? Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped) else {
+            throw WorkerError(.failed, "the source cannot be opened")
+        }
+        guard let (meta, start) = FileMeta.read(Array(file.prefix(FileMeta.mostBytes))),
+            let syntax = TransferSyntax(meta.transferSyntaxUID)
+        else { throw WorkerError(.failed, "the source is no DICOM file, or of an unknown transfer syntax") }
+        let reader = HeaderReader(transferSyntax: syntax, limits: limits)
+        do {
+            try file.withUnsafeBytes { bytes in
+                let step = 1 << 16
+                for at in stride(from: start, to: bytes.count, by: step) where !reader.isComplete {
+                    try reader.consume(UnsafeRawBufferPointer(rebasing: bytes[at..<min(at + step, bytes.count)]))
+                }
+            }
+            try reader.finish()
+        } catch let error as HeaderError {
+            throw WorkerError(.failed, "the source's header: \(error.description)")
+        }
     }
 }

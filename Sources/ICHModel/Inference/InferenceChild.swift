@@ -4,8 +4,8 @@ public import WorkerProtocol
 
 /// The inference engine in a child process (`ichnode infer`), started when first needed and again when it has died.
 ///
-/// Calls are answered one at a time, in order. A request in flight when the child dies is tried once more on a new child,
-/// then thrown. A child that does not answer by its deadline is killed and the call throws.
+/// Calls are answered one at a time, in order. A request in flight when the child dies is tried once more on a new
+/// child, then thrown. A child that does not answer by its deadline is killed and the call throws.
 public actor InferenceChild: InferenceEngine {
     /// How long the child may take.
     public struct Deadlines: Sendable {
@@ -75,7 +75,7 @@ public actor InferenceChild: InferenceEngine {
         let request = InferRequest.encode(count: count, size: sizes.input)
         let answer = try await exchange(request, bulk: [Floats.bytes(planes)], within: deadlines.encode, hasBulk: true)
         guard case .encoded(count) = answer.event, let bulk = answer.bulk else { throw unexpected() }
-        return try sizes.split(try Floats.values(bulk).get(), count: count)
+        return try sizes.split(try Floats.values(bulk), count: count)
     }
 
     public func score(embeddings: [Float], logits: [Float], count: Int) async throws -> StudyScores {

@@ -13,8 +13,8 @@ public enum InferenceServer {
     /// Confines this process, then serves until the daemon's end of the channel closes. To be called before other
     /// threads exist.
     ///
-    /// OpenVINO loads its plug-ins and compiles the model after the confinement holds: all that it needs are the folders
-    /// below, and memory that is writable, then executable, which no part of the confinement forbids.
+    /// OpenVINO loads its plug-ins and compiles the model after the confinement holds: all that it needs are the
+    /// folders below, and memory that is writable, then executable, which no part of the confinement forbids.
     /// - Throws: `WorkerError` where the confinement or the channel fails, or the daemon breaks the protocol.
     public static func run(modelDirectory: String, threads: Int) throws {
         let folder = URL(fileURLWithPath: modelDirectory).standardizedFileURL.path
@@ -23,39 +23,13 @@ public enum InferenceServer {
         while let (request, _) = try channel.receive(InferRequest.self) {
             switch request {
             case .load(let directory, let threads):
-                try answer(on: channel) {
-                    guard URL(fileURLWithPath: directory).standardizedFileURL.path == folder else {
-                        throw ModelError(.package, "this process may read no other model package than its own")
-                    }
-                    let package = try ModelPackage(directory: folder)
-                    engine = nil
-                    let loaded = try OpenVINOEngine(package: package, threads: threads)
-                    engine = loaded
-                    let event = InferEvent.loaded(
-                        embeddingSize: package.embeddingSize, classCount: package.classes.count,
-                        mapSize: package.mapSize)
-                    return (event, nil)
-                }
+                try answer(on: channel) { try load(directory, threads: threads, allowed: folder, into: &engine) }
             case .encode(let count, let size):
-                let planes = Floats.values(try channel.receiveBulk())
-                try answer(on: channel) {
-                    let engine = try ready(engine)
-                    guard size == engine.sizes.input else {
-                        throw ModelError(
-                            .inference, "planes of \(size)×\(size) where the model takes \(engine.sizes.input)")
-                    }
-                    let values = try engine.encodeNow(try planes.get(), count: count)
-                    return (.encoded(count: count), Floats.bytes(values))
-                }
+                let planes = try channel.receiveBulk()
+                try answer(on: channel) { try encode(planes, count: count, size: size, with: engine) }
             case .score(let count):
-                let (embeddings, logits) = (
-                    Floats.values(try channel.receiveBulk()), Floats.values(try channel.receiveBulk())
-                )
-                try answer(on: channel) {
-                    let scores = try ready(engine).scoreNow(
-                        embeddings: try embeddings.get(), logits: try logits.get(), count: count)
-                    return (.scored(scores), nil)
-                }
+                let (embeddings, logits) = (try channel.receiveBulk(), try channel.receiveBulk())
+                try answer(on: channel) { try score(embeddings, logits, count: count, with: engine) }
             }
         }
     }
@@ -63,25 +37,62 @@ public enum InferenceServer {
     /// The default threads where the caller does not say: all but one core, at most 4.
     public static var defaultThreads: Int { min(4, max(1, ProcessInfo.processInfo.activeProcessorCount - 1)) }
 
+    // MARK: Answers
+
+    private typealias Answer = (event: InferEvent, bulk: Data?)
+
+    private static func load(
+        _ directory: String, threads: Int, allowed folder: String, into engine: inout OpenVINOEngine?
+    ) throws -> Answer {
+        guard URL(fileURLWithPath: directory).standardizedFileURL.path == folder else {
+            throw ModelError(.package, "this process may read no other model package than its own")
+        }
+        let package = try ModelPackage(directory: folder)
+        engine = nil
+        engine = try OpenVINOEngine(package: package, threads: threads)
+        let event = InferEvent.loaded(
+            embeddingSize: package.embeddingSize, classCount: package.classes.count, mapSize: package.mapSize)
+        return (event, nil)
+    }
+
+    private static func encode(_ planes: Data, count: Int, size: Int, with engine: OpenVINOEngine?) throws -> Answer {
+        let engine = try ready(engine)
+        guard size == engine.sizes.input else {
+            throw ModelError(.inference, "planes of \(size)×\(size) where the model takes \(engine.sizes.input)")
+        }
+        let values = try engine.encodeNow(try Floats.values(planes), count: count)
+        return (.encoded(count: count), Floats.bytes(values))
+    }
+
+    private static func score(
+        _ embeddings: Data, _ logits: Data, count: Int, with engine: OpenVINOEngine?
+    ) throws -> Answer {
+        let scores = try ready(engine).scoreNow(
+            embeddings: try Floats.values(embeddings), logits: try Floats.values(logits), count: count)
+        return (.scored(scores), nil)
+    }
+
     private static func ready(_ engine: OpenVINOEngine?) throws -> OpenVINOEngine {
         guard let engine else { throw ModelError(.inference, "no model is loaded") }
         return engine
     }
 
     /// A request that cannot be answered is the daemon's to hear about, and no reason to end.
-    private static func answer(on channel: Channel, _ body: () throws -> (InferEvent, Data?)) throws {
-        let (event, bulk): (InferEvent, Data?)
-        do { (event, bulk) = try body() } catch let error as ModelError {
+    private static func answer(on channel: Channel, _ body: () throws -> Answer) throws {
+        let answer: Answer
+        do { answer = try body() } catch let error as ModelError {
             return try channel.send(InferEvent.failed(reason: error.reason))
         }
-        try channel.send(event)
-        if let bulk { try channel.send(.bulk(bulk)) }
+        try channel.send(answer.event)
+        if let bulk = answer.bulk { try channel.send(.bulk(bulk)) }
     }
 
     private static func confinement(modelDirectory: String) -> Confinement {
         let libraries = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"] + OpenVINOEngine.libraryFolders()
         // OpenVINO and its thread pool read the processor's topology.
-        let machine = ["/proc", "/sys/devices", "/sys/fs/cgroup", "/dev/urandom"]
+        let machine = [
+            "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom",
+        ]
         return Confinement(
             addressSpaceBytes: 16 << 30, fileSizeBytes: 1 << 20, cpuSeconds: 0, descriptors: 256,
             paths: ([modelDirectory] + libraries + machine).map { .init($0, .read) } + [.init("/dev/null", .write)],
@@ -93,14 +104,13 @@ public enum InferenceServer {
 enum Floats {
     static func bytes(_ values: [Float]) -> Data { values.withUnsafeBufferPointer { Data(buffer: $0) } }
 
-    static func values(_ bytes: Data) -> Result<[Float], any Error> {
+    static func values(_ bytes: Data) throws -> [Float] {
         let stride = MemoryLayout<Float>.stride
         guard bytes.count % stride == 0 else {
-            return .failure(ModelError(.inference, "\(bytes.count) bytes are no float32 values"))
+            throw ModelError(.inference, "\(bytes.count) bytes are no float32 values")
         }
-        let values = [Float](unsafeUninitializedCapacity: bytes.count / stride) { buffer, count in
+        return [Float](unsafeUninitializedCapacity: bytes.count / stride) { buffer, count in
             count = bytes.copyBytes(to: buffer) / stride
         }
-        return .success(values)
     }
 }

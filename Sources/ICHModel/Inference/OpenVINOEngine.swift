@@ -13,7 +13,8 @@ public final class OpenVINOEngine: InferenceEngine, @unchecked Sendable {
     private let queue = DispatchQueue(label: "inference")
 
     /// - Parameter threads: at most this many for one inference.
-    /// - Throws: `ModelError`: `package` where a network's inputs or outputs are not what the package says, `inference`.
+    /// - Throws: `ModelError`: `package` where a network's inputs or outputs are not what the package says,
+    ///   `inference`.
     public init(package: ModelPackage, threads: Int) throws {
         sizes = ModelSizes(package)
         let (side, map, width) = (Int64(sizes.input), Int64(sizes.map), Int64(sizes.embedding))

@@ -3,7 +3,8 @@ internal import WorkerProtocol
 
 /// A model package: a folder with `model.json`, the slice encoder and the sequence head.
 ///
-/// Loading checks the manifest and the SHA-256 of both files; a value of this type is a package that was whole when read.
+/// Loading checks the manifest and the SHA-256 of both files; a value of this type is a package that was whole when
+/// read.
 public struct ModelPackage: Sendable {
     /// One file of the package and what its bytes have to hash to.
     public struct File: Codable, Sendable, Equatable {
@@ -67,7 +68,8 @@ public struct ModelPackage: Sendable {
     /// Slice probability from which a slice of a positive study is flagged.
     public let sliceThreshold: Double
     public let heatmapMethod: String
-    /// SHA-256 over the digests of manifest, encoder and head: names this very model in derived UIDs. Lower-case hexadecimal.
+    /// SHA-256 over the digests of manifest, encoder and head: names this very model in derived UIDs. Lower-case
+    /// hexadecimal.
     public let modelDigest: String
 
     /// Index of *any haemorrhage* in `classes`.

@@ -6,8 +6,8 @@ struct SkullBox: Sendable, Equatable {
     var y1: Int
     var size: Int { max(x1 - x0 + 1, y1 - y0 + 1) }
 
-    /// The largest 4-connected component above `threshold`: most pixels, of equals the one whose first pixel in row-major
-    /// order comes first. Nil where no pixel exceeds the threshold.
+    /// The largest 4-connected component above `threshold`: most pixels, of equals the one whose first pixel in
+    /// row-major order comes first. Nil where no pixel exceeds the threshold.
     ///
     /// - Parameter values: [row][column], HU.
     static func find(in values: [Float], rows: Int, columns: Int, threshold: Float) -> SkullBox? {
@@ -27,7 +27,8 @@ struct SkullBox: Sendable, Equatable {
     }
 }
 
-/// Horizontal runs of pixels above the threshold, in row-major order, joined to components whose root is their first run.
+/// Horizontal runs of pixels above the threshold, in row-major order, joined to components whose root is their first
+/// run.
 private struct Runs {
     private var row: [Int32] = []
     private var first: [Int32] = []

@@ -33,7 +33,10 @@ struct Slab: Sendable {
 
     mutating func add(_ slice: StudySlice, _ plane: Plane, revision: Int) {
         members[slice.sopInstanceUID] = slice.contentDigest
-        pixels = Self.sum(pixels, plane.values)
+        // Taken out first, so that the sum is made in place.
+        let earlier = pixels
+        pixels = .none
+        pixels = Self.sum(consume earlier, plane.values)
         self.revision = revision
         measures = nil
         encoding = nil

@@ -15,8 +15,8 @@ public struct StudyBox: Sendable, Equatable, Hashable, Codable {
 
     /// From the skull boxes of the slabs that have one; their order does not matter.
     ///
-    /// Slabs count whose size is at least 0.6 of the 90th percentile of all sizes. Edges: 10th percentile of left and top,
-    /// 90th of right and bottom, plus one. Side: the longer extent and the margin.
+    /// Slabs count whose size is at least 0.6 of the 90th percentile of all sizes. Edges: 10th percentile of left and
+    /// top, 90th of right and bottom, plus one. Side: the longer extent and the margin.
     static func of(_ boxes: [SkullBox], rows: Int, columns: Int, margin: Double) -> StudyBox {
         guard !boxes.isEmpty else {
             return centred(x: Double(columns) / 2, y: Double(rows) / 2, side: Double(max(rows, columns)))

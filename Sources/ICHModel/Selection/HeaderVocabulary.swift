@@ -18,42 +18,56 @@ enum HeaderVocabulary {
         "", "unknown", "other", "specials", "whole body", "wholebody", "none", "default",
     ]
 
-    /// English, German, French, Spanish, Portuguese, Italian, Dutch, Swedish, Polish, Turkish, Russian, Japanese, Chinese.
-    static let head = Pattern(
-        #"\b(head|brain|cereb|encephal|enzephal|cran[ie]|skull|schadel|kopf|hirn|gehirn|cct|tete\b|cerveau|cabeza|cabeca|"#
-            + #"testa\b|cervell|hoofd|hersen|schedel|skalle|huvud|hjarn|głow|glow|mozg|mózg|kafa|beyin|neuro|stroke|stereota|"#
-            + #"ctb\b|ncct|голов|мозг)|頭|头|脳|脑"#)
-    static let partOfHead = Pattern(
-        #"\b(sinus|nnh|paranasal|orbit|facial|face\b|maxill|mandib|mittelgesicht|gesichtsschadel|dental|denta|temporal bone|"#
-            + #"petrous|felsenbein|rocher|iac\b|mastoid|cochlea|ear\b|ears\b|oreille|tmj|kiefer|sella|pituitar|hypophys)"#
-    )
-    static let otherBody = Pattern(
-        #"\b(chest|thorax|thorac|torax|lung|lunge|poumon|pulmon|abdom|pelvi|becken|bassin|liver|leber|renal|kidney|"#
-            + #"urogram|colon|spine|c-?spine|l-?spine|wirbel|hws|bws|lws|rachis|column|cervical|lumb|sacr|neck\b|hals\b|cou\b|"#
-            + #"cuello|collo|knee|knie|hip\b|hufte|shoulder|schulter|wrist|ankle|foot\b|femur|heart|cardiac|coronar|herz|"#
-            + #"aorta|whole ?body|runoff|extremit)"#)
-    static let angiography = Pattern(
-        #"\b(cta|ct-?a\b|angio|ctv\b|veno|perfusion|ctp\b|cbf|cbv|mtt|tmax|bolus|smart ?prep|sure ?start|premonitoring|monitoring|"#
-            + #"carotid|willis|cow\b|aneurysm|tracker|test ?inj)"#)
-    static let withoutContrast = Pattern(
-        #"\b(without|w/o|wo\b|non|no (iv )?c|ohne|nativ|sans|sin |senza|zonder|plain|unenhanced|pre[ -]?(c|km))"#)
-    static let withContrast = Pattern(
-        #"(\bc\+|\+ ?c\b|\bce\b|contrast|\bpost[ -]?(c|km|gd|contrast)|\b(mit|nach) km|\bkm\b|avec inj|injecte|\bpostcontrast|"#
-            + #"\bwith c\b|\bw/? ?c\b|\benhanced|\biv\+|arterial|venous phase|delayed)"#)
-    static let boneText = Pattern(#"\b(bone|bones|knochen|hueso|oss|os\b|kosc|kemik|sharp|edge)"#)
-    static let derivedText = Pattern(
-        #"\b(mip|minip|mpr|vrt|3d|vr\b|iodine|jod|vnc|virtual non|mono ?e|monoenerg|\d+ ?kev|z ?eff|electron dens|spectral|"#
-            + #"dose|summary|exam protocol|screen ?save|key image|report|fused|overlay|sag\b|sagit|cor\b|coron|kor\b|result)"#
-    )
+    /// English, German, French, Spanish, Portuguese, Italian, Dutch, Swedish, Polish, Turkish, Russian, Japanese,
+    /// Chinese.
+    static let head = Pattern(wordsFrom: [
+        "head", "brain", "cereb", "encephal", "enzephal", "cran[ie]", "skull", "neuro", "stroke", "stereota", "ncct",
+        "cct", #"ctb\b"#, "schadel", "kopf", "hirn", "gehirn", #"tete\b"#, "cerveau", "cabe[zc]a", #"testa\b"#,
+        "cervell", "hoofd", "hersen", "schedel", "skalle", "huvud", "hjarn", "g[łl]ow", "m[oó]zg", "kafa", "beyin",
+        "голов", "мозг", ".*(頭|头|脳|脑)",
+    ])
+    static let partOfHead = Pattern(wordsFrom: [
+        "sinus", "nnh", "paranasal", "orbit", "facial", #"face\b"#, "maxill", "mandib", "mittelgesicht",
+        "gesichtsschadel", "denta", "temporal bone", "petrous", "felsenbein", "rocher", #"iac\b"#, "mastoid", "cochlea",
+        #"ears?\b"#, "oreille", "tmj", "kiefer", "sella", "pituitar", "hypophys",
+    ])
+    static let otherBody = Pattern(wordsFrom: [
+        "chest", "thora[xc]", "torax", "lung", "lunge", "poumon", "pulmon", "abdom", "pelvi", "becken", "bassin",
+        "liver",
+        "leber", "renal", "kidney", "urogram", "colon", "spine", "[cl]-?spine", "wirbel", "[hbl]ws", "rachis", "column",
+        "cervical", "lumb", "sacr", #"neck\b"#, #"hals\b"#, #"cou\b"#, "cuello", "collo", "knee", "knie", #"hip\b"#,
+        "hufte", "shoulder", "schulter", "wrist", "ankle", #"foot\b"#, "femur", "heart", "cardiac", "coronar", "herz",
+        "aorta", "whole ?body", "runoff", "extremit",
+    ])
+    static let angiography = Pattern(wordsFrom: [
+        "cta", #"ct-?a\b"#, "angio", #"ctv\b"#, "veno", "perfusion", #"ctp\b"#, "cbf", "cbv", "mtt", "tmax", "bolus",
+        "smart ?prep", "sure ?start", "(pre)?monitoring", "carotid", "willis", #"cow\b"#, "aneurysm", "tracker",
+        "test ?inj",
+    ])
+    static let withoutContrast = Pattern(wordsFrom: [
+        "without", "w/o", #"wo\b"#, "non", "no (iv )?c", "ohne", "nativ", "sans", "sin ", "senza", "zonder", "plain",
+        "unenhanced", "pre[ -]?(c|km)",
+    ])
+    static let withContrast = Pattern(wordsFrom: [
+        #"c\+"#, #"ce\b"#, "contrast", "post[ -]?(c|km|gd)", "(mit|nach) km", #"km\b"#, "avec inj", "injecte",
+        #"with c\b"#, #"w/? ?c\b"#, "enhanced", #"iv\+"#, "arterial", "venous phase", "delayed",
+    ])
+    static let boneText = Pattern(wordsFrom: [
+        "bone", "knochen", "hueso", "oss", #"os\b"#, "kosc", "kemik", "sharp", "edge",
+    ])
+    static let derivedText = Pattern(wordsFrom: [
+        "mip", "minip", "mpr", "vrt", "3d", #"vr\b"#, "iodine", "jod", "vnc", "virtual non", "mono ?e", #"\d+ ?kev"#,
+        "z ?eff", "electron dens", "spectral", "dose", "summary", "exam protocol", "screen ?save", "key image",
+        "report",
+        "fused", "overlay", #"sag\b"#, "sagit", #"[ck]or\b"#, "[ck]oron", "result",
+    ])
 
-    /// Image Type values 1 to n that no original axial image has.
+    /// Image Type values, as `folded` gives them, that no original axial image has.
     static let localizerTypes: Set<String> = ["localizer", "scout", "surview", "topogram", "scanogram"]
     static let derivedTypes: Set<String> = [
-        "mip", "minip", "mpr", "reformatted", "projection image", "projection_image", "volume_rendered", "vrt", "3d",
-        "csa mpr",
-        "perfusion", "rcbf", "rcbv", "mtt", "tmax", "subtraction", "screen save", "screensave", "oblique",
-        "csamanipulated",
-        "iodine", "vnc", "monoenergetic", "dose_info", "patient_info", "results", "ref_surview",
+        "mip", "minip", "mpr", "csa mpr", "csamanipulated", "reformatted", "oblique", "projection image", "3d", "vrt",
+        "volume rendered", "perfusion", "rcbf", "rcbv", "mtt", "tmax", "subtraction", "screen save", "screensave",
+        "iodine", "vnc", "monoenergetic", "dose info", "patient info", "results", "ref surview",
     ]
     static let noContrast: Set<String> = [
         "", "none", "no", "n", "nein", "non", "aucun", "ninguno", "0", "n/a", "na", "-", "without", "ohne",
@@ -105,6 +119,9 @@ enum HeaderVocabulary {
 /// `@unchecked Sendable` is safe because NSRegularExpression is immutable.
 struct Pattern: @unchecked Sendable {
     private let expression: NSRegularExpression?
+
+    /// One of the terms, each a regular expression, at the beginning of a word; the first group is the term.
+    init(wordsFrom terms: [String]) { self.init(#"\b("# + terms.joined(separator: "|") + ")") }
 
     init(_ pattern: String) {
         expression = try? NSRegularExpression(pattern: pattern)

@@ -83,7 +83,8 @@ struct SeriesJudge {
         return .success(geometry)
     }
 
-    /// Images that were compressed with loss or averaged are *derived* too (PS3.3 C.7.6.1.1.2): not refused for that alone.
+    /// Images that were compressed with loss or averaged are *derived* too (PS3.3 C.7.6.1.1.2): not refused for that
+    /// alone.
     private static func isDerived(_ record: InstanceRecord, _ types: [String]) -> Bool {
         if types.count > 1, types[1] == "secondary" { return true }
         let photometric = Words.folded(record.image.photometricInterpretation)

@@ -1,9 +1,10 @@
 /// Tells a head from a phantom, another body region or an empty volume, by the volume of enclosed brain-like tissue.
 ///
-/// Each slab is looked at in squares of about 2 mm. A square counts as brain where its mean is 15 to 60 HU and where, of 16
-/// directions in the plane, at least 11 lead to bone (above 250 HU) before air, fat or the image's edge (mean below
-/// −30 HU). So a skull defect of a third of the circumference loses only the brain next to it, while lungs, fat and the
-/// spaces between ribs let most directions of a trunk escape. Phantoms of plastic and air have no such tissue at all.
+/// Each slab is looked at in squares of about 2 mm. A square counts as brain where its mean is 15 to 60 HU and where,
+/// of 16 directions in the plane, at least 11 lead to bone (above 250 HU) before air, fat or the image's edge (mean
+/// below −30 HU). So a skull defect of a third of the circumference loses only the brain next to it, while lungs, fat
+/// and the spaces between ribs let most directions of a trunk escape. Phantoms of plastic and air have no such tissue
+/// at all.
 public struct BrainCheck: Sendable, Equatable, Codable {
     /// Volume from which a series counts as a head with a brain. An adult brain has 1,100 to 1,500 mL; a newborn's 350.
     public static let leastMillilitres = 200.0
@@ -71,8 +72,8 @@ public struct BrainCheck: Sendable, Equatable, Codable {
             return tissue.contains(mean) ? .tissue : .other
         }
 
-        /// Adds one to every square from which the direction leads to bone. Squares are taken in the order in which their
-        /// neighbour in that direction comes first.
+        /// Adds one to every square from which the direction leads to bone. Squares are taken in the order in which
+        /// their neighbour in that direction comes first.
         func countHits(along direction: (x: Int, y: Int), into hits: inout [UInt8]) {
             var reaches = [Bool](repeating: false, count: kinds.count)
             for step in 0..<rows {

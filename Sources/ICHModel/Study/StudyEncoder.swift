@@ -3,15 +3,15 @@ public import WorkerProtocol
 
 /// Encodes one series while its slices arrive, and decides when they are all there.
 ///
-/// The result is a function of the slices alone: slabs are integer sums, their grid and the head crop are computed from all
-/// slices, and at the end every slab has been encoded with the final crop. Encoding early only saves time then.
+/// The result is a function of the slices alone: slabs are integer sums, their grid and the head crop are computed from
+/// all slices, and at the end every slab has been encoded with the final crop. Encoding early only saves time then.
 ///
-/// Usage: `add` every slice as it is decoded, `encodePending()` after each few, `settle()` whenever nothing has arrived for
-/// a moment, `finish()` when the series is complete. After `finish()` more slices may be added and `finish()` called again:
-/// only what changed is encoded again.
+/// Usage: `add` every slice as it is decoded, `encodePending()` after each few, `settle()` whenever nothing has arrived
+/// for a moment, `finish()` when the series is complete. After `finish()` more slices may be added and `finish()`
+/// called again: only what changed is encoded again.
 ///
-/// Memory: one int16 or int32 per pixel and slab (for 36 slabs of 512² at most 36 MiB), one encoding per slab, and for the
-/// time of a call eight crops; bounded by `Limits`.
+/// Memory: one int16 or int32 per pixel and slab (for 36 slabs of 512² at most 36 MiB), one encoding per slab, and for
+/// the time of a call eight crops; bounded by `Limits`.
 public actor StudyEncoder {
     /// Supplies planes again, of the current version of the instances: up to 32 at a time, in any order.
     public typealias PlaneSource = @Sendable (_ sopInstanceUIDs: [UID]) async throws -> [UID: Plane]
@@ -88,15 +88,17 @@ public actor StudyEncoder {
 
     private var slices: [UID: StudySlice] = [:]
     private var slabs: [SlabPlan.Key: Slab] = [:]
-    private var plan: SlabPlan
+    private var grid: SlabPlan.Grid
+    /// Of `slices` and `grid`; nil since the last change.
+    private var knownPlan: SlabPlan?
     private var revision = 0
     private var resizer: TriangleResize?
     /// Every encoder call, oldest first.
     public private(set) var calls: [EncoderCall] = []
 
     /// - Parameters:
-    ///   - planeSource: called when a slab has to be summed anew: its slices were replaced, or the slice spacing turned out
-    ///     to be another than the first slices' headers said.
+    ///   - planeSource: called when a slab has to be summed anew: its slices were replaced, or the slice spacing turned
+    ///     out to be another than the first slices' headers said.
     ///   - now: for the time stamps of `calls`.
     public init(
         package: ModelPackage, engine: any InferenceEngine, limits: Limits = .init(),
@@ -107,7 +109,7 @@ public actor StudyEncoder {
         self.limits = limits
         self.now = now
         self.planeSource = planeSource
-        plan = SlabPlan([], spacing: nil, thickness: package.slabThicknessMillimetres)
+        grid = SlabPlan.Grid(spacing: nil, thickness: package.slabThicknessMillimetres)
     }
 
     public var progress: Progress {
@@ -126,11 +128,9 @@ public actor StudyEncoder {
         try check(slice, plane)
         if earlier != nil { forget(uid) }
         slices[uid] = slice
-        replan(isFinal: false)
+        regrid(isFinal: false)
         revision += 1
-        if let key = plan.slabs.first(where: { $0.members.contains { $0.sopInstanceUID == uid } })?.key {
-            slabs[key, default: Slab()].add(slice, plane, revision: revision)
-        }
+        slabs[grid.key(of: slice), default: Slab()].add(slice, plane, revision: revision)
         return earlier == nil ? .added : .replaced
     }
 
@@ -138,7 +138,7 @@ public actor StudyEncoder {
     public func remove(sopInstanceUID uid: UID) {
         guard slices.removeValue(forKey: uid) != nil else { return }
         forget(uid)
-        replan(isFinal: false)
+        regrid(isFinal: false)
     }
 
     /// Encodes the slabs that have all their slices and were not encoded yet, with the crop as it is known now.
@@ -150,10 +150,10 @@ public actor StudyEncoder {
             while true {
                 let pending = plan.slabs.filter { slab in
                     guard let state = slabs[slab.key], state.encoding == nil else { return false }
-                    return slab.members.count >= plan.slicesPerSlab && isWhole(slab)
+                    return slab.members.count >= grid.slicesPerSlab && isWhole(slab)
                 }
                 guard !pending.isEmpty else { return count }
-                await measure()
+                await measure(pending)
                 count += try await encode(pending, .arrival)
             }
         }
@@ -172,7 +172,8 @@ public actor StudyEncoder {
     /// Encodes what is left, runs the sequence head, and decides.
     ///
     /// - Parameter threshold: the operating point; see `ModelPackage.threshold(named:)`.
-    /// - Throws: what the engine and the source of planes throw; `ModelError`: `slice` without any slice, `limit`, `notFinite`.
+    /// - Throws: what the engine and the source of planes throw; `ModelError`: `slice` without any slice, `limit`,
+    ///   `notFinite`.
     public func finish(threshold: ModelPackage.Threshold) async throws -> Outcome {
         try await inTurn {
             guard !slices.isEmpty else { throw ModelError(.slice, "a series without slices cannot be analysed") }
@@ -187,7 +188,7 @@ public actor StudyEncoder {
             else { throw ModelError(.missingPlane, "a slab was not encoded: analyse the series again") }
             let series = FindingBuilder.Series(
                 box: first.box, rows: slice.geometry.rows, columns: slice.geometry.columns,
-                slicesPerSlab: planned.slicesPerSlab, spacing: planned.spacing, brain: brain)
+                slicesPerSlab: planned.grid.slicesPerSlab, spacing: planned.grid.spacing, brain: brain)
             let planes = encoded.map(\.plane)
             let scores = try await engine.score(
                 embeddings: planes.flatMap(\.embedding), logits: planes.flatMap(\.logits), count: planes.count)
@@ -220,10 +221,11 @@ public actor StudyEncoder {
             throw ModelError(.limit, "more than \(limits.slices) slices in a series")
         }
         let used = slabs.values.reduce(0) { $0 + $1.bytes }
-        guard used + plane.values.count * MemoryLayout<Int32>.stride <= limits.pixelBytes, slabs.count <= limits.slabs
-        else {
-            throw ModelError(
-                .limit, "a series with more slabs or pixels than \(limits.slabs) slabs, \(limits.pixelBytes) bytes")
+        guard used + plane.values.count * MemoryLayout<Int32>.stride <= limits.pixelBytes else {
+            throw ModelError(.limit, "a series with more than \(limits.pixelBytes) bytes of pixels")
+        }
+        guard slabs.count < limits.slabs || slabs[grid.key(of: slice)] != nil else {
+            throw ModelError(.limit, "more than \(limits.slabs) slabs in a series")
         }
     }
 
@@ -232,17 +234,25 @@ public actor StudyEncoder {
         for (key, slab) in slabs where slab.members[uid] != nil { slabs[key] = nil }
     }
 
-    /// Slabs keep their sum under another plan where they keep their members.
-    private func replan(isFinal: Bool) {
+    private var plan: SlabPlan {
+        if let knownPlan { return knownPlan }
+        let plan = SlabPlan(slices.values, grid: grid)
+        knownPlan = plan
+        return plan
+    }
+
+    /// Slabs keep their sum under another grid where they keep their members.
+    private func regrid(isFinal: Bool) {
+        knownPlan = nil
         let known = slices.values
         let spacing = isFinal ? SlabPlan.spacing(of: known) : SlabPlan.estimatedSpacing(of: known)
-        let next = SlabPlan(known, spacing: spacing, thickness: package.slabThicknessMillimetres)
-        defer { plan = next }
-        guard next.slicesPerSlab != plan.slicesPerSlab || next.spacing != plan.spacing else { return }
+        let next = SlabPlan.Grid(spacing: spacing, thickness: package.slabThicknessMillimetres)
+        guard next != grid else { return }
+        grid = next
         var former: [Set<UID>: Slab] = [:]
         for slab in slabs.values { former[Set(slab.members.keys)] = slab }
         slabs = [:]
-        for slab in next.slabs {
+        for slab in plan.slabs {
             if let kept = former[Set(slab.members.map(\.sopInstanceUID))] { slabs[slab.key] = kept }
         }
     }
@@ -256,7 +266,7 @@ public actor StudyEncoder {
     /// Lays the final grid and sums again what does not fit it, until nothing more arrives meanwhile.
     private func rebuild() async throws {
         while true {
-            replan(isFinal: true)
+            regrid(isFinal: true)
             let broken = plan.slabs.filter { !isWhole($0) }
             guard plan.slabs.count <= limits.slabs else {
                 throw ModelError(.limit, "more than \(limits.slabs) slabs in a series")
@@ -264,7 +274,7 @@ public actor StudyEncoder {
             guard !broken.isEmpty else { break }
             for slab in broken { try await sumAgain(slab) }
         }
-        await measure()
+        await measure(plan.slabs)
     }
 
     private func sumAgain(_ slab: SlabPlan.Slab) async throws {
@@ -287,10 +297,11 @@ public actor StudyEncoder {
         slabs[slab.key] = sum
     }
 
-    /// Looks at the slabs that are whole; gives way between them.
-    private func measure() async {
-        for slab in plan.slabs {
-            guard let state = slabs[slab.key], state.measures == nil, let geometry = slab.members.first?.geometry else {
+    /// Looks for skull and brain where that has not been done; gives way between slabs.
+    private func measure(_ slabs: [SlabPlan.Slab]) async {
+        for slab in slabs {
+            guard let state = self.slabs[slab.key], state.measures == nil, let geometry = slab.members.first?.geometry
+            else {
                 continue
             }
             let values = state.mean
@@ -298,7 +309,9 @@ public actor StudyEncoder {
                 in: values, rows: geometry.rows, columns: geometry.columns, threshold: Float(package.boxThreshold))
             let area = BrainCheck.enclosedArea(
                 values, rows: geometry.rows, columns: geometry.columns, pixelSpacing: geometry.pixelSpacingMillimetres)
-            slabs[slab.key]?.set(Slab.Measures(skull: skull, brainArea: area))
+            if self.slabs[slab.key]?.revision == state.revision {
+                self.slabs[slab.key]?.set(Slab.Measures(skull: skull, brainArea: area))
+            }
             await Task.yield()
         }
     }

@@ -41,27 +41,31 @@ struct SlabPlan: Sendable, Equatable {
         var position: Double { members.reduce(0) { $0 + $1.position } / Double(members.count) }
     }
 
-    let slicesPerSlab: Int
-    /// mm; nil where one slice or none is known.
-    let spacing: Double?
+    /// How slices are put together.
+    struct Grid: Sendable, Equatable {
+        let slicesPerSlab: Int
+        /// mm; nil where one slice or none is known.
+        let spacing: Double?
+
+        init(spacing: Double?, thickness: Double) {
+            self.spacing = spacing
+            slicesPerSlab = spacing.map { max(1, Percentile.roundHalfAway(thickness / $0)) } ?? 1
+        }
+
+        func key(of slice: StudySlice) -> Key {
+            guard let spacing, slicesPerSlab > 1 else { return .slice(slice.sopInstanceUID) }
+            return .cell(Int((slice.position / (Double(slicesPerSlab) * spacing) + 1e-4).rounded(.down)))
+        }
+    }
+
+    let grid: Grid
     /// Feet → head.
     let slabs: [Slab]
 
-    init(_ slices: some Collection<StudySlice>, spacing: Double?, thickness: Double) {
-        let count = spacing.map { max(1, Percentile.roundHalfAway(thickness / $0)) } ?? 1
-        self.spacing = spacing
-        slicesPerSlab = count
-        var members: [Key: [StudySlice]] = [:]
-        for slice in slices {
-            let key: Key
-            if let spacing, count > 1 {
-                key = .cell(Int((slice.position / (Double(count) * spacing) + 1e-4).rounded(.down)))
-            } else {
-                key = .slice(slice.sopInstanceUID)
-            }
-            members[key, default: []].append(slice)
-        }
-        slabs = members.map { Slab(key: $0, members: $1.sorted(by: Self.isBelow)) }
+    init(_ slices: some Collection<StudySlice>, grid: Grid) {
+        self.grid = grid
+        slabs = Dictionary(grouping: slices, by: grid.key)
+            .map { Slab(key: $0, members: $1.sorted(by: Self.isBelow)) }
             .sorted { ($0.position, $0.key) < ($1.position, $1.key) }
     }
 
@@ -72,7 +76,7 @@ struct SlabPlan: Sendable, Equatable {
     /// What the volume of a slab is reckoned with, mm: half the way to both neighbours; 15 mm at most, for gaps.
     var extents: [Double] {
         let positions = slabs.map(\.position)
-        guard positions.count > 1 else { return positions.map { _ in spacing ?? 5 } }
+        guard positions.count > 1 else { return positions.map { _ in grid.spacing ?? 5 } }
         return positions.indices.map { index in
             let below = index > 0 ? positions[index] - positions[index - 1] : positions[1] - positions[0]
             let above = index + 1 < positions.count ? positions[index + 1] - positions[index] : below
@@ -85,8 +89,8 @@ struct SlabPlan: Sendable, Equatable {
         SliceSpacing.median(of: slices.map(\.position))
     }
 
-    /// The spacing as far as it can be told while slices arrive in any order: what is missing only makes distances larger,
-    /// so a median well above what the header declares is not believed.
+    /// The spacing as far as it can be told while slices arrive in any order: what is missing only makes distances
+    /// larger, so a median well above what the header declares is not believed.
     static func estimatedSpacing(of slices: some Collection<StudySlice>) -> Double? {
         let declared = slices.compactMap { $0.geometry.declaredSpacingMillimetres ?? $0.geometry.thicknessMillimetres }
             .min()

@@ -1,0 +1,111 @@
+import Foundation
+import Testing
+import WorkerProtocol
+
+#if canImport(Glibc)
+import Glibc
+#endif
+
+/// The daemon's part, as far as a receiving worker needs it: accepts, hands the socket over, answers collisions.
+final class ReceivingNode: Sendable {
+    let folder: TemporaryFolder
+    let incoming: String
+    let studies: String
+    private let listener: Listener
+    var port: UInt16 { listener.port }
+
+    init() throws {
+        folder = try TemporaryFolder()
+        incoming = try folder.make("incoming")
+        studies = try folder.make("studies")
+        listener = try Listener()
+    }
+
+    func startWorker() async throws -> WorkerProcess {
+        let worker = try WorkerProcess(
+            WorkerProgram(
+                path: Surroundings.worker, arguments: ["receive", "--incoming", incoming, "--studies", studies]))
+        let hello = try await worker.start()
+        #expect(hello.verb == "receive")
+        return worker
+    }
+
+    static func job(_ id: String = "a1") -> AssociationJob {
+        AssociationJob(
+            associationID: id, peerAddress: "127.0.0.1", calledAETitles: [AETitle("ICHNODE")!], idleTimeoutSeconds: 10,
+            deadlineSeconds: 60)
+    }
+
+    /// Accepts one connection and gives it to a worker.
+    func handOver(_ job: AssociationJob = ReceivingNode.job()) async throws -> WorkerProcess {
+        let worker = try await startWorker()
+        let connection = try await listener.accept()
+        try await worker.send(ReceiveRequest.serve(job), descriptor: connection)
+        close(connection)
+        return worker
+    }
+
+    /// Serves one association while `peer` talks; gives its events and what the peer found.
+    func serve<R: Sendable>(
+        _ job: AssociationJob = ReceivingNode.job(),
+        verdict: @escaping @Sendable (Collision) -> CollisionVerdict = { _ in .identical },
+        peer: @escaping @Sendable (UInt16) async throws -> R
+    ) async throws -> (events: [ReceiveEvent], result: R) {
+        async let result = peer(port)
+        let worker = try await handOver(job)
+        var events: [ReceiveEvent] = []
+        for try await frame in worker.frames {
+            guard case .message(let payload) = frame else { continue }
+            let event = try JSONDecoder().decode(ReceiveEvent.self, from: payload)
+            events.append(event)
+            if case .collision(let collision) = event {
+                try await worker.send(ReceiveRequest.verdict(verdict(collision)))
+            }
+        }
+        let ending = await worker.ended()
+        #expect(ending == .exited(code: 0))
+        return (events, try await result)
+    }
+
+    /// The same, with a peer that writes PDUs itself.
+    func serveRaw<R: Sendable>(
+        _ job: AssociationJob = ReceivingNode.job(),
+        verdict: @escaping @Sendable (Collision) -> CollisionVerdict = { _ in .identical },
+        _ body: @escaping @Sendable (RawPeer) throws -> R
+    ) async throws -> (events: [ReceiveEvent], result: R) {
+        try await serve(job, verdict: verdict) { port in
+            try await onThread { try body(try RawPeer(port: port)) }
+        }
+    }
+
+    var stored: [String] { folder.files("studies") }
+    var partial: [String] { folder.files("incoming") }
+}
+
+extension [ReceiveEvent] {
+    /// The kinds in order, for comparison.
+    var kinds: [String] {
+        map { event in
+            switch event {
+            case .accepted: "accepted"
+            case .stored: "stored"
+            case .collision: "collision"
+            case .refused: "refused"
+            case .echoed: "echoed"
+            case .ended: "ended"
+            }
+        }
+    }
+
+    var records: [InstanceRecord] {
+        compactMap { if case .stored(let record, _) = $0 { record } else { nil } }
+    }
+
+    var refusals: [InstanceRefused] {
+        compactMap { if case .refused(let refused) = $0 { refused } else { nil } }
+    }
+
+    var ended: AssociationEnded? {
+        if case .ended(let ended)? = last { ended } else { nil }
+    }
+}
