@@ -81,14 +81,27 @@ let package = Package(
         .testTarget(name: "ComposeTests", dependencies: ["WorkerProtocol", "DICOMWorker"]),
         .testTarget(
             name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol"], swiftSettings: optimised),
+        .testTarget(name: "DICOMTests", dependencies: ["DICOM", "WorkerProtocol"]),
+        .testTarget(name: "DICOMWorkerTests", dependencies: ["DICOM", "WorkerProtocol", "DICOMWorker", "CLinux"]),
+        .testTarget(name: "WorkerProtocolTests", dependencies: ["WorkerProtocol", "CLinux"]),
+        .testTarget(name: "LedgerTests", dependencies: ["Ledger", "WorkerProtocol"]),
+        .testTarget(name: "StoreSCPTests", dependencies: ["StoreSCP", "Ledger", "WorkerProtocol", lifecycle, logging]),
+        .testTarget(
+            name: "AlertDispatcherTests", dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging]),
+        .testTarget(
+            name: "ConsoleTests",
+            dependencies: ["Console", .product(name: "CoreMetrics", package: "swift-metrics")]),
+        .testTarget(name: "NodeTests", dependencies: ["ichnode", "DICOMWorker"]),
+        .testTarget(name: "TidyTests"),
     ],
     cxxLanguageStandard: .cxx17
 )
 
 for target in package.targets {
-    target.swiftSettings = (target.swiftSettings ?? []) + [
-        .enableUpcomingFeature("ExistentialAny"),
-        .enableUpcomingFeature("InternalImportsByDefault"),
-        .enableUpcomingFeature("MemberImportVisibility"),
-    ]
+    target.swiftSettings =
+        (target.swiftSettings ?? []) + [
+            .enableUpcomingFeature("ExistentialAny"),
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            .enableUpcomingFeature("MemberImportVisibility"),
+        ]
 }

@@ -51,7 +51,8 @@ public struct DICOMDestination: Destination {
 
     /// - Parameter deadline: for all objects of a delivery.
     public init(
-        name: String, peer: RemotePeer, callingAETitle: AETitle, program: WorkerProgram, deadline: Duration = .seconds(600)
+        name: String, peer: RemotePeer, callingAETitle: AETitle, program: WorkerProgram,
+        deadline: Duration = .seconds(600)
     ) {
         self.name = name
         self.peer = peer
@@ -64,19 +65,24 @@ public struct DICOMDestination: Destination {
         let job = StoreJob(peer: peer, callingAETitle: callingAETitle, objects: objects)
         let events = try await SendClient(program: program, deadline: deadline).run(.store(job))
         var fates: [UID: ObjectFate] = [:]
+        var failures: [String] = []
         for event in events {
             switch event {
-            case .response(let uid, let status, let comment): fates[uid] = StoreStatusTable.fate(status, comment: comment)
+            case .response(let uid, let status, let comment):
+                fates[uid] = StoreStatusTable.fate(status, comment: comment)
             case .noPresentationContext(let uid, let sopClass):
-                fates[uid] = .refused(status: nil, reason: "peer accepts no presentation context for \(sopClass)")
-            case .failed(let failure):
-                // What was answered before the failure stays answered.
-                if fates.isEmpty { throw WorkerError(.failed, failure.reason) }
-                for object in objects where fates[object.sopInstanceUID] == nil {
-                    fates[object.sopInstanceUID] = .retry(status: nil, reason: failure.reason)
-                }
+                // Often a setting at the peer that somebody is about to change.
+                fates[uid] = .retry(status: nil, reason: "peer accepts no presentation context for \(sopClass)")
+            case .failed(let failure): failures.append(failure.reason)
             case .echoed, .done: break
             }
+        }
+        guard !failures.isEmpty else { return fates }
+        let failure = failures.joined(separator: "; ")
+        if fates.isEmpty { throw WorkerError(.failed, failure) }
+        // What was answered before the failure stays answered.
+        for object in objects where fates[object.sopInstanceUID] == nil {
+            fates[object.sopInstanceUID] = .retry(status: nil, reason: failure)
         }
         return fates
     }

@@ -93,8 +93,8 @@ struct Colour: Equatable, Sendable {
     init(grey: Float) { self.init(grey, grey, grey) }
 }
 
-/// Perceptually ordered from dark violet over red to pale yellow: lightness rises with the value, so that it reads without
-/// colour vision too.
+/// Perceptually ordered from dark violet over red to pale yellow: lightness rises with the value, so that it reads
+/// without colour vision too.
 struct ColourMap: Sendable {
     private let stops: [Colour]
 
@@ -131,7 +131,9 @@ struct Canvas {
 
     mutating func blend(_ index: Int, _ colour: Colour, _ opacity: Float) {
         let components = (colour.red, colour.green, colour.blue)
-        func mix(_ old: UInt8, _ new: Float) -> UInt8 { UInt8((Float(old) * (1 - opacity) + new * 255 * opacity).rounded()) }
+        func mix(_ old: UInt8, _ new: Float) -> UInt8 {
+            UInt8((Float(old) * (1 - opacity) + new * 255 * opacity).rounded())
+        }
         pixels[index * 3] = mix(pixels[index * 3], components.0)
         pixels[index * 3 + 1] = mix(pixels[index * 3 + 1], components.1)
         pixels[index * 3 + 2] = mix(pixels[index * 3 + 2], components.2)

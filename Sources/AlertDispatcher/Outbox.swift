@@ -49,7 +49,8 @@ public actor Outbox: Service {
         self.logger = logger
     }
 
-    /// At the end of service, what is on its way counts as not delivered unless its answer came: it is sent again after a restart.
+    /// At the end of service, what is on its way counts as not delivered unless its answer came: it is sent again after
+    /// a restart.
     public func run() async throws {
         await cancelWhenGracefulShutdown { [self] in
             await withDiscardingTaskGroup { group in
@@ -96,7 +97,8 @@ public actor Outbox: Service {
         } else {
             failure = "no peer is named \(delivery.destination): configure it again, and it will be served"
         }
-        try Task.checkCancellation()
+        // An answer that came is recorded even while the node stops; without one the attempt did not happen.
+        if fates.isEmpty { try Task.checkCancellation() }
         let problems = apply(fates, to: &delivery)
         settle(&delivery, problems: problems.isEmpty ? [failure] : problems)
         try await ledger.updateDelivery(delivery)

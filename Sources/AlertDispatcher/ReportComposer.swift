@@ -9,8 +9,11 @@ public struct StudyReport: Sendable {
         public var instance: StoredInstance
         public var probability: Double
         public var attention: Double
-        public var slice: HeatmapSlice
-        public init(instance: StoredInstance, probability: Double, attention: Double, slice: HeatmapSlice) {
+        /// nil where there is nothing to draw on: the slice is reported all the same.
+        public var slice: HeatmapSlice?
+        public var instanceNumber: Int { instance.record.image.instanceNumber ?? 0 }
+
+        public init(instance: StoredInstance, probability: Double, attention: Double, slice: HeatmapSlice?) {
             self.instance = instance
             self.probability = probability
             self.attention = attention
@@ -54,8 +57,8 @@ public struct StudyReport: Sendable {
     }
 }
 
-/// Turns reports into DICOM objects: one Structured Report and one secondary capture for each flagged slice, written once by a
-/// confined worker and sent unchanged ever after.
+/// Turns reports into DICOM objects: one Structured Report and one secondary capture for each flagged slice, written
+/// once by a confined worker and sent unchanged ever after.
 public struct ReportComposer: Sendable {
     /// What made the result.
     public struct Algorithm: Sendable {
@@ -112,7 +115,7 @@ public struct ReportComposer: Sendable {
             identitySourcePath: report.images[0].path,
             report: content(report, shown, route, naming),
             captures: captures(report, shown, naming), outputDirectory: folder.path)
-        return try await run(request, pictures: shown.map { Data(renderer.render($0.slice)) })
+        return try await run(request, pictures: shown.compactMap { $0.slice.map { Data(renderer.render($0)) } })
     }
 
     /// In order of the slices.
@@ -177,7 +180,7 @@ public struct ReportComposer: Sendable {
             flaggedSlices: shown.map { flagged in
                 FlaggedSlice(
                     image: Self.reference(flagged.instance),
-                    instanceNumber: flagged.slice.instanceNumber,
+                    instanceNumber: flagged.instanceNumber,
                     trackingUID: naming.uid(.sliceTracking, source: flagged.instance.record.sopInstanceUID),
                     probability: flagged.probability, attention: flagged.attention)
             },
@@ -188,13 +191,14 @@ public struct ReportComposer: Sendable {
         _ report: StudyReport, _ shown: [StudyReport.Flagged], _ naming: ResultNaming
     ) -> [CaptureContent] {
         let moment = DICOMMoment(report.startedAt)
-        return shown.map { flagged in
+        return shown.compactMap { flagged in
+            guard let slice = flagged.slice else { return nil }
             let uid = naming.uid(
                 .capture, sopClass: UID(literal: "1.2.840.10008.5.1.4.1.1.7"),
                 source: flagged.instance.record.sopInstanceUID)
             return CaptureContent(
                 fileName: "\(uid).dcm", sopInstanceUID: uid, seriesInstanceUID: naming.uid(.captureSeries),
-                instanceNumber: flagged.slice.instanceNumber, rows: flagged.slice.rows, columns: flagged.slice.columns,
+                instanceNumber: flagged.instanceNumber, rows: slice.rows, columns: slice.columns,
                 sourcePath: flagged.instance.path, source: Self.reference(flagged.instance), contentDate: moment.date,
                 contentTime: moment.time, timezoneOffset: moment.offset, device: device,
                 derivationDescription:

@@ -11,7 +11,7 @@ enum ReportText {
                     + " (\(report.thresholdName)).")
         }
         if !report.flagged.isEmpty {
-            let numbers = report.flagged.map { String($0.slice.instanceNumber) }.joined(separator: ", ")
+            let numbers = report.flagged.map { String($0.instanceNumber) }.joined(separator: ", ")
             sentences.append("Flagged images: \(numbers).")
             if shown < report.flagged.count { sentences.append("The \(shown) most suspicious are shown.") }
         }
@@ -19,7 +19,14 @@ enum ReportText {
         sentences.append("Completeness: \(report.completionText).")
         sentences.append("Model \(algorithm.name) \(algorithm.version).")
         sentences.append("AI triage output for research use. Not for diagnostic use.")
-        return sentences.joined(separator: " ")
+        return clean(sentences.joined(separator: " "))
+    }
+
+    /// Header attributes find their way into reasons: no control character of theirs goes into ours (PS3.5 §6.1.3).
+    static func clean(_ text: String) -> String {
+        String(
+            String.UnicodeScalarView(
+                text.unicodeScalars.map { CharacterSet.controlCharacters.contains($0) ? " " : $0 }))
     }
 
     private static func finding(_ report: StudyReport) -> String {

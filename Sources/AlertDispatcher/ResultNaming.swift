@@ -1,7 +1,7 @@
 public import WorkerProtocol
 
-/// UIDs of result objects, derived from what they say: the same analysis of the same revision gives the same UIDs for ever,
-/// so that a result composed twice after a crash is one object to the PACS.
+/// UIDs of result objects, derived from what they say: the same analysis of the same revision gives the same UIDs for
+/// ever, so that a result composed twice after a crash is one object to the PACS.
 public struct ResultNaming: Sendable {
     /// Part of a result that has a UID of its own.
     public enum Role: String, Sendable {

@@ -30,7 +30,8 @@ cdcmtk_outcome outcome_of(const cdcmtk_association *association, const OFConditi
     if (condition == DUL_NETWORKCLOSED) return CDCMTK_CLOSED;
     if (condition == DUL_READTIMEOUT) return CDCMTK_IDLE;
     if (condition == DUL_ILLEGALPDU || condition == DUL_ILLEGALPDULENGTH || condition == DUL_UNEXPECTEDPDU ||
-        condition == DUL_UNSUPPORTEDPEERPROTOCOL || condition == DUL_PCTRANSLATIONFAILURE)
+        condition == DUL_UNSUPPORTEDPEERPROTOCOL || condition == DUL_PCTRANSLATIONFAILURE ||
+        (condition.module() == OFM_dcmnet && condition.code() == DULC_UNRECOGNIZEDPDUTYPE))
         return CDCMTK_VIOLATION;
     return CDCMTK_FAILED;
 }
@@ -90,18 +91,20 @@ extern "C" cdcmtk_outcome cdcmtk_association_receive(
     try {
         std::unique_ptr<cdcmtk_association, void (*)(cdcmtk_association *)> handle(new cdcmtk_association, destroy);
         handle->waiting.idle_seconds = options->idle_seconds;
-        handle->waiting.deadline =
-            Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(options->deadline_seconds));
+        handle->waiting.deadline = Clock::now() + seconds(options->deadline_seconds);
 
         dcmExternalSocketHandle.set(socket);
-        OFCondition condition = ASC_initializeNetwork(NET_ACCEPTOR, 0, static_cast<int>(options->idle_seconds) + 1, &handle->network);
+        const int timeout = static_cast<int>(options->idle_seconds) + 1;
+        OFCondition condition = ASC_initializeNetwork(NET_ACCEPTOR, 0, timeout, &handle->network);
         if (condition.good()) condition = ASC_setTransportLayer(handle->network, new Layer(&handle->waiting), 1);
         if (condition.good())
             condition = ASC_receiveAssociation(
                 handle->network, &handle->association, options->max_pdu_bytes, nullptr, nullptr, OFFalse, DUL_BLOCK, 0);
         dcmExternalSocketHandle.set(-1);
-        if (condition.bad()) {
-            const cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
+        // DCMTK finds nothing wrong where the peer closes before its request.
+        if (condition.bad() || handle->waiting.ended != CDCMTK_OK) {
+            cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
+            if (outcome == CDCMTK_OK) outcome = handle->waiting.ended;
             copy_text(reason, reason_size, phrase(outcome, condition));
             if (handle->waiting.socket < 0) close(socket);
             return outcome;
@@ -157,7 +160,8 @@ extern "C" cdcmtk_outcome cdcmtk_association_context_get(
         copy_text(context->abstract_syntax, sizeof context->abstract_syntax, proposed.abstractSyntax);
         for (int i = 0; i < proposed.transferSyntaxCount && i < CDCMTK_MOST_TRANSFER_SYNTAXES; i++) {
             copy_text(
-                context->transfer_syntaxes[i], sizeof context->transfer_syntaxes[i], proposed.proposedTransferSyntaxes[i]);
+                context->transfer_syntaxes[i], sizeof context->transfer_syntaxes[i],
+                proposed.proposedTransferSyntaxes[i]);
             context->transfer_syntax_count = i + 1;
         }
         return CDCMTK_OK;
@@ -174,7 +178,8 @@ extern "C" cdcmtk_outcome cdcmtk_association_context_accept(
         T_ASC_Parameters *parameters = association->association->params;
         T_ASC_SC_ROLE role = ASC_SC_ROLE_DEFAULT;
         for (int i = 0; i < ASC_countPresentationContexts(parameters); i++) {
-            if (ASC_getPresentationContext(parameters, i, &proposed).bad() || proposed.presentationContextID != id) continue;
+            if (ASC_getPresentationContext(parameters, i, &proposed).bad()) continue;
+            if (proposed.presentationContextID != id) continue;
             if (proposed.proposedRole == ASC_SC_ROLE_SCU || proposed.proposedRole == ASC_SC_ROLE_SCUSCP)
                 role = ASC_SC_ROLE_SCU;
         }

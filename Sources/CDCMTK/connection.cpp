@@ -12,7 +12,7 @@ namespace cdcmtk {
 
 cdcmtk_outcome Waiting::wait(short events, int interrupt) const {
     const auto start = Clock::now();
-    const auto idle_end = start + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(idle_seconds));
+    const auto idle_end = start + seconds(idle_seconds);
     const auto end = std::min(idle_end, deadline);
     for (;;) {
         pollfd watched[2] = {{socket, events, 0}, {interrupt, POLLIN, 0}};

@@ -12,6 +12,10 @@ namespace cdcmtk {
 
 using Clock = std::chrono::steady_clock;
 
+inline Clock::duration seconds(double count) {
+    return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(count));
+}
+
 /// Shared by whoever owns the association and the connection, which DCMTK frees on its own.
 struct Waiting {
     double idle_seconds = 60;

@@ -164,7 +164,9 @@ void read_format(cdcmtk_image *image) {
         format.bits_allocated == 8 || format.bits_allocated == 16 || format.bits_allocated == 32,
         "bits allocated is none of 8, 16, 32");
     format.bits_stored = value16(dataset, DCM_BitsStored, static_cast<uint16_t>(format.bits_allocated));
-    require(format.bits_stored >= 1 && format.bits_stored <= format.bits_allocated, "bits stored does not fit bits allocated");
+    require(
+        format.bits_stored >= 1 && format.bits_stored <= format.bits_allocated,
+        "bits stored does not fit bits allocated");
     format.high_bit = value16(dataset, DCM_HighBit, static_cast<uint16_t>(format.bits_stored - 1));
     require(
         format.high_bit < format.bits_allocated && format.high_bit + 1 >= format.bits_stored,
@@ -203,9 +205,8 @@ uint64_t frame_size(const cdcmtk_image *image) {
 
 void find_pixels(cdcmtk_image *image) {
     DcmElement *element = nullptr;
-    require(
-        image->dataset()->findAndGetElement(DCM_PixelData, element).good() && element && element->ident() == EVR_PixelData,
-        "no pixel data");
+    const bool found = image->dataset()->findAndGetElement(DCM_PixelData, element).good();
+    require(found && element && element->ident() == EVR_PixelData, "no pixel data");
     image->pixels = static_cast<DcmPixelData *>(element);
     image->syntax = image->dataset()->getOriginalXfer();
     if (!DcmXfer(image->syntax).isEncapsulated()) {
@@ -240,7 +241,8 @@ void decode_jpeg2000(cdcmtk_image *image, uint32_t frame) {
     std::vector<uint8_t> &stream = image->frame_bytes;
     gather_fragments(image->sequence, image->ranges[frame], stream);
     const char *problem = decode_codestream(
-        stream.data(), stream.size(), image->shape.columns, image->shape.rows, image->format.bits_allocated, image->values);
+        stream.data(), stream.size(), image->shape.columns, image->shape.rows, image->format.bits_allocated,
+        image->values);
     require(problem == nullptr, problem);
     const PixelFormat &format = image->format;
     for (size_t i = 0; i < image->values.size(); i++) {
@@ -269,9 +271,10 @@ void decode_with_dcmtk(cdcmtk_image *image, uint32_t frame) {
     }
 }
 
-// Some scanners store signed Hounsfield units in 12 unsigned bits and leave the intercept at about 0: air, -1000, arrives
-// as 3096. Unsigned pixels with intercept 0 cannot hold a negative value at all, so a sizeable share of the image at
-// what would be above +3072 HU, and little at 0, is clear-cut. Metal never covers a twentieth of a field of view.
+// Some scanners store signed Hounsfield units in 12 unsigned bits and leave the intercept at about 0: air, -1000,
+// arrives as 3096. Unsigned pixels with intercept 0 cannot hold a negative value at all, so a sizeable share of the
+// image at what would be above +3072 HU, and little at 0, is clear-cut. Metal never covers a twentieth of a field of
+// view.
 const int32_t twelve_bits = 4096, wrap_start = 3072;
 
 bool is_wrapped(const cdcmtk_image *image, const Rescale &rescale) {

@@ -46,7 +46,8 @@ cdcmtk_request_outcome fail(cdcmtk_request_failure *failure, cdcmtk_request_outc
     return outcome;
 }
 
-cdcmtk_request_outcome fail(cdcmtk_requestor *requestor, cdcmtk_request_failure *failure, const OFCondition &condition) {
+cdcmtk_request_outcome fail(
+    cdcmtk_requestor *requestor, cdcmtk_request_failure *failure, const OFCondition &condition) {
     requestor->broken = true;
     switch (requestor->waiting.ended) {
     case CDCMTK_IDLE:

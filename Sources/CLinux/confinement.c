@@ -69,7 +69,8 @@ static int add_rule(int ruleset, const clinux_path_rule *rule, uint64_t handled)
 
 int clinux_landlock_restrict(const clinux_path_rule *rules, size_t count, int allow_tcp) {
     int version = clinux_landlock_version();
-    if (version == 0) {
+    // Version 1 refuses every rename from one folder to another, which is how objects are committed.
+    if (version < 2) {
         errno = ENOSYS;
         return -1;
     }
@@ -82,7 +83,8 @@ int clinux_landlock_restrict(const clinux_path_rule *rules, size_t count, int al
     int ruleset = (int)syscall(SYS_landlock_create_ruleset, &attributes, size, 0);
     if (ruleset < 0) return -1;
     int result = 0;
-    for (size_t i = 0; i < count && result == 0; i++) result = add_rule(ruleset, &rules[i], attributes.handled_access_fs);
+    for (size_t i = 0; i < count && result == 0; i++)
+        result = add_rule(ruleset, &rules[i], attributes.handled_access_fs);
     if (result == 0) result = (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
     int error = errno;
     close(ruleset);

@@ -3,8 +3,8 @@ internal import Foundation
 
 /// Keeps what swift-metrics counts, and writes it in Prometheus' text format.
 ///
-/// Names are used as they are given: they carry their unit and `_total`. `@unchecked Sendable` is safe because all state is
-/// guarded by `lock`.
+/// Names are used as they are given: they carry their unit and `_total`. `@unchecked Sendable` is safe because all
+/// state is guarded by `lock`.
 public final class MetricsRegistry: @unchecked Sendable {
     /// Upper bounds of duration histograms, seconds.
     private static let buckets = [0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300]
@@ -55,7 +55,8 @@ public final class MetricsRegistry: @unchecked Sendable {
             return "{\(inner)le=\"\(bound)\"}"
         }
         return zip(buckets, histogram.counts).map { "\(series.name)_bucket\(labels("\($0)")) \($1)" } + [
-            "\(series.name)_bucket\(labels("+Inf")) \(histogram.count)", "\(series.name)_sum\(series.labels) \(histogram.sum)",
+            "\(series.name)_bucket\(labels("+Inf")) \(histogram.count)",
+            "\(series.name)_sum\(series.labels) \(histogram.sum)",
             "\(series.name)_count\(series.labels) \(histogram.count)",
         ]
     }

@@ -43,11 +43,11 @@ public final class AcceptedAssociation {
     /// PS3.7 Annex A.2.1.
     private static let applicationContext = "1.2.840.10008.3.1.1.1"
 
-    /// Reads the A-ASSOCIATE-RQ that waits in the socket, which the association owns from here on, checks it, and answers.
+    /// Reads the A-ASSOCIATE-RQ that waits in the socket, which the association owns from here on, checks it, answers.
     /// - Throws: `AssociationEnding` when the request was rejected or never came whole.
     public init(takingOwnershipOf socket: Int32, job: AssociationJob) throws(AssociationEnding) {
         let (opened, reason) = withReason { Self.receive(socket, job, $0, $1) }
-        guard let handle = opened.handle else { throw AssociationEnding(Self.how(opened.outcome), reason) }
+        guard let handle = opened.handle else { throw Self.ending(opened.outcome, reason) }
         var request = cdcmtk_association_request()
         let outcome = cdcmtk_association_request_get(handle, &request)
         let titles = Self.titles(request)
@@ -85,7 +85,7 @@ public final class AcceptedAssociation {
             }
         }
         let (outcome, reason) = withReason { cdcmtk_association_acknowledge(handle, $0, $1) }
-        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+        guard outcome == CDCMTK_OK else { throw Self.ending(outcome, reason) }
     }
 
     /// Waits for the peer's next presentation data value.
@@ -97,7 +97,7 @@ public final class AcceptedAssociation {
             cdcmtk_association_next_fragment(handle, interrupt ?? -1, &fragment, $0, $1)
         }
         if outcome == CDCMTK_INTERRUPTED { return nil }
-        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+        guard outcome == CDCMTK_OK else { throw Self.ending(outcome, reason) }
         return Fragment(
             contextID: fragment.context_id, isCommand: fragment.is_command != 0, isLast: fragment.is_last != 0,
             bytes: UnsafeRawBufferPointer(start: fragment.bytes, count: fragment.count))
@@ -108,7 +108,7 @@ public final class AcceptedAssociation {
         let (outcome, reason) = withReason {
             cdcmtk_association_send_command(handle, contextID, bytes, bytes.count, $0, $1)
         }
-        guard outcome == CDCMTK_OK else { throw AssociationEnding(Self.how(outcome), reason) }
+        guard outcome == CDCMTK_OK else { throw Self.ending(outcome, reason) }
     }
 
     /// Sends A-RELEASE-RP.
@@ -162,15 +162,15 @@ public final class AcceptedAssociation {
         return calling == nil ? .callingAETitle : nil
     }
 
-    private static func how(_ outcome: cdcmtk_outcome) -> AssociationEnded.How {
+    private static func ending(_ outcome: cdcmtk_outcome, _ reason: String) -> AssociationEnding {
         switch outcome {
-        case CDCMTK_RELEASED: .released
-        case CDCMTK_ABORTED: .abortedByPeer
-        case CDCMTK_CLOSED: .closedByPeer
-        case CDCMTK_IDLE: .idle
-        case CDCMTK_DEADLINE: .deadline
-        case CDCMTK_VIOLATION: .abortedByUs
-        default: .failed
+        case CDCMTK_RELEASED: AssociationEnding(.released, reason)
+        case CDCMTK_ABORTED: AssociationEnding(.abortedByPeer, reason)
+        case CDCMTK_CLOSED: AssociationEnding(.closedByPeer, reason)
+        case CDCMTK_IDLE: AssociationEnding(.idle, reason)
+        case CDCMTK_DEADLINE: AssociationEnding(.deadline, reason)
+        case CDCMTK_VIOLATION: AssociationEnding(.abortedByUs, "the peer broke the protocol: \(reason)")
+        default: AssociationEnding(.failed, "the connection failed: \(reason)")
         }
     }
 }

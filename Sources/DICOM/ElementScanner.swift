@@ -1,7 +1,8 @@
 internal import WorkerProtocol
 
 /// Walks the elements of a data set as its bytes arrive, in pieces of any size (PS3.5 §7): keeps the values of
-/// `Tag.recorded` at the top level, follows sequences with a stack of its own (never by recursion), stops at Pixel Data.
+/// `Tag.recorded` at the top level, follows sequences with a stack of its own (never by recursion), stops at Pixel
+/// Data.
 ///
 /// Everything a sender controls is checked against what encloses it and against `ObjectLimits` before it is believed.
 struct ElementScanner {
@@ -332,8 +333,8 @@ struct ValueRepresentation: Hashable {
     ]
     private static let fragmentable: Set<ValueRepresentation> = ["OB", "OW", "OD", "OF", "OL", "OV"]
 
-    /// Four bytes of length after two reserved ones: so has every representation that is not in the short list and looks
-    /// like one, so that later additions to the standard are read.
+    /// Four bytes of length after two reserved ones: so has every representation that is not in the short list and
+    /// looks like one, so that later additions to the standard are read.
     var hasLongLength: Bool {
         let capitals = UInt16(UInt8(ascii: "A"))...UInt16(UInt8(ascii: "Z"))
         return capitals.contains(letters >> 8) && capitals.contains(letters & 0xFF) && !Self.short.contains(self)

@@ -44,8 +44,8 @@ public struct FileMeta: Sendable, Equatable {
     }
 
     /// Reads the beginning of a file.
-    /// - Returns: the meta information and where the data set begins; nil where it is no such file, or the meta information
-    ///   is longer than `mostBytes`.
+    /// - Returns: the meta information and where the data set begins; nil where it is no such file, or the meta
+    ///   information is longer than `mostBytes`.
     public static func read(_ bytes: [UInt8]) -> (meta: FileMeta, dataSetOffset: Int)? {
         let bytes = bytes.prefix(mostBytes)
         guard bytes.count > preamble + prefix.count, Array(bytes[preamble..<preamble + prefix.count]) == prefix else {

@@ -22,8 +22,8 @@ struct PresentationContext: Sendable, Equatable {
     var transferSyntaxes: [String]
     var role: Role
 
-    /// Takes the proposer's first transfer syntax that the node knows: what the object has already, with most senders, so
-    /// that nothing is compressed again on its way.
+    /// Takes the proposer's first transfer syntax that the node knows: what the object has already, with most senders,
+    /// so that nothing is compressed again on its way.
     func decide(storageSOPClasses: Set<String>) -> Decision {
         let isVerification = abstractSyntax == Self.verification
         guard isVerification || storageSOPClasses.contains(abstractSyntax) else {

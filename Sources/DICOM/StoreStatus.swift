@@ -23,7 +23,7 @@ public struct StoreStatus: Hashable, Sendable {
     /// Cannot understand: no data set with the command.
     public static let noDataSet = StoreStatus(0xC004)
 
-    /// Failure: unrecognized operation, PS3.7 Annex C.5.20.
+    /// Failure: unrecognized operation, PS3.7 Annex C.5.
     public static let unrecognizedOperation = StoreStatus(0x0211)
 
     public init(_ code: HeaderError.Code) {

@@ -5,7 +5,7 @@ internal import Foundation
 internal import WorkerProtocol
 
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 /// `ichnode-dicom compose`: writes a report and its captures for each request, until the daemon closes the channel.
@@ -33,6 +33,8 @@ struct Compose: ParsableCommand {
             let requests = ComposeRequests(
                 spool: SubtreePath(spool), output: SubtreePath(output), channel: channel, files: files)
             while try requests.serveNext() {}
+        } catch let error as WorkerError where error.code == .closed {
+            // The daemon is gone, in the middle of a request: nobody waits for an answer, and nothing is left of it.
         } catch {
             WorkerSide.fail("compose", error)
         }

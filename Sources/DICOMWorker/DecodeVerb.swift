@@ -62,8 +62,7 @@ struct DecodeAnswer {
         try StoredFile(path: path, below: spool).checkBeforeDecoding()
         let image = try ImageDecoder(path: path)
         var planes = Data(count: image.rows * image.columns * MemoryLayout<Int16>.size)
-        // One `plane` for every frame or one `failed`: a single frame is decoded before it is announced, and where a later
-        // one fails, `failed` follows the planes before it.
+        // A frame is decoded before it is announced; where a later one fails, `failed` follows the planes before it.
         for frame in 0..<image.frames {
             try planes.withUnsafeMutableBytes { bytes in
                 try image.decode(frame: frame, into: bytes.bindMemory(to: Int16.self))

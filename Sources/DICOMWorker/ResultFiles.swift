@@ -3,7 +3,7 @@ internal import Foundation
 internal import WorkerProtocol
 
 #if canImport(Glibc)
-    internal import Glibc
+internal import Glibc
 #endif
 
 /// The files of one request: written under temporary names, made durable, then given their names all at once.

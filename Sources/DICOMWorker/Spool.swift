@@ -59,7 +59,8 @@ final class Spool {
         "\(studies)/\(record.studyInstanceUID)/\(record.sopInstanceUID).dcm"
     }
 
-    /// Gives the durable temporary file its final name, and makes the name durable: after this the object may be acknowledged.
+    /// Gives the durable temporary file its final name, and makes the name durable: after this the object may be
+    /// acknowledged.
     func place(_ temporaryPath: String, as path: String, study: UID) throws(StoreRefusal) -> Placement {
         let folder = "\(studies)/\(study)"
         try makeDurable(folder, study: study)
@@ -72,7 +73,8 @@ final class Spool {
         return .placed
     }
 
-    /// The object is in its study already, byte for byte. Whoever put it there may have ended before the name was durable.
+    /// The object is in its study already, byte for byte. Whoever put it there may have ended before the name was
+    /// durable.
     func confirm(study: UID) throws(StoreRefusal) { try sync("\(studies)/\(study)") }
 
     private func sync(_ folder: String) throws(StoreRefusal) {

@@ -1,15 +1,15 @@
 public import Foundation
 public import WorkerProtocol
 
-/// What the node remembers. An index over the spool: it can be mended and rebuilt from the files, except for the history of
-/// analyses and deliveries. Every function is one transaction.
+/// What the node remembers. An index over the spool: it can be mended and rebuilt from the files, except for the
+/// history of analyses and deliveries. Every function is one transaction.
 ///
 /// Errors are those of the store (disk full, corruption); a caller that cannot record must not go on as if it had.
 public protocol Ledger: Sendable {
     // MARK: Receiving
 
-    /// Adds instances that are durable in the spool. What is known already is left as it is; our own result objects, brought
-    /// back by an auto-routing loop, are listed but change no study.
+    /// Adds instances that are durable in the spool. What is known already is left as it is; our own result objects,
+    /// brought back by an auto-routing loop, are listed but change no study.
     /// - Returns: those that were new and not our own.
     @discardableResult
     func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance]

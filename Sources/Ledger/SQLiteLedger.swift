@@ -58,7 +58,8 @@ public final class SQLiteLedger: Ledger {
                 """,
             arguments: [instance.receivedAt.timeIntervalSince1970, record.studyInstanceUID.string])
         if record.version > 1 {
-            try event("conflict", "other bytes under a known SOP Instance UID kept as version \(record.version)",
+            try event(
+                "conflict", "other bytes under a known SOP Instance UID kept as version \(record.version)",
                 record.studyInstanceUID, instance.receivedAt, database)
         }
         return true
@@ -123,7 +124,8 @@ public final class SQLiteLedger: Ledger {
             let uid = analysis.studyInstanceUID
             try database.execute(
                 sql: """
-                    INSERT INTO analysis (study_uid, revision_digest, outcome, completed_at, entry) VALUES (?, ?, ?, ?, ?)
+                    INSERT INTO analysis (study_uid, revision_digest, outcome, completed_at, entry)
+                    VALUES (?, ?, ?, ?, ?)
                     """,
                 arguments: [
                     uid.string, analysis.revisionDigest, analysis.outcome.rawValue,
@@ -152,7 +154,8 @@ public final class SQLiteLedger: Ledger {
         let objects = delivery.objects.map { DeliveryObject(object: $0, state: .pending, status: nil) }
         try database.execute(
             sql: """
-                INSERT INTO delivery (study_uid, destination, state, priority, attempts, next_attempt_at, created_at, objects)
+                INSERT INTO delivery (study_uid, destination, state, priority, attempts, next_attempt_at, created_at,
+                                      objects)
                 VALUES (?, ?, 'pending', ?, 0, ?, ?, ?)
                 """,
             arguments: [
@@ -216,7 +219,8 @@ public final class SQLiteLedger: Ledger {
             let rows = try Row.fetchAll(
                 database,
                 sql: "SELECT destination, min(next_attempt_at) AS due FROM delivery WHERE state = 'pending' GROUP BY 1")
-            return Dictionary(uniqueKeysWithValues: rows.map { ($0["destination"], Date(timeIntervalSince1970: $0["due"])) })
+            return Dictionary(
+                uniqueKeysWithValues: rows.map { ($0["destination"], Date(timeIntervalSince1970: $0["due"])) })
         }
     }
 
@@ -233,11 +237,13 @@ public final class SQLiteLedger: Ledger {
                     delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try Self.json(delivery.objects),
                     delivery.id,
                 ])
-            let text = switch delivery.state {
-            case .delivered: "to \(delivery.destination): \(delivery.objects.count) objects accepted"
-            case .pending: "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
-            case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
-            }
+            let text =
+                switch delivery.state {
+                case .delivered: "to \(delivery.destination): \(delivery.objects.count) objects accepted"
+                case .pending:
+                    "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
+                case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
+                }
             try Self.event("delivery", text, delivery.studyInstanceUID, now, database)
         }
     }
@@ -284,14 +290,17 @@ public final class SQLiteLedger: Ledger {
 
     private static let studyQuery = """
         SELECT *, (SELECT count(*) FROM instance i WHERE i.study_uid = study.study_uid) AS instance_count,
-                  (SELECT count(*) FROM delivery d WHERE d.study_uid = study.study_uid AND d.state = 'pending') AS pending
+                  (SELECT count(*) FROM delivery d
+                   WHERE d.study_uid = study.study_uid AND d.state = 'pending') AS pending
         FROM study
         """
 
     // MARK: Rows
 
     private static func study(_ row: Row) -> StudyEntry? {
-        guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else { return nil }
+        guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else {
+            return nil
+        }
         let concludedAt: Double? = row["concluded_at"]
         return StudyEntry(
             studyInstanceUID: uid, state: state, outcome: (row["outcome"] as String?).flatMap(Outcome.init),

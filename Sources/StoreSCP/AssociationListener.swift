@@ -9,7 +9,8 @@ internal import WorkerProtocol
 internal import Glibc
 #endif
 
-/// A connection whose A-ASSOCIATE-RQ is complete, still unread in the socket, and admitted. Owns the descriptor and its place.
+/// A connection whose A-ASSOCIATE-RQ is complete, still unread in the socket, and admitted. Owns the descriptor and its
+/// place.
 public struct AdmittedConnection: Sendable {
     public let descriptor: Int32
     public let peerAddress: String
@@ -19,8 +20,8 @@ public struct AdmittedConnection: Sendable {
 
 /// Accepts TCP connections, waits for whole association requests, refuses with a reason, admits.
 ///
-/// One thread with poll(2): idle sockets cost a few bytes, block nobody and time out. `@unchecked Sendable` is safe because
-/// connection state is touched by that thread only; what others touch is guarded by `lock`.
+/// One thread with poll(2): idle sockets cost a few bytes, block nobody and time out. `@unchecked Sendable` is safe
+/// because connection state is touched by that thread only; what others touch is guarded by `lock`.
 public final class AssociationListener: @unchecked Sendable {
     private static let drainTime: TimeInterval = 2
     private static let backlog: Int32 = 512
@@ -154,7 +155,9 @@ public final class AssociationListener: @unchecked Sendable {
                 close(descriptor)
                 continue
             }
-            if waiting.count >= rules.mostWaiting, let oldest = waiting.min(by: { $0.value.deadline < $1.value.deadline }) {
+            if waiting.count >= rules.mostWaiting,
+                let oldest = waiting.min(by: { $0.value.deadline < $1.value.deadline })
+            {
                 refuse("too many connections without a request; oldest closed", oldest.value.peerAddress)
                 forget(oldest.key)
             }

@@ -49,6 +49,7 @@ public struct CompletionPolicy: Sendable, Equatable {
         case incomplete(Rule, reasons: [String])
     }
 
+    /// Decides at a moment.
     public func decide(_ evidence: Evidence, at now: Date) -> Decision {
         let quiet = evidence.lastArrival + quietTime.inSeconds
         let settled: (at: Date, rule: Rule) =
@@ -64,5 +65,16 @@ public struct CompletionPolicy: Sendable, Equatable {
         guard !evidence.missing.isEmpty else { return .complete(settled.rule) }
         let last = evidence.lastArrival + max(deadline, grace).inSeconds
         return now < last ? .wait(until: last) : .incomplete(.deadline, reasons: evidence.missing)
+    }
+}
+
+extension CompletionPolicy.Decision: CustomStringConvertible {
+    /// For operators and reports.
+    public var description: String {
+        switch self {
+        case .wait: "waiting"
+        case .complete(let rule): rule.rawValue
+        case .incomplete(let rule, let reasons): "\(rule.rawValue); \(reasons.joined(separator: ", "))"
+        }
     }
 }

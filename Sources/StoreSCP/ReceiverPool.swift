@@ -101,6 +101,7 @@ actor ReceiverPool {
     private var idle: [WorkerProcess] = []
     private var serving: [String: WorkerProcess] = [:]
     private var isStopping = false
+    private var isRefilling = false
     private var served = 0
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
     private let associations = Counter(label: "ichnode_associations_total")
@@ -117,6 +118,9 @@ actor ReceiverPool {
 
     /// Starts workers until enough are ready.
     func refill() async {
+        guard !isRefilling else { return }
+        isRefilling = true
+        defer { isRefilling = false }
         while !isStopping && idle.count < settings.warmWorkers {
             do { idle.append(try await startWorker()) } catch {
                 logger.error("receive worker does not start", metadata: ["error": "\(error)"])
@@ -145,10 +149,11 @@ actor ReceiverPool {
         log[metadataKey: "peer.ae"] = "\(connection.callingAETitle)"
         associations.increment()
         await intake.associationOpened(id, peer: connection.peerAddress)
+        var released = false
         do {
             let worker = try await hand(connection, association: id)
             Task { await refill() }
-            try await follow(worker, association: id, log)
+            released = try await follow(worker, association: id, log)
         } catch {
             log.error("association failed", metadata: ["error": "\(error)"])
         }
@@ -162,12 +167,15 @@ actor ReceiverPool {
         do { try spool.removeUnfinished(association: id) } catch {
             log.error("cannot remove what an association left", metadata: ["error": "\(error)"])
         }
-        await intake.associationEnded(id)
+        await intake.associationEnded(id, released: released)
     }
 
-    /// Gives the connection to a worker. Our copy of the descriptor is closed in any case, or it would outlive the association.
+    /// Gives the connection to a worker. Our copy of the descriptor is closed in any case, or it would outlive the
+    /// association.
     private func hand(_ connection: AdmittedConnection, association id: String) async throws -> WorkerProcess {
         defer { close(connection.descriptor) }
+        // One that died while it waited must not cost an association.
+        idle.removeAll { !$0.isRunning }
         let worker = idle.isEmpty ? try await startWorker() : idle.removeFirst()
         serving[id] = worker
         try await worker.send(ReceiveRequest.serve(job(id, connection)), descriptor: connection.descriptor)
@@ -183,7 +191,8 @@ actor ReceiverPool {
     }
 
     /// Handles a worker's events until it closes its channel, or its deadline and some patience passed.
-    private func follow(_ worker: WorkerProcess, association id: String, _ log: Logger) async throws {
+    /// - Returns: whether the peer released the association.
+    private func follow(_ worker: WorkerProcess, association id: String, _ log: Logger) async throws -> Bool {
         let patience: Duration = .seconds(5)
         let watchdog = Task { [settings] in
             try await Task.sleep(for: settings.associationDeadline + patience)
@@ -191,9 +200,13 @@ actor ReceiverPool {
             worker.kill()
         }
         defer { watchdog.cancel() }
+        var released = false
         for try await frame in worker.frames {
-            try await handle(try frame.message(ReceiveEvent.self), from: worker, association: id, log)
+            let event = try frame.message(ReceiveEvent.self)
+            if case .ended(let ended) = event { released = ended.how == .released }
+            try await handle(event, from: worker, association: id, log)
         }
+        return released
     }
 
     private func handle(
@@ -213,7 +226,16 @@ actor ReceiverPool {
             stored.increment()
             await intake.stored(record, path: path, association: id)
         case .collision(let collision):
-            try await worker.send(ReceiveRequest.verdict(spool.verdict(on: collision)))
+            let (verdict, version) = spool.judge(collision)
+            if verdict == .identical {
+                // The ledger may not know it: the worker that stored it died before it could say so.
+                var record = collision.record
+                record.version = version
+                let path = spool.path(
+                    study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
+                await intake.stored(record, path: path.path, association: id)
+            }
+            try await worker.send(ReceiveRequest.verdict(verdict))
         case .refused(let refusal):
             refusedInstances.increment()
             log.warning(
@@ -224,7 +246,8 @@ actor ReceiverPool {
             log.info(
                 "association ended",
                 metadata: [
-                    "how": "\(ended.how.rawValue)", "reason": "\(ended.reason)", "instances": "\(ended.storedInstances)",
+                    "how": "\(ended.how.rawValue)", "reason": "\(ended.reason)",
+                    "instances": "\(ended.storedInstances)",
                 ])
         }
     }

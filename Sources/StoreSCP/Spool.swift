@@ -17,14 +17,14 @@ public struct Spool: Sendable {
     public init(root: URL) { self.root = root }
 
     /// Makes the folders where they are missing.
-    /// - Returns: a descriptor holding the spool's lock; receive workers inherit it, so that a daemon started anew waits until
-    ///   the last worker of an earlier one is gone.
+    /// - Returns: a descriptor holding the spool's lock; receive workers inherit it, so that a daemon started anew
+    ///   waits until the last worker of an earlier one is gone.
     /// - Throws: `SpoolError` saying what to change.
     public func open() throws -> Int32 {
         for folder in [root, incoming, studies] {
             do { try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true) } catch {
                 throw SpoolError(
-                    "cannot make \(folder.path): create it and make it writable for the node's user (\(error.localizedDescription))"
+                    "cannot make \(folder.path): create it and make it writable for the node's user (\(error))"
                 )
             }
             guard clinux_sync_directory(folder.path) == 0 else {
@@ -67,23 +67,26 @@ public struct Spool: Sendable {
     }
 
     /// What to do with an object whose name is taken.
-    func verdict(on collision: Collision) -> CollisionVerdict {
+    func verdict(on collision: Collision) -> CollisionVerdict { judge(collision).verdict }
+
+    /// - Returns: the verdict, and the version that it is about.
+    func judge(_ collision: Collision) -> (verdict: CollisionVerdict, version: Int) {
         let record = collision.record
         // Paths are made from checked UIDs here, never taken from the worker.
         guard collision.temporaryPath.hasPrefix(incoming.path + "/"), !collision.temporaryPath.contains("/../") else {
-            return .refuse(reason: "worker named a file outside incoming")
+            return (.refuse(reason: "worker named a file outside incoming"), 1)
         }
         let temporary = URL(fileURLWithPath: collision.temporaryPath)
         for version in 1...Self.mostVersions {
             let existing = path(study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
             guard FileManager.default.fileExists(atPath: existing.path) else {
-                return .keepAs(path: existing.path, version: version)
+                return (.keepAs(path: existing.path, version: version), version)
             }
             do {
-                if try Self.sameDataSet(temporary, existing) { return .identical }
-            } catch { return .refuse(reason: "cannot compare with the stored object") }
+                if try Self.sameDataSet(temporary, existing) { return (.identical, version) }
+            } catch { return (.refuse(reason: "cannot compare with the stored object"), version) }
         }
-        return .refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance")
+        return (.refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance"), Self.mostVersions)
     }
 
     /// Versions of one SOP Instance UID that are kept.

@@ -3,7 +3,8 @@ public import Ledger
 public import Logging
 internal import WorkerProtocol
 
-/// Brings the ledger in line with the spool at start-up: objects that were acknowledged right before a crash are read again.
+/// Brings the ledger in line with the spool at start-up: objects that were acknowledged right before a crash are read
+/// again.
 public struct SpoolMender: Sendable {
     private let spool: Spool
     private let ledger: any Ledger

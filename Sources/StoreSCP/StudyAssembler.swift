@@ -37,18 +37,21 @@ public enum AssemblyEvent: Sendable {
 
 /// Puts instances together by Study Instance UID, across associations, and says when a study is complete.
 public actor StudyAssembler: Service {
-    /// What the geometry of the series that would be analysed lacks, in words. Pure; supplied by who knows about series.
+    /// What the geometry of the series that would be analysed lacks, in words. Pure; supplied by who knows about
+    /// series.
     public typealias MissingPositions = @Sendable ([InstanceRecord]) -> [String]
 
     private struct Study {
         var instances: [StoredInstance] = []
         var lastArrival = Date.distantPast
-        /// Associations that brought instances, and those of the same peer that were open then and could still.
-        var associations: Set<String> = []
+        /// Addresses that instances came from.
         var peers: Set<String> = []
-        var associationsEnded: Date?
+        /// When the last association ended that brought instances, or might have.
+        var lastEnd: Date?
+        /// The association that brought the latest instances broke off: the sender will try again, so that its end says
+        /// nothing.
+        var brokeOff = false
         var forced = false
-        var needsLook = true
         /// Known so far; recomputed when instances came.
         var missing: [String]?
     }
@@ -94,12 +97,15 @@ public actor StudyAssembler: Service {
     }
 
     /// Takes up a study that an earlier run left without an outcome. Its associations are gone.
-    public func resume(_ uid: UID, instances: [StoredInstance]) {
+    /// - Parameter wasAssembled: it was complete then; otherwise its sender may have been cut off, and has the quiet
+    ///   time to come again.
+    public func resume(_ uid: UID, instances: [StoredInstance], wasAssembled: Bool) {
         guard !instances.isEmpty else { return }
         var study = studies[uid] ?? Study()
         study.instances = instances
-        study.lastArrival = instances.map(\.receivedAt).max() ?? clock.now()
-        study.associationsEnded = clock.now()
+        study.lastArrival = wasAssembled ? instances.map(\.receivedAt).max() ?? clock.now() : clock.now()
+        study.lastEnd = clock.now()
+        study.brokeOff = !wasAssembled
         studies[uid] = study
         for instance in instances { emit.yield(.arrived(instance)) }
     }
@@ -114,7 +120,6 @@ public actor StudyAssembler: Service {
 
     func opened(_ id: String, peer: String, at now: Date) {
         open[id] = Association(peer: peer)
-        for (uid, study) in studies where study.peers.contains(peer) { studies[uid]?.associationsEnded = nil }
     }
 
     func arrived(_ instance: StoredInstance, association id: String) async {
@@ -123,7 +128,7 @@ public actor StudyAssembler: Service {
         guard var study = studies[uid] else { return }
         if !study.instances.contains(where: { $0.path == instance.path }) { study.instances.append(instance) }
         study.lastArrival = max(study.lastArrival, instance.receivedAt)
-        study.associationsEnded = nil
+        study.brokeOff = false
         study.missing = nil
         if let peer = open[id]?.peer { study.peers.insert(peer) }
         open[id]?.studies.insert(uid)
@@ -140,25 +145,29 @@ public actor StudyAssembler: Service {
         return study
     }
 
-    func ended(_ id: String, at now: Date) {
-        open[id] = nil
-        for (uid, study) in studies where study.associationsEnded == nil && !mayStillBring(study, uid) {
-            studies[uid]?.associationsEnded = now
-        }
+    func ended(_ id: String, at now: Date, released: Bool = true) {
+        guard let association = open.removeValue(forKey: id) else { return }
+        if !released { for uid in association.studies { studies[uid]?.brokeOff = true } }
+        for (uid, study) in studies where Self.mayBring(association, study, uid) { studies[uid]?.lastEnd = now }
     }
 
-    /// Whether an open association brought instances of the study, or is of the same peer and has brought nothing else.
-    private func mayStillBring(_ study: Study, _ uid: UID) -> Bool {
-        open.values.contains {
-            $0.studies.contains(uid) || ($0.studies.isEmpty && study.peers.contains($0.peer))
-        }
+    /// Whether an association brought instances of the study, or is of the same peer and has brought nothing yet.
+    private static func mayBring(_ association: Association, _ study: Study, _ uid: UID) -> Bool {
+        association.studies.contains(uid)
+            || (association.studies.isEmpty && study.peers.contains(association.peer))
+    }
+
+    /// When the associations ended that could bring more; nil while one may, or broke off.
+    private func associationsEnded(_ study: Study, _ uid: UID) -> Date? {
+        if study.brokeOff || open.values.contains(where: { Self.mayBring($0, study, uid) }) { return nil }
+        return study.lastEnd ?? study.lastArrival
     }
 
     private func decide() async {
         let now = clock.now()
         for (uid, study) in studies {
             let evidence = CompletionPolicy.Evidence(
-                lastArrival: study.lastArrival, associationsEnded: study.associationsEnded, missing: [],
+                lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid), missing: [],
                 forced: study.forced)
             // Geometry is looked at only when everything else says complete.
             if case .wait = policy.decide(evidence, at: now) { continue }

@@ -7,13 +7,13 @@ internal import WorkerProtocol
 
 /// Takes what the workers stored, in order: writes it to the ledger in batches, then tells the assembler.
 ///
-/// The objects are durable and acknowledged before they come here; a ledger that cannot be written delays analysis, loses
-/// nothing, and is mended at the next start.
+/// The objects are durable and acknowledged before they come here; a ledger that cannot be written delays analysis,
+/// loses nothing, and is mended at the next start.
 public final class StudyIntake: Service {
     enum Item: Sendable {
         case opened(association: String, peer: String, at: Date)
         case stored(StoredInstance, association: String)
-        case ended(association: String, at: Date)
+        case ended(association: String, released: Bool, at: Date)
     }
 
     private static let mostInBatch = 256
@@ -43,7 +43,10 @@ public final class StudyIntake: Service {
             .stored(StoredInstance(record: record, path: path, receivedAt: clock.now()), association: association))
     }
 
-    func associationEnded(_ id: String) async { await buffer.add(.ended(association: id, at: clock.now())) }
+    /// - Parameter released: as the standard wants it; not aborted, cut off or crashed.
+    func associationEnded(_ id: String, released: Bool) async {
+        await buffer.add(.ended(association: id, released: released, at: clock.now()))
+    }
 
     public func run() async throws {
         await withGracefulShutdownHandler {
@@ -61,7 +64,8 @@ public final class StudyIntake: Service {
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
-            case .ended(let association, let at): await assembler.ended(association, at: at)
+            case .ended(let association, let released, let at):
+                await assembler.ended(association, at: at, released: released)
             case .stored(let instance, let association):
                 if new.contains(instance.path) { await assembler.arrived(instance, association: association) }
             }

@@ -1,5 +1,5 @@
-/// An application entity title (PS3.5 §6.2, VR AE): 1 to 16 characters of the default repertoire, no backslash, no control
-/// characters; leading and trailing spaces do not count.
+/// An application entity title (PS3.5 §6.2, VR AE): 1 to 16 characters of the default repertoire, no backslash, no
+/// control characters; leading and trailing spaces do not count.
 public struct AETitle: Hashable, Sendable, CustomStringConvertible {
     public static let mostCharacters = 16
     public let string: String
@@ -20,7 +20,8 @@ extension AETitle: Codable {
     public init(from decoder: any Decoder) throws {
         let text = try decoder.singleValueContainer().decode(String.self)
         guard let title = AETitle(text) else {
-            throw DecodingError.dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: "not an AE title"))
+            throw DecodingError.dataCorrupted(
+                .init(codingPath: decoder.codingPath, debugDescription: "not an AE title"))
         }
         self = title
     }

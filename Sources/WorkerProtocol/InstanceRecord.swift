@@ -14,7 +14,8 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
     public var fileSize: Int
     /// SHA-256 of the data set as received (without preamble and file meta header), lower-case hexadecimal.
     public var dataSetDigest: String
-    /// 1 for the first object of this SOP Instance UID in the study, 2… for later objects of the same UID and other bytes.
+    /// 1 for the first object of this SOP Instance UID in the study, 2… for later objects of the same UID and other
+    /// bytes.
     public var version: Int
     public var patient: PatientIdentity
     public var study: StudyAttributes
@@ -62,7 +63,8 @@ public struct PatientIdentity: Codable, Sendable, Hashable {
     }
 }
 
-/// General Study module attributes (PS3.3 C.7.2.1) and what else is the same for a whole study. Text as in the data set, UTF-8.
+/// General Study module attributes (PS3.3 C.7.2.1) and what else is the same for a whole study. Text as in the data
+/// set, UTF-8.
 public struct StudyAttributes: Codable, Sendable, Hashable {
     public var date: String?
     public var time: String?

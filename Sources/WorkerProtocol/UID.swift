@@ -1,7 +1,7 @@
 /// A DICOM unique identifier (PS3.5 §9): digits and full stops, at most 64 characters.
 ///
-/// A value of this type is safe as a file name: it starts with a digit and holds nothing but digits and single full stops.
-/// Components with leading zeros, which the standard forbids and scanners send, are accepted.
+/// A value of this type is safe as a file name: it starts with a digit and holds nothing but digits and single full
+/// stops. Components with leading zeros, which the standard forbids and scanners send, are accepted.
 public struct UID: Hashable, Sendable, Comparable, CustomStringConvertible {
     public static let mostCharacters = 64
     public let string: String

@@ -9,7 +9,8 @@ internal import Glibc
 public struct WorkerProgram: Sendable {
     public var path: String
     public var arguments: [String]
-    /// Inherited from descriptor 4 on; the child never touches them (a lock on the spool lives as long as its last holder).
+    /// Inherited from descriptor 4 on; the child never touches them (a lock on the spool lives as long as its last
+    /// holder).
     public var heldDescriptors: [Int32]
 
     public init(path: String, arguments: [String], heldDescriptors: [Int32] = []) {
@@ -20,7 +21,8 @@ public struct WorkerProgram: Sendable {
 
     /// The program of the given name beside the running executable.
     public static func beside(_ name: String) -> String {
-        let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+        let own =
+            (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
         return URL(fileURLWithPath: own).deletingLastPathComponent().appendingPathComponent(name).path
     }
 }
@@ -38,8 +40,8 @@ public final class WorkerProcess: @unchecked Sendable {
     }
 
     public let processID: Int32
-    /// All frames after the hello, with a descriptor each where one came along. Finishes when the child closes its end, throws when
-    /// it breaks the protocol.
+    /// All frames after the hello, with a descriptor each where one came along. Finishes when the child closes its end,
+    /// throws when it breaks the protocol.
     public let frames: AsyncThrowingStream<Frame, any Error>
 
     private let channel: Channel
@@ -99,12 +101,15 @@ public final class WorkerProcess: @unchecked Sendable {
                 }
                 if let known { continuation.resume(with: known) }
             }
-        } onDeadline: { [self] in kill() }
+        } onDeadline: { [self] in
+            kill()
+        }
         guard hello.protocolVersion == Hello.protocolVersion else {
             kill()
             throw WorkerError(
                 .protocolViolation,
-                "worker speaks protocol \(hello.protocolVersion), the daemon \(Hello.protocolVersion): restart the daemon")
+                "worker speaks protocol \(hello.protocolVersion), we \(Hello.protocolVersion): restart the daemon"
+            )
         }
         return hello
     }
@@ -143,6 +148,9 @@ public final class WorkerProcess: @unchecked Sendable {
     public func kill() {
         lock.withLock { if ending == nil { _ = Glibc.kill(processID, SIGKILL) } }
     }
+
+    /// False soon after the child has ended.
+    public var isRunning: Bool { lock.withLock { ending == nil } }
 
     /// Waits for the child's end.
     public func ended() async -> Ending {

@@ -7,9 +7,11 @@ internal import Glibc
 
 /// What every child does first.
 public enum WorkerSide {
-    /// Confines the process, says hello on the channel at descriptor 3, and ends the process when the daemon's end closes.
+    /// Confines the process, says hello on the channel at descriptor 3, and ends the process when the daemon's end
+    /// closes.
     ///
-    /// - Parameter onDaemonGone: called on another thread right before the process ends, to remove what is half-written.
+    /// - Parameter onDaemonGone: called on another thread right before the process ends, to remove what is
+    ///   half-written.
     public static func begin(
         verb: String, confinement: Confinement, limits: Frame.Limits = .init(),
         onDaemonGone: @escaping @Sendable () -> Void = {}

@@ -4,6 +4,10 @@ import WorkerProtocol
 
 @testable import DICOM
 
+#if canImport(Glibc)
+import Glibc
+#endif
+
 @Suite(.serialized) struct ReceiveTests {
     static let ctContext = [RawPeer.Context(1, RawPeer.ct, [RawPeer.explicitLittleEndian])]
 
@@ -93,7 +97,6 @@ import WorkerProtocol
 
     @Test func keepsEveryByteWhateverThePieces() async throws {
         let node = try ReceivingNode()
-        let dataSet = PeerDataSet.ct() + [0]  // odd length
         let (events, statuses) = try await node.serveRaw { peer in
             _ = try peer.associate(Self.ctContext)
             var statuses: [UInt16?] = []
@@ -119,7 +122,6 @@ import WorkerProtocol
             #expect(record.dataSetDigest.count == 64)
         }
         #expect(Set(events.records.map(\.dataSetDigest)).count == 4)
-        _ = dataSet
     }
 
     @Test(.enabled(if: Surroundings.sharedDICOM != nil, "needs the shared DICOM objects"))
@@ -232,6 +234,29 @@ import WorkerProtocol
         #expect(node.partial.isEmpty)
     }
 
+    @Test func oneOfManySendersOfTheSameInstanceStoresIt() async throws {
+        let node = try ReceivingNode()
+        let outcomes = try await withThrowingTaskGroup(of: ([String], UInt16?).self) { group in
+            for number in 0..<8 {
+                group.addTask {
+                    let (events, status) = try await node.serveRaw(ReceivingNode.job("a\(number)")) { peer in
+                        _ = try peer.associate(Self.ctContext)
+                        let response = try peer.store(sopInstance: "1.2.3.4", dataSet: PeerDataSet.ct())
+                        try peer.release()
+                        return response?.status
+                    }
+                    return (events.kinds, status)
+                }
+            }
+            return try await group.reduce(into: []) { $0.append($1) }
+        }
+        #expect(outcomes.allSatisfy { $0.1 == 0 })
+        #expect(outcomes.filter { $0.0.contains("stored") }.count == 1)
+        #expect(outcomes.filter { $0.0.contains("collision") }.count == 7)
+        #expect(node.stored.count == 1)
+        #expect(node.partial.isEmpty)
+    }
+
     // MARK: Refusals
 
     struct Refusal: Sendable, CustomTestStringConvertible {
@@ -259,7 +284,7 @@ import WorkerProtocol
         Refusal(
             name: "200,000 levels", status: 0xC002, dataSet: PeerDataSet.ct(insertion: PeerDataSet.nested(200_000))),
         Refusal(name: "noise", status: 0xC000, dataSet: [UInt8](repeating: 0xFE, count: 5000)),
-        Refusal(name: "a header cut off", status: 0xC000, dataSet: Array(PeerDataSet.ct().prefix(50))),
+        Refusal(name: "a header cut off", status: 0xC000, dataSet: Array(PeerDataSet.ct().prefix(45))),
         Refusal(name: "over the object limit", status: 0xC003, dataSet: PeerDataSet.ct(pixelBytes: 20_000_000)),
     ]
 
@@ -447,7 +472,3 @@ import WorkerProtocol
         #expect(try await peerEnded)
     }
 }
-
-#if canImport(Glibc)
-import Glibc
-#endif

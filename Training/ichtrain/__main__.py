@@ -37,8 +37,9 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--steps", type=int, default=700, help="encoder steps of 16 slices (default 700)")
         sub.add_argument("--seed", type=int, default=1, help="seed of weights, order, painting (default 1)")
 
-    train = command("train", "Train encoder and head on all studies, into WORK/final.")
+    train = command("train", "Train encoder and head on all studies.")
     schedule(train)
+    train.add_argument("--part", default="final", help="subfolder of WORK to write to (default final)")
     train.add_argument("--initial", type=Path, help="encoder.pt of an earlier run to go on from, at half the rates")
     fold = command("crossvalidate", "Train per fold, by patient; write out-of-fold predictions and the summary.")
     schedule(fold)
@@ -66,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 def train_final(options: argparse.Namespace) -> None:
     studies = ctich.load(options.data, options.cache)
-    folder = options.work / "final"
+    folder = options.work / options.part
     encoder = train_encoder(studies, options.steps, options.seed, folder / "encoder.pt", options.initial)
     head = train_head(sequences_of(encoder, studies, options.seed), options.seed)
     torch.save(head.state_dict(), folder / "head.pt")
@@ -89,7 +90,9 @@ def note_run(folder: Path, options: argparse.Namespace) -> None:
     words += ["--steps", str(options.steps), "--seed", str(options.seed)]
     if options.command == "crossvalidate":
         words += ["--folds", str(options.folds)]
-    elif options.initial is not None:
+    else:
+        words += ["--part", options.part]
+    if options.command == "train" and options.initial is not None:
         words += ["--initial", f"WORK/{options.initial.parent.name}/{options.initial.name}"]
     run = {"steps": options.steps, "seed": options.seed, "command": "python -m ichtrain " + shlex.join(words)}
     (folder / "run.json").write_text(json.dumps(run, indent=1) + "\n")
@@ -120,7 +123,8 @@ def export(options: argparse.Namespace) -> None:
         "seed": run["seed"],
         "calibrated_on": f"out-of-fold predictions of {len(folds)} folds by patient",
     }
-    commands = list(dict.fromkeys(entry["command"] for entry in [*folds, run]))
+    runs = sorted(options.work.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    commands = list(dict.fromkeys(json.loads(path.read_text())["command"] for path in runs))
     summary = summarise(load_predictions(options.work))
     write_package(options.output, encoder.eval(), head.eval(), summary, options.version, training, studies, commands)
 

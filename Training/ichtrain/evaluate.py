@@ -124,6 +124,8 @@ def summarise(predictions: dict[int, dict[str, np.ndarray]]) -> dict:
         "high-sensitivity": sensitivity_threshold(study_probability, study_labels),
         "high-ppv": specificity_threshold(study_probability, study_labels),
     }
+    thresholds["high-sensitivity"] = min(thresholds["high-sensitivity"], thresholds["balanced"])
+    thresholds["high-ppv"] = max(thresholds["high-ppv"], thresholds["balanced"])
     slice_threshold = best_f1_threshold(calibrated(slice_logits, calibration["slice"]), slice_labels)
     return {
         "calibration": calibration,

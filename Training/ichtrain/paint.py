@@ -19,6 +19,7 @@ from .ctich import CLASSES
 KINDS = ["intraparenchymal", "epidural", "subdural", "subarachnoid", "intraventricular"]
 KIND_WEIGHTS = [0.34, 0.27, 0.17, 0.12, 0.10]
 MINIMUM_PIXELS = 40
+MINIMUM_CORE_PIXELS = 10
 MILLIMETRES_PER_PIXEL = 0.8
 
 
@@ -177,11 +178,22 @@ def paint_slice(
             lesion.radius = max(lesion.radius, 14.0) * 1.8
         extent = float(np.sqrt(1 - rng.uniform(0, 0.85) ** 2)) if rng.random() < 0.6 else 1.0
         painted, coverage = paint_lesion(rng, plane, distance, lesion, extent)
-        if (coverage > 0.5).sum() >= MINIMUM_PIXELS:
+        if is_visible(coverage, lesion.kind):
             labels = np.zeros(len(CLASSES) + 1, np.float32)
             labels[[0, CLASSES.index(lesion.kind)]] = 1
             return painted, coverage, labels
     return None
+
+
+def is_visible(coverage: np.ndarray, kind: str) -> bool:
+    """Whether a reader could see the blood: large enough and, but for blood in sulci, at least three pixels thick.
+
+    Thinner crescents taught as blood would turn every bright rim along the skull into blood.
+    """
+    blood = coverage > 0.5
+    if blood.sum() < MINIMUM_PIXELS:
+        return False
+    return kind == "subarachnoid" or ndimage.binary_erosion(blood, np.ones((3, 3))).sum() >= MINIMUM_CORE_PIXELS
 
 
 def centroid(distance: np.ndarray) -> tuple[float, float]:
@@ -219,7 +231,7 @@ def paint_study(
             if extent < 0.2 or not (distance[index] > 0).any():
                 continue
             plane, coverage = paint_lesion(rng, painted[index], distance[index], lesion, float(extent))
-            painted[index], visible[index] = plane, (coverage > 0.5).sum() >= MINIMUM_PIXELS
+            painted[index], visible[index] = plane, is_visible(coverage, lesion.kind)
         if visible[centre]:
             return painted, visible, lesion
     return None
@@ -228,8 +240,10 @@ def paint_study(
 def paint_lookalike(rng: np.random.Generator, plane: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """The slice with one to three things that are bright or streaky and not blood."""
     painted = plane.astype(np.float32)
-    for painter in rng.choice(5, size=int(rng.integers(1, 4)), replace=False, p=[0.22, 0.26, 0.2, 0.2, 0.12]):
-        painted = [_calcified_falx, _calcifications, _streaks, _cupping, _motion][painter](rng, painted, distance)
+    painters = [_calcified_falx, _calcifications, _streaks, _cupping, _motion, _bone_glow, _scar]
+    weights = [0.14, 0.17, 0.13, 0.13, 0.08, 0.2, 0.15]
+    for painter in rng.choice(len(painters), size=int(rng.integers(1, 4)), replace=False, p=weights):
+        painted = painters[painter](rng, painted, distance)
     return painted
 
 
@@ -287,3 +301,23 @@ def _motion(rng, plane, distance) -> np.ndarray:
     ghost = ndimage.shift(plane, rng.uniform(-5, 5, 2), order=1, mode="nearest")
     weight = rng.uniform(0.15, 0.5)
     return (1 - weight) * plane + weight * ghost
+
+
+def _bone_glow(rng, plane, distance) -> np.ndarray:
+    """Bone that shines into the brain beside it: a soft point spread or partial volume with a sloping skull."""
+    if rng.random() < 0.4:
+        soft = ndimage.gaussian_filter(plane, rng.uniform(0.8, 2.0))
+        return soft + rng.uniform(0.0, 1.0) * np.clip(plane - ndimage.gaussian_filter(plane, 1.0), -15, 15)
+    bone = ndimage.gaussian_filter(np.clip(plane - 150, 0, 1500), rng.uniform(1.5, 5.0))
+    return plane + rng.uniform(0.01, 0.06) * bone * (distance > 0)
+
+
+def _scar(rng, plane, distance) -> np.ndarray:
+    """An old infarct or contusion: dark, soft-edged, often at the surface."""
+    lesion = choose_lesion(rng, distance, "intraparenchymal")
+    rows, columns = np.mgrid[0 : plane.shape[0], 0 : plane.shape[1]].astype(np.float32)
+    depth = _blob_depth(lesion, rows, columns, min(lesion.radius, 24.0))
+    depth += 3 * smooth_noise(rng, plane.shape[0], 6)
+    share = 1 / (1 + np.exp(-np.clip(depth / rng.uniform(0.8, 3.0), -20, 20))) * (distance > 0)
+    dark = np.minimum(plane, rng.uniform(4, 24) + np.clip(plane - ndimage.gaussian_filter(plane, 1.5), -8, 8))
+    return plane + (dark - plane) * share

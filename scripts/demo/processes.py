@@ -46,7 +46,7 @@ class Server:
     """A child process with a log file. Stopped at the end of the `with` block, whatever happened in it."""
 
     def __init__(self, name: str, command: list[str], log: Path):
-        self.name, self.command, self.log = name, command, log
+        self.name, self.command_line, self.log = name, command, log
         self.process: subprocess.Popen | None = None
         self.exit_status: int | None = None
 
@@ -55,7 +55,11 @@ class Server:
         with self.log.open("wb") as output:
             # A session of its own, so that Ctrl-C reaches the demo alone, which then stops its servers in order.
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+                self.command_line,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         return self
 

@@ -1,6 +1,6 @@
 // The C face of DCMTK: plain structures, opaque handles, no C++ exception crosses it.
 //
-// Functions that can fail return a `cdcmtk_outcome` (or a handle, NULL on failure) and write a lower-case phrase without
+// Functions that can fail return an outcome (or a handle, NULL on failure) and write a lower-case phrase without
 // patient identity into `reason`, where they have one, always terminated within `reason_size`.
 #pragma once
 #include "cdcmtk_association.h"

@@ -23,12 +23,12 @@ typedef struct {
 
 /// Registers the decoders; to be called once.
 void cdcmtk_image_prepare(void);
-/// Opens a file and checks, before memory is taken for pixels, that it is a monochrome image within the limits whose pixel
-/// data can hold what the header declares. NULL on failure.
+/// Opens a file and checks, before memory is taken for pixels, that it is a monochrome image within the limits whose
+/// pixel data can hold what the header declares. NULL on failure.
 cdcmtk_image *cdcmtk_image_open(
     const char *path, const cdcmtk_image_limits *limits, cdcmtk_image_shape *shape, char *reason, size_t reason_size);
-/// Decodes one frame, frames in ascending order, into `count` = rows × columns values: rescaled (PS3.3 C.11.1), rounded,
-/// clipped to 16 bits, Pixel Padding as −1024. Returns 0, or -1.
+/// Decodes one frame, frames in ascending order, into `count` = rows × columns values: rescaled (PS3.3 C.11.1),
+/// rounded, clipped to 16 bits, Pixel Padding as −1024. Returns 0, or -1.
 int cdcmtk_image_decode(
     cdcmtk_image *image, uint32_t frame, int16_t *hounsfield, size_t count, char *reason, size_t reason_size);
 void cdcmtk_image_free(cdcmtk_image *image);

@@ -80,7 +80,8 @@ int clinux_landlock_restrict(const clinux_path_rule *rules, size_t count, int al
 enum {
     CLINUX_DENY_NETWORK = 1, ///< socket, connect, bind, listen, accept
 };
-/// A seccomp filter for all threads: never execve, ptrace, mount, bpf …; and what `flags` says. Refused calls see EPERM.
+/// A seccomp filter for all threads: never execve, ptrace, mount, bpf …; and what `flags` says. Refused calls see
+/// EPERM.
 int clinux_seccomp(int flags);
 
 // MARK: Digest

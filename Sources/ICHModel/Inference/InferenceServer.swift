@@ -15,10 +15,18 @@ public enum InferenceServer {
     ///
     /// OpenVINO loads its plug-ins and compiles the model after the confinement holds: all that it needs are the
     /// folders below, and memory that is writable, then executable, which no part of the confinement forbids.
-    /// - Throws: `WorkerError` where the confinement or the channel fails, or the daemon breaks the protocol.
+    /// Ends the process with exit code 70 where the daemon breaks the protocol.
+    /// - Throws: `WorkerError` where the confinement fails.
     public static func run(modelDirectory: String, threads: Int) throws {
         let folder = URL(fileURLWithPath: modelDirectory).standardizedFileURL.path
         let channel = try WorkerSide.begin(verb: verb, confinement: confinement(modelDirectory: folder))
+        // The process ends with its channel, so that what went wrong has to be said before that is gone.
+        withExtendedLifetime(channel) {
+            do { try serve(channel, folder) } catch { WorkerSide.fail(verb, error) }
+        }
+    }
+
+    private static func serve(_ channel: Channel, _ folder: String) throws {
         var engine: OpenVINOEngine?
         while let (request, _) = try channel.receive(InferRequest.self) {
             switch request {

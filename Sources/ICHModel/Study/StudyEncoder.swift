@@ -141,6 +141,11 @@ public actor StudyEncoder {
         regrid(isFinal: false)
     }
 
+    /// Takes out all slices but these: a series may turn out to hold a scout or a second acquisition.
+    public func keep(only uids: some Sequence<UID>) {
+        for uid in Set(slices.keys).subtracting(uids) { remove(sopInstanceUID: uid) }
+    }
+
     /// Encodes the slabs that have all their slices and were not encoded yet, with the crop as it is known now.
     /// - Returns: planes encoded.
     @discardableResult

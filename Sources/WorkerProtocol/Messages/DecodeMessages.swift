@@ -2,8 +2,8 @@
 public enum DecodeRequest: Codable, Sendable {
     /// Read the headers of stored files; one `described` or `failed` for each, in order.
     case describe(paths: [String])
-    /// Decode the pixels of stored files; one `plane` with a bulk frame for every frame of every file, or one `failed` for a
-    /// file, in order; then `done`. At most `mostPaths` paths.
+    /// Decode the pixels of stored files; one `plane` with a bulk frame for every frame of every file, or one `failed`
+    /// for a file, in order; then `done`. At most `mostPaths` paths.
     case decode(paths: [String])
     public static let mostPaths = 32
 }

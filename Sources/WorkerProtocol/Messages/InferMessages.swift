@@ -4,8 +4,8 @@ public enum InferRequest: Codable, Sendable {
     case load(modelDirectory: String, threads: Int)
     /// Followed by one bulk frame: float32 [count][size][size], HU. Answered by `encoded` with one bulk frame.
     case encode(count: Int, size: Int)
-    /// Followed by two bulk frames: embeddings float32 [count][embedding], logits float32 [count][classes], slices feet → head.
-    /// Answered by `scored`.
+    /// Followed by two bulk frames: embeddings float32 [count][embedding], logits float32 [count][classes], slices feet
+    /// → head. Answered by `scored`.
     case score(count: Int)
 }
 

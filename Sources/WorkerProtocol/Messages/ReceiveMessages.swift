@@ -42,7 +42,8 @@ public struct AssociationJob: Codable, Sendable, Equatable {
 
 /// Bounds on one received object; what exceeds them is refused, never truncated.
 public struct ObjectLimits: Codable, Sendable, Equatable {
-    /// Depth of sequences within sequences. Real objects stay below 10; the DCMTK at hand dies near 320 (on a small stack).
+    /// Depth of sequences within sequences. Real objects stay below 10; the DCMTK at hand dies near 320 (on a small
+    /// stack).
     public var sequenceDepth: Int
     /// Bytes of one element's value before Pixel Data.
     public var elementBytes: Int

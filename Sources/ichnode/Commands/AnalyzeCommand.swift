@@ -11,8 +11,8 @@ struct AnalyzeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "analyze", abstract: "Analyse a folder of DICOM files as the node would.",
         discussion: """
-            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each into a \
-            folder of its own below the output folder. Nothing is sent.
+            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each into
+            a folder of its own below the output folder. Nothing is sent.
             """)
 
     @Argument(help: "Folder of DICOM files.")
@@ -42,7 +42,8 @@ struct AnalyzeCommand: AsyncParsableCommand {
             try await FolderAnalysis(
                 folder: URL(fileURLWithPath: folder).standardizedFileURL,
                 output: URL(fileURLWithPath: output).standardizedFileURL,
-                package: try ModelPackage(directory: model), threshold: threshold, reportClass: reportClass, logger: logger
+                package: try ModelPackage(directory: model), threshold: threshold, reportClass: reportClass,
+                logger: logger
             ).run()
         }
     }
@@ -70,7 +71,9 @@ struct FolderAnalysis {
         do {
             let studies = try await readStudies(decoder)
             for (number, study) in studies.enumerated() {
-                Terminal.say("study \(number + 1) of \(studies.count): \(study.studyInstanceUID), \(study.instances.count) images")
+                Terminal.say(
+                    "study \(number + 1) of \(studies.count): \(study.studyInstanceUID), \(study.instances.count) files"
+                )
                 try await analyse(study, decoder, engine, composer)
             }
             result = .success(())
@@ -87,15 +90,19 @@ struct FolderAnalysis {
         guard !records.isEmpty else {
             throw CommandFailure(.failed, "no DICOM file below \(folder.path): name a folder that holds a study")
         }
-        if records.count < paths.count { Terminal.complain("\(paths.count - records.count) files are not DICOM, left out") }
+        if records.count < paths.count {
+            Terminal.complain("\(paths.count - records.count) files are not DICOM, left out")
+        }
         let now = Date()
         let instances = records.map { StoredInstance(record: $1, path: $0, receivedAt: now) }
             .sorted { $0.path < $1.path }
-        return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map { uid, all in
+        return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map {
+            uid, all in
             let missing = MissingPositions.find(all.map(\.record))
             return AssembledStudy(
                 studyInstanceUID: uid, instances: all, callingAETitle: nil, calledAETitle: nil,
-                decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing), lastArrival: now)
+                decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing),
+                lastArrival: now)
         }
     }
 
@@ -130,7 +137,9 @@ struct FolderAnalysis {
         Terminal.say(Self.summary(analysis, objects, seconds: seconds))
     }
 
-    private static func summary(_ analysis: StudyAnalyzer.Analysis, _ objects: [ComposedObject], seconds: Double) -> String {
+    private static func summary(_ analysis: StudyAnalyzer.Analysis, _ objects: [ComposedObject], seconds: Double)
+        -> String
+    {
         var lines = ["  \(analysis.outcome.rawValue)\(analysis.reason.isEmpty ? "" : ": \(analysis.reason)")"]
         if let finding = analysis.finding {
             lines.append(

@@ -18,7 +18,9 @@ struct DoctorCommand: AsyncParsableCommand {
             let findings = await Doctor(configuration).examine()
             for finding in findings { Terminal.say("\(finding.isGood ? "good" : "BAD ")  \(finding.text)") }
             let bad = findings.count { !$0.isGood }
-            if bad > 0 { throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change") }
+            if bad > 0 {
+                throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change")
+            }
         }
     }
 }
@@ -35,34 +37,45 @@ struct Doctor {
     init(_ configuration: NodeConfiguration) { self.configuration = configuration }
 
     func examine() async -> [Finding] {
-        var findings = [spool(), ledgerFree()]
+        let node = configuration.node
+        var findings = [
+            folder(node.dataDirectory, "data directory"), folder(node.runDirectory, "run directory"), freeSpace(),
+        ]
         findings.append(await model())
         for peer in configuration.peers { findings.append(await echo(peer)) }
         return findings
     }
 
-    private func spool() -> Finding {
-        do {
-            let folders = try NodeFolders(configuration)
-            let probe = folders.data.appendingPathComponent(".doctor-\(ProcessInfo.processInfo.processIdentifier)")
-            try Data("probe".utf8).write(to: probe)
-            try FileManager.default.removeItem(at: probe)
-            return Finding(isGood: true, text: "data directory \(folders.data.path) is writable")
-        } catch {
-            return Finding(
-                isGood: false,
-                text: "data directory \(configuration.node.dataDirectory) is not writable: give it to the node's user (\(error))")
+    /// Creates nothing: made by root, a folder would be closed to the node.
+    private func folder(_ path: String, _ name: String) -> Finding {
+        let manager = FileManager.default
+        let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
+        if manager.fileExists(atPath: path) {
+            return manager.isWritableFile(atPath: path)
+                ? Finding(isGood: true, text: "\(name) \(path) is writable")
+                : Finding(isGood: false, text: "\(name) \(path) is not writable: give it to the node's user")
         }
+        return manager.isWritableFile(atPath: parent)
+            ? Finding(isGood: true, text: "\(name) \(path) will be made at the first start")
+            : Finding(isGood: false, text: "\(name) \(path) does not exist: make it, and give it to the node's user")
     }
 
-    private func ledgerFree() -> Finding {
+    private func freeSpace() -> Finding {
         do {
-            let free = try DiskSpace.freeBytes(at: configuration.node.dataDirectory)
+            let free = try DiskSpace.freeBytes(at: existing(configuration.node.dataDirectory))
             let gibibytes = Double(free) / Double(1 << 30)
             return Finding(
                 isGood: gibibytes >= 2,
-                text: String(format: "%.1f GiB free in the data directory%@", gibibytes, gibibytes < 2 ? ": make room" : ""))
+                text: String(
+                    format: "%.1f GiB free in the data directory%@", gibibytes, gibibytes < 2 ? ": make room" : ""))
         } catch { return Finding(isGood: false, text: "free space of the data directory cannot be read: \(error)") }
+    }
+
+    /// The nearest folder above that exists.
+    private func existing(_ path: String) -> String {
+        var url = URL(fileURLWithPath: path)
+        while !FileManager.default.fileExists(atPath: url.path) && url.path != "/" { url.deleteLastPathComponent() }
+        return url.path
     }
 
     private func model() async -> Finding {
@@ -89,7 +102,8 @@ struct Doctor {
                 case .echoed(0, let milliseconds):
                     return Finding(isGood: true, text: "\(name) answers C-ECHO in \(Int(milliseconds)) ms")
                 case .echoed(let status, _):
-                    return Finding(isGood: false, text: "\(name) answers C-ECHO with status 0x\(String(status, radix: 16))")
+                    return Finding(
+                        isGood: false, text: "\(name) answers C-ECHO with status 0x\(String(status, radix: 16))")
                 case .failed(let failure): return Finding(isGood: false, text: "\(name): \(failure.reason)")
                 default: break
                 }

@@ -7,11 +7,11 @@ struct ICHNodeCommand: AsyncParsableCommand {
         commandName: "ichnode",
         abstract: "DICOM node that finds intracranial haemorrhage on head CT and reports to the PACS.",
         discussion: """
-            A PACS or scanner sends head CT studies by C-STORE; the node answers with a Structured Report and heatmaps. \
+            A PACS or scanner sends head CT studies by C-STORE; the node answers with a Structured Report and heatmaps.
             Research use; not for diagnosis.
 
-            Exit codes: 0 success, 1 the command failed, 64 wrong usage, 69 the node or a peer does not answer, \
-            70 internal error, 78 the configuration or set-up has to be changed.
+            Exit codes: 0 success, 1 the command failed, 64 wrong usage, 69 the node does not answer, \
+            78 the configuration or set-up has to be changed.
             """,
         version: NodeVersion.string,
         subcommands: [
@@ -29,7 +29,6 @@ struct CommandFailure: Error, CustomStringConvertible {
     enum Code: Int32 {
         case failed = 1
         case unavailable = 69
-        case software = 70
         case configuration = 78
     }
     let code: Code
@@ -48,8 +47,8 @@ enum Terminal {
 
     /// Runs a command's work; what goes wrong is said in words and in the exit code.
     static func run(_ body: () async throws -> Void) async throws {
-        do { try await body() } catch let code as ExitCode {
-            throw code
+        do { try await body() } catch let wrongUsage as ValidationError {
+            throw wrongUsage
         } catch let failure as CommandFailure {
             complain("ichnode: \(failure)")
             throw ExitCode(failure.code.rawValue)

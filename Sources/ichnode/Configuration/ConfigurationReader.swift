@@ -51,7 +51,6 @@ enum ConfigurationReader {
             runDirectory: section.string("run_directory", default: "/run/ichnode"),
             model: section.string("model", default: "/usr/share/ichnode/model"),
             logLevel: section.string("log_level", default: "info"),
-            logPatientIdentity: section.bool("log_patient_identity", default: false),
             inferenceThreads: section.int("inference_threads", default: 2, 1...64))
     }
 
@@ -59,11 +58,14 @@ enum ConfigurationReader {
         defer { section.finish() }
         return NodeConfiguration.DICOMPort(
             port: section.int("port", default: 11112, 0...65535),
-            bind: section.list("bind", default: ["0.0.0.0", "::"], "an IP address", { $0.isEmpty ? nil : $0 }),
+            bind: section.list(
+                "bind", default: ["0.0.0.0", "::"], "an IP address",
+                { $0.contains("/") || NetworkBlock($0) == nil ? nil : $0 }),
             allowedNetworks: section.list(
                 "allowed_networks", default: [NetworkBlock("127.0.0.0/8"), NetworkBlock("::1/128")].compactMap { $0 },
                 "a network such as 10.1.0.0/16", { NetworkBlock($0) }),
-            allowedCallingAETitles: section.list("allowed_calling_ae_titles", default: [], "an AE title", { AETitle($0) }),
+            allowedCallingAETitles: section.list(
+                "allowed_calling_ae_titles", default: [], "an AE title", { AETitle($0) }),
             mostAssociations: section.int("most_associations", default: 64, 1...1024),
             mostAssociationsPerPeer: section.int("most_associations_per_peer", default: 32, 1...1024),
             admissionQueueSeconds: section.seconds("admission_queue_seconds", default: 5, 0...60),
@@ -73,7 +75,7 @@ enum ConfigurationReader {
             stopDeadlineSeconds: section.seconds("stop_deadline_seconds", default: 10, 0...300),
             warmWorkers: section.int("warm_workers", default: 2, 0...64),
             maxPDUBytes: section.int("max_pdu_bytes", default: 131_072, 4096...131_072),
-            mostObjectMebibytes: section.int("most_object_mebibytes", default: 2048, 1...16384),
+            mostObjectMebibytes: section.int("most_object_mebibytes", default: 2048, 1...4095),
             sequenceDepth: section.int("sequence_depth", default: 32, 4...100),
             extraSOPClasses: section.list("extra_sop_classes", default: [], "a UID", { UID($0) }))
     }
@@ -117,7 +119,8 @@ enum ConfigurationReader {
                 name: section.required("name", "default"),
                 callingAETitles: wildcard(section, "calling_ae_titles"),
                 calledAETitles: wildcard(section, "called_ae_titles"),
-                destinations: section.list("destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
+                destinations: section.list(
+                    "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
                 threshold: section.string("threshold", default: "balanced"))
         }
@@ -138,7 +141,8 @@ enum ConfigurationReader {
 
     /// A list of AE titles; empty for ["*"], which takes all.
     private static func wildcard(_ section: YAMLSection, _ key: String) -> [AETitle] {
-        let texts = section.list(key, default: ["*"], "an AE title or \"*\"", { $0 == "*" || AETitle($0) != nil ? $0 : nil })
+        let texts = section.list(
+            key, default: ["*"], "an AE title or \"*\"", { $0 == "*" || AETitle($0) != nil ? $0 : nil })
         return texts.contains("*") ? [] : texts.compactMap { AETitle($0) }
     }
 
@@ -152,7 +156,8 @@ enum ConfigurationReader {
         let routeNames = configuration.routes.map(\.name)
         if Set(routeNames).count < routeNames.count { root.problem("routes", "names one route twice") }
         if configuration.routes.isEmpty {
-            root.problem("routes", "is missing: without a route no result reaches anyone; see the example configuration")
+            root.problem(
+                "routes", "is missing: without a route no result reaches anyone; see the example configuration")
         }
         for route in configuration.routes {
             if route.destinations.isEmpty {
@@ -189,7 +194,8 @@ enum ConfigurationReader {
         let everyone = dicom.allowedNetworks.contains { $0.contains("8.8.8.8") || $0.contains("2001:db8::1") }
         if everyone && dicom.allowedCallingAETitles.isEmpty {
             root.problem(
-                "dicom", "allows every network and every calling AE title: name your networks in allowed_networks, "
+                "dicom",
+                "allows every network and every calling AE title: name your networks in allowed_networks, "
                     + "or the AE titles in allowed_calling_ae_titles")
         }
         let loopback = ["127.0.0.1", "::1", "localhost"]

@@ -3,7 +3,8 @@ import Foundation
 import StoreSCP
 import WorkerProtocol
 
-/// The node's settings. Defaults, units and reasons are in the annotated example `etc/ichnode.yaml`; a test holds both equal.
+/// The node's settings. Defaults, units and reasons are in the annotated example `etc/ichnode.yaml`; a test holds both
+/// equal.
 struct NodeConfiguration: Sendable, Equatable {
     struct Node: Sendable, Equatable {
         var aeTitle: AETitle
@@ -13,7 +14,6 @@ struct NodeConfiguration: Sendable, Equatable {
         var runDirectory: String
         var model: String
         var logLevel: String
-        var logPatientIdentity: Bool
         var inferenceThreads: Int
     }
 

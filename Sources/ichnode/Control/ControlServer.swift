@@ -5,7 +5,8 @@ import Logging
 import ServiceLifecycle
 import WorkerProtocol
 
-/// Answers operators' commands on a Unix socket, so that one process writes the ledger. Only root and the node's own user may.
+/// Answers operators' commands on a Unix socket, so that one process writes the ledger. Only root and the node's own
+/// user may.
 final class ControlServer: Service {
     typealias Handler = @Sendable (ControlRequest) async -> ControlResponse
 
@@ -97,7 +98,9 @@ enum ControlClient {
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         let channel = Channel(takingOwnershipOf: descriptor)
         guard UnixAddress.with(path, { connect(descriptor, $0, $1) }) == 0 else {
-            throw CommandFailure(.unavailable, "no node answers at \(path) (\(Errno.text)): is it running, and is this its run directory?")
+            throw CommandFailure(
+                .unavailable,
+                "no node answers at \(path) (\(Errno.text)): is it running, and is this its run directory?")
         }
         try channel.send(request)
         guard let (response, _) = try channel.receive(ControlResponse.self) else {

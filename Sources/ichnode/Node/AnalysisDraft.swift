@@ -27,7 +27,9 @@ struct AnalysisDraft {
         self.selection = selection
         self.threshold = threshold
         self.startedAt = startedAt
-        if case .incomplete(_, let reasons) = study.decision { defects = ["incomplete: " + reasons.joined(separator: ", ")] }
+        if case .incomplete(_, let reasons) = study.decision {
+            defects = ["incomplete: " + reasons.joined(separator: ", ")]
+        }
     }
 
     // MARK: Endings
@@ -37,7 +39,9 @@ struct AnalysisDraft {
             return analysis(.positive, defects.joined(separator: "; "), .present, finding, flagged)
         }
         // An incomplete study is never negative.
-        guard defects.isEmpty else { return analysis(.undetermined, defects.joined(separator: "; "), .undetermined, finding) }
+        guard defects.isEmpty else {
+            return analysis(.undetermined, defects.joined(separator: "; "), .undetermined, finding)
+        }
         return analysis(.negative, "", .absent, finding)
     }
 
@@ -71,7 +75,7 @@ struct AnalysisDraft {
                 studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest, presence: presence,
                 reason: reason, studyProbability: finding?.probability, thresholdName: threshold.name,
                 threshold: threshold.value, images: images, flagged: flagged, seriesText: seriesText,
-                completionText: completionText, startedAt: startedAt)
+                completionText: study.decision.description, startedAt: startedAt)
         }
         return analysis
     }
@@ -89,14 +93,6 @@ struct AnalysisDraft {
         let seen = analysed.isEmpty ? known.keys.sorted() : analysed.sorted()
         return SHA256Digest.hex(
             of: seen.flatMap { [$0.string, known[$0]?.record.dataSetDigest ?? ""] } + ["defects"] + defects)
-    }
-
-    private var completionText: String {
-        switch study.decision {
-        case .complete(let rule): rule.rawValue
-        case .incomplete(let rule, let reasons): "\(rule.rawValue); \(reasons.joined(separator: ", "))"
-        case .wait: "not decided"
-        }
     }
 
     private var seriesText: String {
@@ -120,7 +116,8 @@ struct AnalysisDraft {
 
     private static func words(_ assessment: SeriesSelection.Assessment) -> (verdict: String, reason: String) {
         let thickness = assessment.thicknessMillimetres.map { "\($0) mm" } ?? "unknown thickness"
-        let measure = "\(assessment.instances.count) axial images, \(thickness), covers \(Int(assessment.coverageMillimetres)) mm"
+        let measure =
+            "\(assessment.instances.count) axial images, \(thickness), covers \(Int(assessment.coverageMillimetres)) mm"
         switch assessment.verdict {
         case .chosen: return ("chosen", measure)
         case .candidate: return ("candidate", "\(measure); another series suits better")

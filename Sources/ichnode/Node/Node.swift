@@ -21,7 +21,9 @@ struct Node {
 
     /// Opens spool and ledger, mends them, loads the model, binds the ports.
     /// - Throws: what an administrator has to change, in words.
-    init(_ configuration: NodeConfiguration, registry: MetricsRegistry, clock: WallClock = .system, logger: Logger) async throws {
+    init(_ configuration: NodeConfiguration, registry: MetricsRegistry, clock: WallClock = .system, logger: Logger)
+        async throws
+    {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
@@ -32,13 +34,16 @@ struct Node {
         engine = InferenceChild(
             package: package, executable: WorkerProgram.beside("ichnode"), threads: configuration.node.inferenceThreads,
             logger: logger)
-        try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger).mend()
+        try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
+            .mend()
 
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
             missingPositions: MissingPositions.find)
         for uid in try await ledger.unconcludedStudies() {
-            await assembler.resume(uid, instances: try await ledger.instances(ofStudy: uid))
+            let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
+            await assembler.resume(
+                uid, instances: try await ledger.instances(ofStudy: uid), wasAssembled: wasAssembled)
         }
         let intake = StudyIntake(ledger: ledger, assembler: assembler, clock: clock, logger: logger)
         let composer = ReportComposer(
@@ -76,7 +81,8 @@ struct Node {
         await warmUp()
         let group = ServiceGroup(
             configuration: .init(
-                services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
+                services: services.map { .init(service: $0) }, gracefulShutdownSignals: [.sigterm, .sigint],
+                logger: logger))
         do { try await group.run() } catch {
             await stopChildren()
             throw error
@@ -160,7 +166,9 @@ struct WorkerPrograms {
 enum MissingPositions {
     @Sendable static func find(_ records: [InstanceRecord]) -> [String] {
         let selection = SeriesSelection(records)
-        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else { return [] }
+        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
+            return []
+        }
         let byUID = Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $1.version > $0.version ? $1 : $0 }
         let positions = series.instances.compactMap { instance in
             byUID[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres

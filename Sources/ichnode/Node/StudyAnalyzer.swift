@@ -57,7 +57,9 @@ actor StudyAnalyzer {
         for (uid, instance) in Self.newest(Array(known.values) + instances) { known[uid] = instance }
         let selection = SeriesSelection(known.values.map(\.record))
         let candidates = Self.candidates(selection)
-        for uid in encoders.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) { encoders[uid] = nil }
+        for uid in encoders.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) {
+            encoders[uid] = nil
+        }
         for series in candidates {
             do { try await feed(series.instances, of: series.seriesInstanceUID) } catch {
                 tools.logger.warning("encoding ahead failed, tried again later", metadata: ["error": "\(error)"])
@@ -75,14 +77,17 @@ actor StudyAnalyzer {
     }
 
     private static func candidates(_ selection: SeriesSelection) -> [SeriesSelection.Assessment] {
-        if case .chosen(let uid) = selection.conclusion { return selection.series.filter { $0.seriesInstanceUID == uid } }
+        if case .chosen(let uid) = selection.conclusion {
+            return selection.series.filter { $0.seriesInstanceUID == uid }
+        }
         return Array(selection.series.filter(\.mayBeChosen).prefix(mostCandidates))
     }
 
     private func feed(_ instances: [UID], of series: UID) async throws {
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
-            known[uid].map { fed[uid] != $0.record.dataSetDigest && undecodable[uid] != $0.record.dataSetDigest } ?? false
+            known[uid].map { fed[uid] != $0.record.dataSetDigest && undecodable[uid] != $0.record.dataSetDigest }
+                ?? false
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
             let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
@@ -111,7 +116,8 @@ actor StudyAnalyzer {
     private func encoder(of series: UID) -> StudyEncoder {
         if let encoder = encoders[series] { return encoder }
         let decoder = tools.decoder
-        let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) { [weak self] uids in
+        let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) {
+            [weak self] uids in
             let paths = await self?.paths(of: uids) ?? [:]
             let outcomes = await decoder.planes(of: Array(paths.values))
             var planes: [UID: Plane] = [:]
@@ -141,7 +147,7 @@ actor StudyAnalyzer {
         let selection = SeriesSelection(known.values.map(\.record))
         var draft = AnalysisDraft(
             study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
-        if let conflict = IdentityConflict.find(in: study.instances.map(\.record)) {
+        if let conflict = IdentityConflict.find(in: study.instances.map(\.record), newest: known.values.map(\.record)) {
             return draft.held("identity conflict: \(conflict)")
         }
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
@@ -153,6 +159,7 @@ actor StudyAnalyzer {
         if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
         guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }
         let encoder = encoder(of: uid)
+        await encoder.keep(only: draft.analysed)
         let before = await encoder.calls
         let outcome = try await encoder.finish(threshold: threshold)
         let calls = await encoder.calls
@@ -168,13 +175,16 @@ actor StudyAnalyzer {
         let flagged = finding.flaggedSlices
         let outcomes = await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.path })
         return try flagged.compactMap { slice in
-            guard let instance = known[slice.representative], let map = slice.lesionMap,
-                case .planes(let planes) = outcomes[instance.path], let plane = planes.first
-            else { throw WorkerError(.failed, "a flagged image cannot be decoded again") }
-            let picture = HeatmapSlice(
-                rows: plane.plane.rows, columns: plane.plane.columns, hounsfield: plane.hounsfield,
-                activation: try finding.heatmapGeometry.upsample(map), probability: slice.probability,
-                instanceNumber: instance.record.image.instanceNumber ?? 0)
+            guard let instance = known[slice.representative] else { return nil }
+            var picture: HeatmapSlice?
+            if case .planes(let planes) = outcomes[instance.path], let plane = planes.first, let map = slice.lesionMap {
+                picture = HeatmapSlice(
+                    rows: plane.plane.rows, columns: plane.plane.columns, hounsfield: plane.hounsfield,
+                    activation: try finding.heatmapGeometry.upsample(map), probability: slice.probability,
+                    instanceNumber: instance.record.image.instanceNumber ?? 0)
+            } else {
+                tools.logger.error("a flagged image cannot be decoded again: reported without its picture")
+            }
             return StudyReport.Flagged(
                 instance: instance, probability: slice.probability, attention: slice.attention, slice: picture)
         }
@@ -183,8 +193,11 @@ actor StudyAnalyzer {
 
 /// One Study Instance UID with two patients.
 enum IdentityConflict {
-    static func find(in records: [InstanceRecord]) -> String? {
-        let patients = Set(records.map { [$0.patient.id ?? "", $0.patient.issuerOfID ?? ""] })
+    /// - Parameters:
+    ///   - records: all versions.
+    ///   - newest: of each instance the version that counts: a corrected Patient ID ends the conflict.
+    static func find(in records: [InstanceRecord], newest: [InstanceRecord]) -> String? {
+        let patients = Set(newest.compactMap { $0.patient.id }.filter { !$0.isEmpty })
         if patients.count > 1 { return "\(patients.count) patients under one Study Instance UID" }
         let series = Dictionary(grouping: records, by: \.sopInstanceUID).values
             .contains { Set($0.map(\.seriesInstanceUID)).count > 1 }

@@ -16,6 +16,8 @@ actor StudyPipeline: Service {
     private static let settleAfter: Duration = .milliseconds(300)
     /// Tries of an analysis before the study is given up as *not analysed*, and the pauses between them.
     private static let retryPauses: [Duration] = [.seconds(1), .seconds(10)]
+    /// Longest pause between tries to record a result: a full disk takes an operator a while.
+    private static let mostPause: Duration = .seconds(300)
 
     private let tools: StudyAnalyzer.Tools
     private let assembler: StudyAssembler
@@ -84,21 +86,27 @@ actor StudyPipeline: Service {
         let uid = study.studyInstanceUID
         let analyzer = analyzers.removeValue(forKey: uid) ?? StudyAnalyzer(tools: tools)
         arrived[uid] = nil
-        do {
-            try await ledger.setState(.analysing, ofStudy: uid)
-            guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
-                return try await concludeWithoutRoute(study)
+        var pause: Duration = .seconds(1)
+        while true {
+            do { return try await attempt(study, analyzer) } catch {
+                if Task.isCancelled { return }
+                tools.logger.error(
+                    "study cannot be concluded yet, tried again",
+                    metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+                do { try await tools.clock.sleep(pause) } catch { return }
+                pause = min(pause * 2, Self.mostPause)
             }
-            let threshold = try tools.package.operatingPoint(route.threshold)
-            let analysis = try await analyse(study, analyzer, threshold)
-            try await record(analysis, of: study, route: route, threshold: threshold)
-        } catch is CancellationError {
-            tools.logger.info("analysis stopped with the node; taken up at the next start", metadata: ["study.uid": "\(uid)"])
-        } catch {
-            tools.logger.error(
-                "study could not be concluded; taken up at the next start",
-                metadata: ["study.uid": "\(uid)", "error": "\(error)"])
         }
+    }
+
+    private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer) async throws {
+        try await ledger.setState(.analysing, ofStudy: study.studyInstanceUID)
+        guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
+            return try await concludeWithoutRoute(study)
+        }
+        let threshold = try tools.package.operatingPoint(route.threshold)
+        let analysis = try await analyse(study, analyzer, threshold)
+        try await record(analysis, of: study, route: route, threshold: threshold)
     }
 
     /// A study that an analysis cannot get through is not silent: it is *not analysed*, and why.
@@ -133,7 +141,10 @@ actor StudyPipeline: Service {
             return try await ledger.concludeUnchanged(study: uid)
         }
         let startedAt = analysis.report?.startedAt ?? tools.clock.now()
-        let objects = if let report = analysis.report { try await composer.compose(report, route: route) } else { [ComposedObject]() }
+        let objects =
+            if let report = analysis.report { try await composer.compose(report, route: route) } else {
+                [ComposedObject]()
+            }
         if analysis.encoderCalls > 0 {
             let text = "\(analysis.earlyEncoderCalls) of \(analysis.encoderCalls) encoder calls ended before complete"
             try await ledger.recordEvent("trace", text, ofStudy: uid)
@@ -142,12 +153,16 @@ actor StudyPipeline: Service {
             studyInstanceUID: uid, revisionDigest: analysis.revisionDigest, modelDigest: tools.package.modelDigest,
             configurationDigest: SHA256Digest.hex(of: ["\(route)"]), route: route.name, startedAt: startedAt,
             completedAt: tools.clock.now(), outcome: analysis.outcome, reason: analysis.reason,
-            completion: "\(study.decision)", studyProbability: analysis.finding?.probability, threshold: threshold.value,
+            completion: study.decision.description, studyProbability: analysis.finding?.probability,
+            threshold: threshold.value,
             flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0)
         let priority = analysis.outcome == .positive ? 0 : 1
-        let deliveries = objects.isEmpty ? [] : route.destinations.map {
-            NewDelivery(destination: $0, priority: priority, objects: objects)
-        }
+        let deliveries =
+            objects.isEmpty
+            ? []
+            : route.destinations.map {
+                NewDelivery(destination: $0, priority: priority, objects: objects)
+            }
         try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
         timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
         announce(analysis, uid)
@@ -158,11 +173,13 @@ actor StudyPipeline: Service {
         let entry = AnalysisEntry(
             studyInstanceUID: study.studyInstanceUID, revisionDigest: "", modelDigest: tools.package.modelDigest,
             configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: .undetermined,
-            reason: "no route takes calling AE title \(study.callingAETitle?.string ?? "unknown"): add one, then reprocess",
-            completion: "\(study.decision)", studyProbability: nil, threshold: nil, flaggedSlices: 0)
+            reason:
+                "no route takes calling AE title \(study.callingAETitle?.string ?? "unknown"): add one",
+            completion: study.decision.description, studyProbability: nil, threshold: nil, flaggedSlices: 0)
         try await ledger.conclude(entry, objects: [], deliveries: [])
         tools.logger.error(
-            "no route takes the study", metadata: ["study.uid": "\(study.studyInstanceUID)", "reason": "\(entry.reason)"])
+            "no route takes the study",
+            metadata: ["study.uid": "\(study.studyInstanceUID)", "reason": "\(entry.reason)"])
     }
 
     private func announce(_ analysis: StudyAnalyzer.Analysis, _ uid: UID) {

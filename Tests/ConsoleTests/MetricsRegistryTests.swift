@@ -1,0 +1,27 @@
+import Console
+import CoreMetrics
+import Testing
+
+@Suite struct MetricsRegistryTests {
+    @Test func writesCountersGaugesAndHistograms() {
+        let registry = MetricsRegistry()
+        registry.makeCounter(label: "a_total", dimensions: [("verb", "x")]).increment(by: 3)
+        registry.makeRecorder(label: "b", dimensions: [], aggregate: false).record(2.5)
+        registry.makeTimer(label: "c_seconds", dimensions: []).recordNanoseconds(300_000_000)
+        let lines = registry.prometheusText().split(separator: "\n").map(String.init)
+        #expect(lines.contains("# TYPE a_total counter"))
+        #expect(lines.contains("a_total{verb=\"x\"} 3"))
+        #expect(lines.contains("b 2.5"))
+        #expect(lines.contains("c_seconds_bucket{le=\"0.25\"} 0"))
+        #expect(lines.contains("c_seconds_bucket{le=\"0.5\"} 1"))
+        #expect(lines.contains("c_seconds_bucket{le=\"+Inf\"} 1"))
+        #expect(lines.contains("c_seconds_sum 0.3"))
+        #expect(lines.contains("c_seconds_count 1"))
+    }
+
+    @Test func aCounterThatNeverCountedShowsZero() {
+        let registry = MetricsRegistry()
+        _ = registry.makeCounter(label: "quiet_total", dimensions: [])
+        #expect(registry.prometheusText().contains("quiet_total 0\n"))
+    }
+}

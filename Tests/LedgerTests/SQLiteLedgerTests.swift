@@ -1,0 +1,117 @@
+import Foundation
+import Ledger
+import Testing
+import WorkerProtocol
+
+@Suite struct SQLiteLedgerTests {
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("ledger-\(UUID().uuidString)")
+    private let study = UID("1.2.3")!
+
+    private func ledger() throws -> SQLiteLedger {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        return try SQLiteLedger(path: folder.appendingPathComponent("ledger.sqlite").path)
+    }
+
+    private func instance(_ number: Int, version: Int = 1) -> StoredInstance {
+        var record = InstanceRecord(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.2.3.4.\(number)")!,
+            studyInstanceUID: study, seriesInstanceUID: UID("1.2.3.4")!, transferSyntaxUID: UID("1.2.840.10008.1.2")!)
+        record.version = version
+        record.callingAETitle = AETitle("CT1")
+        return StoredInstance(
+            record: record, path: "/spool/\(number).v\(version)",
+            receivedAt: Date(timeIntervalSince1970: Double(number)))
+    }
+
+    private func analysis(_ outcome: Outcome = .positive, revision: String = "r1") -> AnalysisEntry {
+        AnalysisEntry(
+            studyInstanceUID: study, revisionDigest: revision, modelDigest: "m", configurationDigest: "c",
+            route: "default",
+            startedAt: .now, completedAt: .now, outcome: outcome, reason: "", completion: "grace",
+            studyProbability: 0.9,
+            threshold: 0.5, flaggedSlices: 1)
+    }
+
+    private let object = ComposedObject(
+        path: "/results/a.dcm", sopClassUID: UID("1.2.840.10008.5.1.4.1.1.88.22")!, sopInstanceUID: UID("2.25.7")!)
+
+    @Test func instancesAreRecordedOnce() async throws {
+        let ledger = try ledger()
+        #expect(try await ledger.recordInstances([instance(1), instance(2)]).count == 2)
+        #expect(try await ledger.recordInstances([instance(2), instance(3)]).map(\.path) == ["/spool/3.v1"])
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1), instance(2), instance(3)])
+        #expect(try await ledger.study(study)?.study.callingAETitle == "CT1")
+    }
+
+    @Test func whatIsRecordedSurvivesReopening() async throws {
+        try await ledger().recordInstances([instance(1)])
+        #expect(try await ledger().unconcludedStudies() == [study])
+    }
+
+    @Test func anotherVersionOfAnInstanceLeavesAnEvent() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1), instance(1, version: 2)])
+        #expect(try await ledger.study(study)?.events.map(\.kind) == ["conflict"])
+    }
+
+    @Test func concludingWritesResultsAndDeliveriesTogether() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await ledger.setState(.analysing, ofStudy: study)
+        try await ledger.conclude(
+            analysis(), objects: [object], deliveries: [.init(destination: "pacs", priority: 0, objects: [object])])
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+        #expect(try await ledger.study(study)?.study.outcome == .positive)
+        #expect(try await ledger.hasAnalysis(ofStudy: study, revisionDigest: "r1"))
+        #expect(try await ledger.pendingDeliveryCount() == 1)
+        // The same object cannot be recorded twice: nothing of the second conclusion stays.
+        await #expect(throws: (any Error).self) {
+            try await ledger.conclude(analysis(revision: "r2"), objects: [object], deliveries: [])
+        }
+        #expect(try await ledger.hasAnalysis(ofStudy: study, revisionDigest: "r2") == false)
+    }
+
+    @Test func aStudyThatReceivedMoreWhileAnalysedStaysOpen() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await ledger.setState(.analysing, ofStudy: study)
+        try await ledger.recordInstances([instance(2)])
+        try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
+        #expect(try await ledger.unconcludedStudies() == [study])
+    }
+
+    @Test func ownObjectsComingBackChangeNothing() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await ledger.setState(.analysing, ofStudy: study)
+        try await ledger.conclude(analysis(), objects: [object], deliveries: [])
+        var own = instance(9)
+        own.record.sopInstanceUID = object.sopInstanceUID
+        #expect(try await ledger.recordInstances([own]).isEmpty)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1)])
+        #expect(try await ledger.instancePaths().contains(own.path))
+    }
+
+    @Test func urgentDeliveriesComeFirstAndOnlyWhenDue() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        let later = ComposedObject(path: "/b", sopClassUID: object.sopClassUID, sopInstanceUID: UID("2.25.8")!)
+        try await ledger.conclude(
+            analysis(), objects: [object, later],
+            deliveries: [
+                .init(destination: "pacs", priority: 1, objects: [later]),
+                .init(destination: "pacs", priority: 0, objects: [object]),
+            ])
+        var due = try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10)
+        #expect(due.map { $0.objects[0].object } == [object, later])
+        due[0].nextAttemptAt = .now + 60
+        due[0].lastError = "refused"
+        try await ledger.updateDelivery(due[0])
+        #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10).count == 1)
+        due[1].state = .delivered
+        try await ledger.updateDelivery(due[1])
+        #expect(try await ledger.pendingDestinations().keys.sorted() == ["pacs"])
+        #expect(try await ledger.pendingDeliveryCount() == 1)
+    }
+}

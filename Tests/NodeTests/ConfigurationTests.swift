@@ -1,0 +1,84 @@
+import Foundation
+import Testing
+
+@testable import ichnode
+
+@Suite struct ConfigurationTests {
+    private static let routes = """
+        peers: [{name: pacs, ae_title: PACS, host: 10.0.0.1, port: 104}]
+        routes: [{name: default, destinations: [pacs]}]
+        """
+
+    private func problems(_ text: String) -> [String] {
+        do {
+            _ = try ConfigurationReader.parse(text + "\n" + Self.routes, file: "test.yaml")
+            return []
+        } catch let error as ConfigurationError {
+            return error.description.split(separator: "\n").map(String.init)
+        } catch { return ["\(error)"] }
+    }
+
+    @Test func theExampleStatesTheDefaults() throws {
+        let example = try ConfigurationReader.read(path: Repository.file("etc/ichnode.yaml"))
+        let bare = try ConfigurationReader.parse(Self.routes, file: "test.yaml")
+        #expect(example.node == bare.node)
+        #expect(example.dicom == bare.dicom)
+        #expect(example.completion == bare.completion)
+        #expect(example.delivery == bare.delivery)
+        #expect(example.console == bare.console)
+    }
+
+    @Test func theExampleNamesEveryKey() throws {
+        let example = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
+        let source = try String(
+            contentsOfFile: Repository.file("Sources/ichnode/Configuration/ConfigurationReader.swift"), encoding: .utf8)
+        let keys = source.matches(
+            of: /(?:string|int|seconds|bool|list|required|choice|wildcard|aeTitle)\(\s*(?:section, )?"([a-z_]+)"/)
+        #expect(keys.count > 30)
+        for key in keys { #expect(example.contains("\(key.1):"), "\(key.1)") }
+    }
+
+    @Test(arguments: [
+        ("node: {ae_tilte: X}", "test.yaml:1: node.ae_tilte is not a known key; did you mean ae_title?"),
+        ("dicom:\n  port: 70000", "test.yaml:2: dicom.port has to be a whole number from 0 to 65535"),
+        (
+            "dicom:\n  allowed_networks: [\"10.0.0.0/99\"]",
+            "test.yaml:2: dicom.allowed_networks: \"10.0.0.0/99\" is not a network such as 10.1.0.0/16"
+        ),
+        ("node: {ae_title: SEVENTEEN_LETTERS}", "test.yaml:1: node.ae_title has to be an AE title"),
+        ("completion: {grace_seconds: 90}", "test.yaml:1: completion needs grace_seconds"),
+        ("console: {host: 0.0.0.0}", "test.yaml:1: console has no users and no TLS yet"),
+        (
+            "dicom: {allowed_networks: [\"0.0.0.0/0\"]}",
+            "test.yaml:1: dicom allows every network and every calling AE title"
+        ),
+        ("node: [1, 2", "test.yaml:"),
+        ("surprise: 1", "test.yaml:1: surprise is not a known key; known here:"),
+        ("node: {log_level: loud}", "test.yaml:1: node log_level has to be one of"),
+    ])
+    func saysLineAndWhatToWriteInstead(text: String, expected: String) {
+        let found = problems(text)
+        #expect(found.contains { $0.hasPrefix(expected) }, "\(found)")
+    }
+
+    @Test func everyNetworkIsAllowedWithNamedCallers() {
+        #expect(problems("dicom: {allowed_networks: [\"0.0.0.0/0\"], allowed_calling_ae_titles: [CT1]}").isEmpty)
+    }
+
+    @Test func aRouteToNobodyIsRefused() {
+        let text = "peers: []\nroutes: [{name: a, destinations: [nobody]}]"
+        #expect(throws: ConfigurationError.self) { try ConfigurationReader.parse(text, file: "f") }
+        #expect(throws: ConfigurationError.self) { try ConfigurationReader.parse("", file: "f") }
+    }
+
+    @Test func allProblemsAreReportedAtOnce() {
+        #expect(problems("node: {x: 1}\ndicom: {port: -1, bind: 3}").count == 3)
+    }
+}
+
+/// The checkout that the tests were built from.
+enum Repository {
+    static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent()
+    static func file(_ path: String) -> String { root.appendingPathComponent(path).path }
+}

@@ -1,0 +1,158 @@
+import Foundation
+import Ledger
+import Logging
+import ServiceLifecycle
+import Testing
+import WorkerProtocol
+
+@testable import StoreSCP
+
+@Suite struct StudyAssemblerTests {
+    private let study = UID("1.2.3")!
+
+    private func instance(_ number: Int, study: UID? = nil, at date: Date) -> StoredInstance {
+        let record = InstanceRecord(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.\(number)")!,
+            studyInstanceUID: study ?? self.study, seriesInstanceUID: UID("1.8")!,
+            transferSyntaxUID: UID("1.2.840.10008.1.2")!)
+        return StoredInstance(record: record, path: "/\(study ?? self.study)/\(number)", receivedAt: date)
+    }
+
+    /// Runs the assembler with a clock that the test sets.
+    private func assembling(
+        missing: @escaping StudyAssembler.MissingPositions = { _ in [] },
+        _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
+    ) async throws {
+        let time = LockedTime()
+        let clock = WallClock(now: { time.now }, sleep: { _ in try await Task.sleep(for: .milliseconds(2)) })
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
+        let assembler = StudyAssembler(
+            policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
+            clock: clock, logger: Logger(label: "test"), missingPositions: missing)
+        let running = Task { try await assembler.run() }
+        let collector = Collector(assembler.events)
+        try await body(assembler, { time.now += $0 }) { count in
+            // Time for what must not happen; and patience for what must, on a busy machine.
+            try await Task.sleep(for: .milliseconds(60))
+            for _ in 0..<1000 where await collector.assembled.count < count {
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            let all = await collector.assembled
+            try #require(all.count == count)
+            return all
+        }
+        running.cancel()
+    }
+
+    @Test func aStudyIsAssembledOnceTheGraceHasPassed() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            advance(30)
+            _ = try await assembled(0)
+            await assembler.ended("a", at: start + 30)
+            advance(1.9)
+            _ = try await assembled(0)
+            advance(0.2)
+            let study = try await assembled(1)[0]
+            #expect(study.decision == .complete(.grace))
+            #expect(study.instances.count == 1)
+        }
+    }
+
+    @Test func anotherAssociationOfThePeerWithinTheGraceGoesOn() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(1)
+            await assembler.opened("b", peer: "p", at: start + 1)
+            advance(10)
+            _ = try await assembled(0)
+            await assembler.arrived(instance(2, at: start + 11), association: "b")
+            await assembler.ended("b", at: start + 11)
+            advance(2.1)
+            let found = try await assembled(1)[0]
+            #expect(found.instances.count == 2)
+        }
+    }
+
+    @Test func anAssociationThatBringsAnotherStudyHoldsNoOther() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.opened("b", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.arrived(instance(1, study: UID("7.7"), at: start), association: "b")
+            await assembler.ended("a", at: start)
+            advance(2.1)
+            let found = try await assembled(1)[0]
+            #expect(found.studyInstanceUID == study)
+        }
+    }
+
+    @Test func missingSlicesKeepItWaitingAndTheDeadlineMakesItIncomplete() async throws {
+        try await assembling(missing: { $0.count < 3 ? ["slice 3"] : [] }) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(599)
+            _ = try await assembled(0)
+            advance(2)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .incomplete(.deadline, reasons: ["slice 3"]))
+        }
+    }
+
+    @Test func theMissingSliceCompletesIt() async throws {
+        try await assembling(missing: { $0.count < 2 ? ["slice 2"] : [] }) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(100)
+            _ = try await assembled(0)
+            await assembler.opened("b", peer: "q", at: start + 100)
+            await assembler.arrived(instance(2, at: start + 100), association: "b")
+            await assembler.ended("b", at: start + 100)
+            advance(2.1)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.grace))
+        }
+    }
+
+    @Test func anOperatorCanForceIt() async throws {
+        try await assembling { assembler, _, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            #expect(await assembler.force(UID("9.9")!) == false)
+            #expect(await assembler.force(study))
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.forced))
+        }
+    }
+}
+
+/// `@unchecked Sendable` is safe because `value` is guarded by `lock`.
+private final class LockedTime: @unchecked Sendable {
+    private let lock = NSLock()
+    private var value = Date(timeIntervalSince1970: 10_000)
+    var now: Date {
+        get { lock.withLock { value } }
+        set { lock.withLock { value = newValue } }
+    }
+}
+
+private actor Collector {
+    private(set) var assembled: [AssembledStudy] = []
+    init(_ events: AsyncStream<AssemblyEvent>) {
+        Task { for await event in events { if case .assembled(let study) = event { await add(study) } } }
+    }
+    private func add(_ study: AssembledStudy) { assembled.append(study) }
+}

@@ -1,0 +1,181 @@
+"""Studies sent to the running node come back to the PACS as they should: what is reported, once, and in time."""
+
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+import pydicom
+from node_fixture import (
+    BLEED_SEED,
+    GRACE_SECONDS,
+    SHARED_DATA,
+    NodeTestCase,
+    Sender,
+    Study,
+    data_set_bytes,
+    example_head,
+    needs_example_head,
+    needs_node,
+    needs_shared_data,
+    phantom,
+    send_all,
+    storescu,
+    wait_for,
+)
+
+SCANNER_IMAGES_PER_SECOND = 10
+LEAST_SHARE_AHEAD = 0.9
+
+
+@needs_node
+class Results(NodeTestCase):
+    @needs_example_head
+    def test_clean_head_comes_back_as_one_report_absent_without_captures(self):
+        study = example_head(self.folder, "CLEAN")
+        storescu(self.node, self.folder)
+        report = self.assert_one_report(study)
+        self.assertEqual(report.outcome, "Absent")
+        self.assertEqual(report.flagged, [])
+        self.assertEqual(self.pacs.captures(study.uid), [])
+
+    @needs_example_head
+    def test_bleeding_head_comes_back_as_one_report_present_with_a_capture_for_each_flagged_slice(self):
+        study = example_head(self.folder, "PAINTED", BLEED_SEED)
+        storescu(self.node, self.folder)
+        report = self.assert_one_report(study)
+        self.assertEqual(report.outcome, "Present")
+        self.assertTrue(report.flagged)
+        self.assertEqual(len(self.pacs.captures(study.uid)), len(report.flagged))
+        sent = {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in study.files}
+        self.assertLessEqual({each.sop_instance_uid for each in report.flagged}, sent)
+
+    @needs_example_head
+    def test_at_scanner_pace_nearly_all_encoder_calls_end_before_the_study_is_complete(self):
+        study = example_head(self.folder, "PACE")
+        with Sender(self.node, study.files) as sender:
+            self.assertEqual(len(sender.store_all(study.files, SCANNER_IMAGES_PER_SECOND)), len(study.files))
+        self.assert_one_report(study)
+        (trace,) = self.events(study, "trace")
+        early, all_calls = (int(word) for word in trace.split() if word.isdigit())
+        share = early / all_calls
+        print(f"\n    trace at {SCANNER_IMAGES_PER_SECOND} images/s: {trace} ({share:.1%})", flush=True)
+        self.assertGreaterEqual(all_calls, 10)
+        self.assertGreaterEqual(share, LEAST_SHARE_AHEAD)
+
+    def test_eight_studies_at_once_get_one_report_each(self):
+        studies = [phantom(self.folder / str(n), "--patient-id", f"P{n}", "--seed", str(n)) for n in range(8)]
+        with ThreadPoolExecutor(len(studies)) as pool:
+            list(pool.map(lambda study: storescu(self.node, study.files[0].parent), studies))
+        for study in studies:
+            report = self.assert_one_report(study)
+            self.assertEqual(report.study_uid, study.uid)
+            self.assertEqual(len(self.node.stored(study.uid)), len(study.files))
+
+    def test_study_sent_again_unchanged_gets_no_second_report(self):
+        study = phantom(self.folder)
+        storescu(self.node, self.folder)
+        self.assert_one_report(study)
+        storescu(self.node, self.folder)
+        self.assert_one_report(study)
+        self.assertEqual(len(self.node.stored(study.uid)), len(study.files))
+        self.assertEqual(len(self.node.study(study.uid)["analyses"]), 1)
+
+    def test_other_bytes_under_a_known_instance_are_kept_as_a_version_and_recorded(self):
+        study = phantom(self.folder / "first")
+        send_all(self.node, study.files)
+        self.assert_one_report(study)
+        changed = self.folder / "changed.dcm"
+        ds = pydicom.dcmread(study.files[7])
+        ds.ImageComments = "corrected"
+        ds.save_as(changed, enforce_file_format=True)
+        send_all(self.node, [changed])
+        names = [path.name for path in self.node.stored(study.uid)]
+        self.assertIn(f"{ds.SOPInstanceUID}.v2.dcm", names)
+        self.assert_in_spool(study, [*study.files, changed])
+        wait_for(lambda: self.events(study, "conflict"), "the version is in the study's history", 10)
+        self.node.wait_until_settled(study.uid)
+
+    def test_missing_slice_is_waited_for_and_completes_the_study_when_it_comes(self):
+        study = phantom(self.folder)
+        late = study.files[9]
+        send_all(self.node, [path for path in study.files if path != late])
+        wait_for(lambda: self.node.study(study.uid), "the study is known", 10)
+        with self.assertRaises(AssertionError):
+            wait_for(
+                lambda: self.node.study(study.uid)["study"]["state"] != "receiving", "left waiting", GRACE_SECONDS + 2
+            )
+        self.assertEqual(self.pacs.reports(study.uid), [])
+        send_all(self.node, [late])
+        self.assertIn(self.assert_one_report(study).outcome, ("Absent", "Present"))
+
+
+@needs_node
+class IncompleteStudies(NodeTestCase):
+    def test_at_the_deadline_a_study_with_a_gap_is_undetermined_and_the_report_names_the_position(self):
+        node = self.site.add_node("impatient", completion={"quiet_seconds": 2, "deadline_seconds": 3})
+        study = phantom(self.folder)
+        left_out = study.files.pop(9)
+        position = pydicom.dcmread(left_out, stop_before_pixels=True).SliceLocation
+        self.addCleanup(node.stop)
+        node.start()
+        send_all(node, study.files)
+        report = self.assert_one_report(study, node)
+        self.assertEqual(report.outcome, "Undetermined")
+        self.assertIn(f"no slice at {position:.1f} mm", "\n".join(report.comments))
+
+
+@needs_node
+@needs_shared_data
+class RealObjects(NodeTestCase):
+    """Everything in shared/data/dicom, sent in one association each."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.sent: dict[str, Study] = {}
+        for folder in sorted(path for path in (SHARED_DATA / "dicom").iterdir() if path.is_dir()):
+            files = sorted(path for path in folder.rglob("*") if path.is_file() and pydicom.misc.is_dicom(path))
+            send_all(cls.site.node, files)
+            for path in files:
+                uid = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID
+                study = cls.sent.setdefault(uid, Study(uid, []))
+                study.files.append(path)
+
+    def studies(self, folder: str) -> list[Study]:
+        found = [each for each in self.sent.values() if folder in each.files[0].parts]
+        self.assertTrue(found)
+        return found
+
+    def test_every_data_set_is_stored_as_it_was_sent_in_all_transfer_syntaxes(self):
+        for study in self.sent.values():
+            self.assert_in_spool(study, study.files)
+        syntaxes = {
+            pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID
+            for study in self.studies("transfer-syntaxes")
+            for path in self.node.stored(study.uid)
+        }
+        self.assertEqual(len(syntaxes), 15)
+
+    def test_tilted_real_head_is_analysed(self):
+        (study,) = self.studies("ge-head-tilt")
+        report = self.assert_one_report(study)
+        self.assertIn(report.outcome, ("Present", "Absent"))
+        self.assertIsNotNone(report.probability)
+
+    def test_plastic_phantoms_are_undetermined_for_want_of_brain(self):
+        for folder in ("philips-phantom-trauma", "philips-phantom-stereotaxis"):
+            (study,) = self.studies(folder)
+            report = self.assert_one_report(study)
+            self.assertEqual(report.outcome, "Undetermined", folder)
+            self.assertIn("no brain tissue", "\n".join(report.comments))
+            self.assertEqual(self.pacs.captures(study.uid), [])
+
+    def test_chest_is_recorded_as_no_head_ct_and_nothing_is_sent_for_it(self):
+        for study in self.studies("transfer-syntaxes"):
+            known = self.node.wait_until_settled(study.uid)
+            self.assertEqual(known["study"]["outcome"], "not a head CT", self.node.command("study", "show", study.uid))
+            self.assertEqual(known["deliveries"], [])
+            self.assertEqual(self.pacs.reports(study.uid), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,92 @@
+import CLinux
+import Foundation
+import Glibc
+import Testing
+
+@testable import WorkerProtocol
+
+@Suite struct ChannelTests {
+    private func pair(_ limits: Frame.Limits = .init()) -> (Channel, Channel) {
+        var sockets: [Int32] = [-1, -1]
+        #expect(clinux_socket_pair(&sockets) == 0)
+        return (
+            Channel(takingOwnershipOf: sockets[0], limits: limits),
+            Channel(takingOwnershipOf: sockets[1], limits: limits)
+        )
+    }
+
+    @Test func carriesMessagesAndBulkBytes() throws {
+        let (one, other) = pair()
+        try one.send(EchoJob(peer: peer, callingAETitle: title))
+        try one.send(.bulk(Data([1, 2, 3])))
+        #expect(try other.receive(EchoJob.self)?.message.peer == peer)
+        #expect(try other.receiveBulk() == Data([1, 2, 3]))
+        one.close()
+        #expect(try other.receive() == nil)
+    }
+
+    @Test func carriesADescriptor() throws {
+        let (one, other) = pair()
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try Data("x".utf8).write(to: file)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let descriptor = open(file.path, O_RDONLY)
+        try one.send(.message(Data()), descriptor: descriptor)
+        close(descriptor)
+        let received = try #require(try other.receive()?.descriptor)
+        var byte: UInt8 = 0
+        #expect(read(received, &byte, 1) == 1)
+        #expect(byte == UInt8(ascii: "x"))
+        close(received)
+    }
+
+    @Test func takesAFrameAtTheLimitAndRefusesOneByteMore() throws {
+        let limits = Frame.Limits(message: 16, bulk: 32)
+        let (one, other) = pair(limits)
+        try one.send(.message(Data(count: 16)))
+        #expect(try other.receive()?.frame == .message(Data(count: 16)))
+        try one.send(.message(Data(count: 17)))
+        #expect(throws: WorkerError(.protocolViolation, "")) { try other.receive() }
+    }
+
+    @Test func refusesAnUnknownKindOfFrame() throws {
+        let (one, other) = pair()
+        let bytes: [UInt8] = [0, 0, 0, 2, 9, 0]
+        #expect(clinux_send(one.descriptor, bytes, bytes.count, -1) == bytes.count)
+        #expect(throws: WorkerError(.protocolViolation, "")) { try other.receive() }
+    }
+
+    @Test func saysWhenTheOtherEndClosesWithinAFrame() throws {
+        let (one, other) = pair()
+        let bytes: [UInt8] = [0, 0, 0, 9, 1, 0]
+        #expect(clinux_send(one.descriptor, bytes, bytes.count, -1) == bytes.count)
+        one.close()
+        #expect(throws: WorkerError(.closed, "")) { try other.receive() }
+    }
+
+    private let title = AETitle("TEST")!
+    private var peer: RemotePeer { RemotePeer(aeTitle: title, host: "127.0.0.1", port: 104) }
+}
+
+@Suite struct WorkerProcessTests {
+    @Test func aProgramThatIsNotThereSaysSo() {
+        #expect(throws: WorkerError(.start, "")) { _ = try WorkerProcess(.init(path: "/nonexistent", arguments: [])) }
+    }
+
+    @Test func aProgramThatEndsBeforeItsHelloIsAnError() async throws {
+        let worker = try WorkerProcess(.init(path: "/bin/true", arguments: []))
+        await #expect(throws: WorkerError(.closed, "")) { try await worker.start() }
+        #expect(await worker.ended() == .exited(code: 0))
+    }
+
+    @Test func aProgramThatNeverSaysHelloIsKilledAtTheDeadline() async throws {
+        let worker = try WorkerProcess(.init(path: "/bin/sleep", arguments: ["60"]))
+        await #expect(throws: WorkerError(.deadline, "")) { try await worker.start(within: .milliseconds(200)) }
+        #expect(await worker.ended() == .signalled(SIGKILL))
+    }
+
+    @Test func stoppingKillsWhoDoesNotEnd() async throws {
+        let worker = try WorkerProcess(.init(path: "/bin/sleep", arguments: ["60"]))
+        #expect(await worker.stop(patience: .milliseconds(100)) == .signalled(SIGKILL))
+    }
+}
