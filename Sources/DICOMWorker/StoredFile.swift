@@ -71,7 +71,7 @@ final class StoredFile {
     }
 
     /// Checks what DCMTK, whose reader recurses and allocates what a file declares, is about to read.
-    func checkBeforeDecoding(limits: ObjectLimits = .init()) throws {
+    func checkBeforeDecoding(limits: ObjectLimits = .widest) throws {
         let reader = try scan(limits: limits, digest: nil)
         guard reader.hasPixelData else { throw WorkerError(.failed, "no pixel data") }
         guard reader.pixelDataLength ?? 0 <= 2 * DecodeLimits.decodedBytes else {
@@ -80,7 +80,7 @@ final class StoredFile {
     }
 
     /// What `receive` recorded of the file, from the file alone.
-    func record(limits: ObjectLimits = .init()) throws -> InstanceRecord {
+    func record(limits: ObjectLimits = .widest) throws -> InstanceRecord {
         guard let digest = clinux_sha256_new() else { throw WorkerError(.failed, "out of memory") }
         var bytes = [UInt8](repeating: 0, count: 32)
         var record: InstanceRecord

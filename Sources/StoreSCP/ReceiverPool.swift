@@ -66,14 +66,17 @@ public final class Reception: Service {
         (admitted, admitting) = AsyncStream.makeStream()
         listener = try AssociationListener(
             addresses: settings.addresses, port: settings.port, rules: settings.rules, logger: logger
-        ) { [admitting] in admitting.yield($0) }
+        ) { [admitting] connection in
+            // The node is stopping: nobody will serve it.
+            if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
+        }
         pool = ReceiverPool(settings: settings, spool: spool, program: program, intake: intake, logger: logger)
     }
 
     public func run() async throws {
         await pool.refill()
         let listening = listener.start()
-        await withGracefulShutdownHandler {
+        await withTaskCancellationOrGracefulShutdownHandler {
             await withDiscardingTaskGroup { group in
                 for await connection in admitted {
                     group.addTask { [self] in
@@ -83,7 +86,7 @@ public final class Reception: Service {
                 }
                 await pool.stop(within: settings.stopDeadline)
             }
-        } onGracefulShutdown: { [listener, admitting] in
+        } onCancelOrGracefulShutdown: { [listener, admitting] in
             listener.stop()
             admitting.finish()
         }

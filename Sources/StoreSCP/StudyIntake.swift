@@ -49,9 +49,9 @@ public final class StudyIntake: Service {
     }
 
     public func run() async throws {
-        await withGracefulShutdownHandler {
+        await withTaskCancellationOrGracefulShutdownHandler {
             for await batch in items { await apply(batch) }
-        } onGracefulShutdown: { [buffer] in
+        } onCancelOrGracefulShutdown: { [buffer] in
             Task { await buffer.finish() }
         }
     }

@@ -58,7 +58,7 @@ import WorkerProtocol
 
     @Test func refusesSequencesNestedBeyondTheLimit() async throws {
         let bench = try await ComposeBench()
-        let limit = ObjectLimits().sequenceDepth
+        let limit = ObjectLimits.widest.sequenceDepth
         #expect(try await bench.composed(try bench.request(over: [SourceSlice(nesting: limit)])).count == 1)
         for depth in [limit + 1, 100_000] {
             let request = try bench.request(over: [SourceSlice(sopUID: SourceSlice.uid(depth), nesting: depth)])

@@ -1,5 +1,7 @@
 """Studies sent to the running node come back to the PACS as they should: what is reported, once, and in time."""
 
+import os
+import signal
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -69,6 +71,23 @@ class Results(NodeTestCase):
             report = self.assert_one_report(study)
             self.assertEqual(report.study_uid, study.uid)
             self.assertEqual(len(self.node.stored(study.uid)), len(study.files))
+        # Two are kept ready (warm_workers); more would be memory that nobody asked for.
+        wait_for(lambda: len(self.node.children("receive")) == 2, "two receive workers are left", 10)
+
+    def test_series_that_comes_while_its_study_is_analysed_gives_no_second_report(self):
+        study = phantom(self.folder, "--localizer")
+        (child,) = self.node.children("infer")
+        os.kill(child, signal.SIGSTOP)
+        try:
+            for number, files in enumerate((study.files, [self.folder / "LOC0001.dcm"]), start=1):
+                send_all(self.node, files)
+                wait_for(lambda: self.times_assembled(study) == number, f"assembled {number} times", 20)
+        finally:
+            os.kill(child, signal.SIGCONT)
+        self.assert_one_report(study)
+
+    def times_assembled(self, study: Study) -> int:
+        return sum("study assembled" in line and study.uid in line for line in self.node.log_text().splitlines())
 
     def test_study_sent_again_unchanged_gets_no_second_report(self):
         study = phantom(self.folder)

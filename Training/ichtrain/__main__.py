@@ -59,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--output", type=Path, required=True, help="package folder; its name is the package's name")
     export.add_argument("--version", default=__version__, help=f"package version (default {__version__})")
 
+    export.add_argument("--note", default="", help="a sentence on how these runs differ from the plain recipe")
+
     reference = command("reference", "Write the phantom reference that the node's tests compare to.", False)
     reference.add_argument("--package", type=Path, required=True, help="package folder")
     reference.add_argument("--output", type=Path, required=True, help="JSON file to write")
@@ -119,11 +121,13 @@ def export(options: argparse.Namespace) -> None:
     training = {
         "studies": len(studies),
         "positive_studies": sum(study.is_positive for study in studies),
-        "steps": run["steps"],
-        "seed": run["seed"],
+        "steps_of_last_run": run["steps"],
+        "seed_of_last_run": run["seed"],
         "calibrated_on": f"out-of-fold predictions of {len(folds)} folds by patient",
     }
     runs = sorted(options.work.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
+    if options.note:
+        training["note"] = options.note
     commands = list(dict.fromkeys(json.loads(path.read_text())["command"] for path in runs))
     summary = summarise(load_predictions(options.work))
     write_package(options.output, encoder.eval(), head.eval(), summary, options.version, training, studies, commands)

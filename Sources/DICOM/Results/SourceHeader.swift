@@ -11,7 +11,7 @@ public final class SourceHeader {
 
     /// - Parameter limits: bounds on the part before Pixel Data, checked before DCMTK, whose reader recurses, sees it.
     /// - Throws: `WorkerError` with code `failed`.
-    public init(path: String, limits: ObjectLimits = .init()) throws {
+    public init(path: String, limits: ObjectLimits = .widest) throws {
         try Self.check(path, limits)
         var opened: OpaquePointer?
         try ResultWriting.withReason(.failed) {

@@ -54,6 +54,9 @@ public struct ObjectLimits: Codable, Sendable, Equatable {
     /// Inflated bytes for each deflated byte.
     public var deflateRatio: Int
 
+    /// The widest that a configuration may set: what is stored is within them, whatever was configured when it came.
+    public static let widest = ObjectLimits(sequenceDepth: 100, objectBytes: 4095 << 20)
+
     public init(
         sequenceDepth: Int = 32, elementBytes: Int = 64 << 20, headerBytes: Int = 128 << 20, objectBytes: Int = 2 << 30,
         deflateRatio: Int = 1032

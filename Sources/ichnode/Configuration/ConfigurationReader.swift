@@ -75,8 +75,9 @@ enum ConfigurationReader {
             stopDeadlineSeconds: section.seconds("stop_deadline_seconds", default: 10, 0...300),
             warmWorkers: section.int("warm_workers", default: 2, 0...64),
             maxPDUBytes: section.int("max_pdu_bytes", default: 131_072, 4096...131_072),
-            mostObjectMebibytes: section.int("most_object_mebibytes", default: 2048, 1...4095),
-            sequenceDepth: section.int("sequence_depth", default: 32, 4...100),
+            mostObjectMebibytes: section.int(
+                "most_object_mebibytes", default: 2048, 1...ObjectLimits.widest.objectBytes >> 20),
+            sequenceDepth: section.int("sequence_depth", default: 32, 4...ObjectLimits.widest.sequenceDepth),
             extraSOPClasses: section.list("extra_sop_classes", default: [], "a UID", { UID($0) }))
     }
 

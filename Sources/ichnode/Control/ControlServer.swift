@@ -42,9 +42,9 @@ final class ControlServer: Service {
             thread.name = "control"
             thread.start()
         }
-        await withGracefulShutdownHandler {
+        await withTaskCancellationOrGracefulShutdownHandler {
             for await connection in connections { serve(connection) }
-        } onGracefulShutdown: { [descriptor] in
+        } onCancelOrGracefulShutdown: { [descriptor] in
             shutdown(descriptor, Int32(SHUT_RDWR))
         }
         close(descriptor)
