@@ -53,7 +53,7 @@ public struct HeatmapRenderer: Sendable {
     }
 
     private func drawLegend(_ slice: HeatmapSlice, on canvas: inout Canvas) {
-        let scale = max(1, min(slice.rows, slice.columns) / 320)
+        let scale = max(1, min(slice.rows, slice.columns) / 256)
         let line = (BitmapFont.height + 2) * scale
         let margin = 3 * scale
         canvas.write("AI HEATMAP  IMAGE \(slice.instanceNumber)", row: margin, column: margin, scale: scale)

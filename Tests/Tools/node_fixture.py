@@ -29,7 +29,7 @@ from ct_series import CTVolume, write_series  # noqa: E402
 from invesalius_head import EXAMPLE, demo_header, load_head  # noqa: E402
 from make_ct_series import arguments_from, make  # noqa: E402
 from paint_haemorrhage import paint  # noqa: E402
-from processes import LOOPBACK, DemoFailure, Node, Pacs, Server, answers, find_tool, free_ports  # noqa: E402
+from processes import LOOPBACK, DemoFailure, Node, Pacs, Server, find_tool, free_ports  # noqa: E402
 from structured_report import TriageReport, read_triage_report  # noqa: E402
 
 ICHNODE = Path(os.environ.get("ICHNODE", ROOT / ".build" / "debug" / "ichnode"))

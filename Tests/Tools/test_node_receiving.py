@@ -40,7 +40,8 @@ class BytePreservation(NodeTestCase):
                 transcode(source, target, sent[-1])
         send_all(self.node, sent)
         self.assert_in_spool(study, sent)
-        kept = {pydicom.dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID for path in self.node.stored(study.uid)}
+        stored = [pydicom.dcmread(path, stop_before_pixels=True) for path in self.node.stored(study.uid)]
+        kept = {ds.file_meta.TransferSyntaxUID for ds in stored}
         self.assertEqual(kept, {target.uid for target in TARGETS})
 
     def test_deflated_object_of_odd_length_is_stored_as_sent(self):

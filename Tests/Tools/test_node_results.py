@@ -13,7 +13,6 @@ from node_fixture import (
     NodeTestCase,
     Sender,
     Study,
-    data_set_bytes,
     example_head,
     needs_example_head,
     needs_node,
@@ -155,7 +154,7 @@ class RealObjects(NodeTestCase):
             files = sorted(path for path in folder.rglob("*") if path.is_file() and pydicom.misc.is_dicom(path))
             send_all(cls.site.node, files)
             for path in files:
-                uid = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["StudyInstanceUID"]).StudyInstanceUID
+                uid = pydicom.dcmread(path, stop_before_pixels=True).StudyInstanceUID
                 study = cls.sent.setdefault(uid, Study(uid, []))
                 study.files.append(path)
 

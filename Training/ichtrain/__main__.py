@@ -82,16 +82,16 @@ def cross_validate(options: argparse.Namespace) -> None:
     for fold in range(options.folds) if options.only is None else options.only:
         print(f"fold {fold}: {int((fold_of == fold).sum())} studies held out", flush=True)
         run_fold(studies, fold_of, fold, options.steps, options.seed, options.work)
-        note_run(options.work / f"fold-{fold}", options)
+        note_run(options.work / f"fold-{fold}", options, fold)
     print(json.dumps(summarise(load_predictions(options.work)), indent=1))
 
 
-def note_run(folder: Path, options: argparse.Namespace) -> None:
+def note_run(folder: Path, options: argparse.Namespace, fold: int | None = None) -> None:
     """Leaves beside the weights how they were made. Folders are named by role, not by place."""
     words = [options.command, "--data", "DATA", "--cache", "CACHE", "--work", "WORK"]
     words += ["--steps", str(options.steps), "--seed", str(options.seed)]
     if options.command == "crossvalidate":
-        words += ["--folds", str(options.folds)]
+        words += ["--folds", str(options.folds), "--only", str(fold)]
     else:
         words += ["--part", options.part]
     if options.command == "train" and options.initial is not None:

@@ -73,7 +73,7 @@ def balanced_threshold(probabilities: np.ndarray, labels: np.ndarray, seed: int 
     return float(np.median(found))
 
 
-def sensitivity_threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = 0.95) -> float:
+def sensitivity_threshold(probabilities: np.ndarray, labels: np.ndarray, sensitivity: float = 0.9) -> float:
     """The highest threshold that keeps at least this share of the positives."""
     positives = np.sort(probabilities[labels.astype(bool)])
     return float(positives[int(np.floor((1 - sensitivity) * len(positives)))] - 1e-6)
