@@ -14,7 +14,7 @@ final class IncomingObject {
     private let syntax: TransferSyntax
     private let limits: ObjectLimits
     private let reader: HeaderReader
-    private var digest: OpaquePointer?
+    private let digest = SHA256Digest()
     private var descriptor: Int32
     private var dataSetBytes = 0
     private let metaBytes: Int
@@ -28,10 +28,8 @@ final class IncomingObject {
         reader = HeaderReader(transferSyntax: syntax, limits: limits)
         let header = meta.encoded
         metaBytes = header.count
-        digest = clinux_sha256_new()
         descriptor = clinux_create(path)
         guard descriptor >= 0 else { throw .system("cannot create a file") }
-        guard digest != nil else { throw StoreRefusal(.outOfResources, "out of memory") }
         let written = header.withUnsafeBytes { bytes in
             Result { () throws(StoreRefusal) in try write(bytes) }
         }
@@ -40,10 +38,6 @@ final class IncomingObject {
 
     deinit {
         if descriptor >= 0 { close(descriptor) }
-        if let digest {
-            var unused = [UInt8](repeating: 0, count: Self.digestBytes)
-            clinux_sha256_finish(digest, &unused)
-        }
     }
 
     func append(_ bytes: UnsafeRawBufferPointer) throws(StoreRefusal) {
@@ -53,7 +47,7 @@ final class IncomingObject {
         }
         do throws(HeaderError) { try reader.consume(bytes) } catch { throw StoreRefusal(error) }
         try write(bytes)
-        clinux_sha256_update(digest, bytes.baseAddress, bytes.count)
+        digest.update(bytes)
     }
 
     /// The data set has ended: checks what it says of itself, and makes the file durable under its temporary name.
@@ -74,17 +68,8 @@ final class IncomingObject {
         record.callingAETitle = meta.sourceAETitle
         record.calledAETitle = meta.receivingAETitle
         record.fileSize = metaBytes + dataSetBytes
-        record.dataSetDigest = takeDigest()
+        record.dataSetDigest = digest.finish()
         return record
-    }
-
-    private static let digestBytes = 32
-
-    private func takeDigest() -> String {
-        var bytes = [UInt8](repeating: 0, count: Self.digestBytes)
-        clinux_sha256_finish(digest, &bytes)
-        digest = nil
-        return Hexadecimal.text(bytes)
     }
 
     private func write(_ bytes: UnsafeRawBufferPointer) throws(StoreRefusal) {
@@ -94,13 +79,5 @@ final class IncomingObject {
             guard count > 0 || (count < 0 && errno == EINTR) else { throw .system("cannot write the object") }
             rest = UnsafeRawBufferPointer(rebasing: rest[max(0, count)...])
         }
-    }
-}
-
-enum Hexadecimal {
-    private static let digits = Array("0123456789abcdef".utf8)
-
-    static func text(_ bytes: [UInt8]) -> String {
-        String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }
 }

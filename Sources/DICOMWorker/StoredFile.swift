@@ -50,7 +50,7 @@ final class StoredFile {
     deinit { close(descriptor) }
 
     /// Reads the header, and the whole data set where its digest is wanted.
-    private func scan(limits: ObjectLimits, digest: OpaquePointer?) throws -> HeaderReader {
+    private func scan(limits: ObjectLimits, digest: SHA256Digest?) throws -> HeaderReader {
         let reader = HeaderReader(transferSyntax: syntax, limits: limits)
         var at = dataSetOffset
         do {
@@ -59,7 +59,7 @@ final class StoredFile {
                 guard !chunk.isEmpty else { throw WorkerError(.failed, "the file is shorter than it was") }
                 try chunk.withUnsafeBytes { bytes in
                     try reader.consume(bytes)
-                    if let digest { clinux_sha256_update(digest, bytes.baseAddress, bytes.count) }
+                    digest?.update(bytes)
                 }
                 at += chunk.count
             }
@@ -81,20 +81,16 @@ final class StoredFile {
 
     /// What `receive` recorded of the file, from the file alone.
     func record(limits: ObjectLimits = .widest) throws -> InstanceRecord {
-        guard let digest = clinux_sha256_new() else { throw WorkerError(.failed, "out of memory") }
-        var bytes = [UInt8](repeating: 0, count: 32)
+        let digest = SHA256Digest()
+        let reader = try scan(limits: limits, digest: digest)
         var record: InstanceRecord
-        do {
-            defer { clinux_sha256_finish(digest, &bytes) }
-            let reader = try scan(limits: limits, digest: digest)
-            record = try InstanceRecord(reader, transferSyntax: syntax)
-        } catch let error as HeaderError {
+        do { record = try InstanceRecord(reader, transferSyntax: syntax) } catch let error as HeaderError {
             throw WorkerError(.failed, error.description)
         }
         record.callingAETitle = meta.sourceAETitle
         record.calledAETitle = meta.receivingAETitle
         record.fileSize = size
-        record.dataSetDigest = Hexadecimal.text(bytes)
+        record.dataSetDigest = digest.finish()
         record.version = Self.version(path)
         return record
     }

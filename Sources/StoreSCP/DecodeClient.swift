@@ -24,9 +24,7 @@ public actor DecodeClient {
     private let deadline: Duration
     private var worker: (process: WorkerProcess, frames: AsyncThrowingStream<Frame, any Error>.Iterator)?
     private var served = 0
-    /// Requests are answered one at a time, in order.
-    private var isBusy = false
-    private var waiting: [CheckedContinuation<Void, Never>] = []
+    private let turn = AsyncLock()
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "decode")])
 
     /// Files that one worker decodes before it is replaced: what leaks goes with it.
@@ -40,50 +38,37 @@ public actor DecodeClient {
 
     /// Decodes files; after a crash of the worker each file alone, so that only the bad one fails.
     /// - Returns: one outcome for each path.
-    public func planes(of paths: [String]) async -> [String: Outcome] {
+    /// - Throws: `CancellationError` only.
+    public func planes(of paths: [String]) async throws -> [String: Outcome] {
         var outcomes: [String: Outcome] = [:]
         for start in stride(from: 0, to: paths.count, by: DecodeRequest.mostPaths) {
             let batch = Array(paths[start..<min(start + DecodeRequest.mostPaths, paths.count)])
-            await takeTurn()
-            outcomes.merge(await attempt(batch)) { $1 }
-            endTurn()
+            let answered = try await turn.inTurn { await attempt(batch) }
+            outcomes.merge(answered) { $1 }
         }
         return outcomes
     }
 
     /// Reads the headers of stored files.
     /// - Returns: records of those that could be read.
-    public func describe(_ paths: [String]) async -> [String: InstanceRecord] {
+    /// - Throws: `CancellationError` only.
+    public func describe(_ paths: [String]) async throws -> [String: InstanceRecord] {
         var records: [String: InstanceRecord] = [:]
         for path in paths {
-            await takeTurn()
-            do { records[path] = try await describeOne(path) } catch {
-                logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
-                await discardWorker()
+            records[path] = try await turn.inTurn {
+                do { return try await describeOne(path) } catch {
+                    logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
+                    await discardWorker()
+                    return nil
+                }
             }
-            endTurn()
         }
         return records
     }
 
     public func stop() async {
-        await takeTurn()
+        // Killed if need be: nobody waits for pixels any more.
         await discardWorker()
-        endTurn()
-    }
-
-    private func takeTurn() async {
-        if isBusy { await withCheckedContinuation { waiting.append($0) } }
-        isBusy = true
-    }
-
-    private func endTurn() {
-        isBusy = false
-        if !waiting.isEmpty {
-            // The turn passes on without being free in between.
-            isBusy = true
-            waiting.removeFirst().resume()
-        }
     }
 
     private func attempt(_ batch: [String]) async -> [String: Outcome] {

@@ -32,7 +32,7 @@ public struct SpoolMender: Sendable {
         }
         let now = clock.now()
         for start in stride(from: 0, to: unknown.count, by: 256) {
-            let records = await decoder.describe(Array(unknown[start..<min(start + 256, unknown.count)]))
+            let records = try await decoder.describe(Array(unknown[start..<min(start + 256, unknown.count)]))
             try await ledger.recordInstances(
                 records.map { StoredInstance(record: $1, path: $0, receivedAt: now) })
         }

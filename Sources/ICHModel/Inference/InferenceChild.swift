@@ -67,7 +67,7 @@ public actor InferenceChild: InferenceEngine {
 
     /// Starts the child and loads the model, where that has not happened yet: for start-up checks.
     public func prepare() async throws {
-        try await inTurn { [self] in _ = try await running() }
+        try await turn.inTurn { [self] in _ = try await running() }
     }
 
     public func encode(planes: [Float], count: Int) async throws -> [EncodedPlane] {
@@ -87,13 +87,11 @@ public actor InferenceChild: InferenceEngine {
         return scores
     }
 
-    /// Ends the child; a later call starts another.
+    /// Ends the child; a call in flight sees its end, a later one starts another.
     public func stop() async {
-        await turn.acquire()
         let ended = child
         child = nil
         await ended?.stop()
-        await turn.release()
     }
 
     // MARK: One request
@@ -103,7 +101,7 @@ public actor InferenceChild: InferenceEngine {
     private func exchange(
         _ request: InferRequest, bulk: [Data], within deadline: Duration, hasBulk: Bool
     ) async throws -> Answer {
-        try await inTurn { [self] in
+        try await turn.inTurn { [self] in
             do { return try await ask(request, bulk, deadline, hasBulk) } catch let error as WorkerError
                 where error.code == .closed
             {
@@ -209,18 +207,5 @@ public actor InferenceChild: InferenceEngine {
     private func end(_ process: WorkerProcess) async {
         process.kill()
         _ = await process.ended()
-    }
-
-    private func inTurn<R: Sendable>(_ body: @Sendable () async throws -> R) async throws -> R {
-        await turn.acquire()
-        do {
-            try Task.checkCancellation()
-            let result = try await body()
-            await turn.release()
-            return result
-        } catch {
-            await turn.release()
-            throw error
-        }
     }
 }

@@ -150,7 +150,7 @@ public actor StudyEncoder {
     /// - Returns: planes encoded.
     @discardableResult
     public func encodePending() async throws -> Int {
-        try await inTurn {
+        try await turn.inTurn {
             var count = 0
             while true {
                 let pending = plan.slabs.filter { slab in
@@ -168,7 +168,7 @@ public actor StudyEncoder {
     /// - Returns: planes encoded.
     @discardableResult
     public func settle() async throws -> Int {
-        try await inTurn {
+        try await turn.inTurn {
             try await rebuild()
             return try await encodeStale(.settling)
         }
@@ -180,7 +180,7 @@ public actor StudyEncoder {
     /// - Throws: what the engine and the source of planes throw; `ModelError`: `slice` without any slice, `limit`,
     ///   `notFinite`.
     public func finish(threshold: ModelPackage.Threshold) async throws -> Outcome {
-        try await inTurn {
+        try await turn.inTurn {
             guard !slices.isEmpty else { throw ModelError(.slice, "a series without slices cannot be analysed") }
             try await rebuild()
             let brain = brainCheck()
@@ -377,19 +377,5 @@ public actor StudyEncoder {
     private func record(_ call: EncoderCall) {
         if calls.count == Self.mostCalls { calls.removeFirst() }
         calls.append(call)
-    }
-
-    /// One of `encodePending`, `settle` and `finish` at a time; `add` goes in between.
-    private func inTurn<R>(_ body: () async throws -> R) async throws -> R {
-        await turn.acquire()
-        do {
-            try Task.checkCancellation()
-            let result = try await body()
-            await turn.release()
-            return result
-        } catch {
-            await turn.release()
-            throw error
-        }
     }
 }

@@ -86,7 +86,7 @@ struct FolderAnalysis {
     private func readStudies(_ decoder: DecodeClient) async throws -> [AssembledStudy] {
         let paths = try files()
         Terminal.complain("reading \(paths.count) files…")
-        let records = await decoder.describe(paths)
+        let records = try await decoder.describe(paths)
         guard !records.isEmpty else {
             throw CommandFailure(.failed, "no DICOM file below \(folder.path): name a folder that holds a study")
         }

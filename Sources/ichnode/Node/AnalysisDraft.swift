@@ -73,7 +73,9 @@ struct AnalysisDraft {
         if let presence, !images.isEmpty {
             analysis.report = StudyReport(
                 studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest, presence: presence,
-                reason: reason, studyProbability: finding?.probability, thresholdName: threshold.name,
+                // An undetermined study has no probability that anybody could take for a negative.
+                reason: reason, studyProbability: presence == .undetermined ? nil : finding?.probability,
+                thresholdName: threshold.name,
                 threshold: threshold.value, images: images, flagged: flagged, seriesText: seriesText,
                 completionText: study.decision.description, startedAt: startedAt)
         }

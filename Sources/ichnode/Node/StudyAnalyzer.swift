@@ -91,7 +91,7 @@ actor StudyAnalyzer {
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
             let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
-            let outcomes = await tools.decoder.planes(of: batch.map(\.path))
+            let outcomes = try await tools.decoder.planes(of: batch.map(\.path))
             for instance in batch {
                 let record = instance.record
                 switch outcomes[instance.path] {
@@ -119,7 +119,7 @@ actor StudyAnalyzer {
         let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) {
             [weak self] uids in
             let paths = await self?.paths(of: uids) ?? [:]
-            let outcomes = await decoder.planes(of: Array(paths.values))
+            let outcomes = try await decoder.planes(of: Array(paths.values))
             var planes: [UID: Plane] = [:]
             for (uid, path) in paths {
                 if case .planes(let decoded) = outcomes[path], let first = decoded.first {
@@ -173,7 +173,7 @@ actor StudyAnalyzer {
     /// What the captures of flagged slices show.
     private func flaggedSlices(of finding: Finding) async throws -> [StudyReport.Flagged] {
         let flagged = finding.flaggedSlices
-        let outcomes = await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.path })
+        let outcomes = try await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.path })
         return try flagged.compactMap { slice in
             guard let instance = known[slice.representative] else { return nil }
             var picture: HeatmapSlice?

@@ -27,6 +27,9 @@ actor StudyPipeline: Service {
     private var analyzers: [UID: StudyAnalyzer] = [:]
     private var arrived: [UID: [StoredInstance]] = [:]
     private var working: Set<UID> = []
+    private var concluding: Set<UID> = []
+    /// Assembled, and not begun.
+    private var next: [UID: AssembledStudy] = [:]
     private let timeToReport = Timer(label: "ichnode_time_to_report_seconds")
 
     init(
@@ -82,7 +85,17 @@ actor StudyPipeline: Service {
 
     // MARK: At completion
 
+    /// One analysis of a study at a time: what is assembled meanwhile holds all that the earlier one did, and follows
+    /// it.
     private func conclude(_ study: AssembledStudy) async {
+        let uid = study.studyInstanceUID
+        next[uid] = study
+        guard concluding.insert(uid).inserted else { return }
+        while let study = next.removeValue(forKey: uid) { await concludeOne(study) }
+        concluding.remove(uid)
+    }
+
+    private func concludeOne(_ study: AssembledStudy) async {
         let uid = study.studyInstanceUID
         let analyzer = analyzers.removeValue(forKey: uid) ?? StudyAnalyzer(tools: tools)
         arrived[uid] = nil
