@@ -11,8 +11,8 @@ struct AnalyzeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "analyze", abstract: "Analyse a folder of DICOM files as the node would.",
         discussion: """
-            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each into
-            a folder of its own below the output folder. Nothing is sent.
+            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each \
+            into a folder of its own below the output folder. Nothing is sent.
             """)
 
     @Argument(help: "Folder of DICOM files.")
@@ -107,9 +107,10 @@ struct FolderAnalysis {
     }
 
     private func files() throws -> [String] {
-        guard let enumerator = FileManager.default.enumerator(atPath: folder.path) else {
-            throw CommandFailure(.failed, "\(folder.path) cannot be read")
-        }
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder), isFolder.boolValue,
+            let enumerator = FileManager.default.enumerator(atPath: folder.path)
+        else { throw CommandFailure(.failed, "\(folder.path) is no folder that can be read") }
         return enumerator.compactMap { $0 as? String }.map { folder.appendingPathComponent($0).path }.filter {
             var isFolder: ObjCBool = false
             return FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue

@@ -2,6 +2,7 @@ import AlertDispatcher
 import ArgumentParser
 import Foundation
 import ICHModel
+import Logging
 import StoreSCP
 import WorkerProtocol
 
@@ -15,7 +16,8 @@ struct DoctorCommand: AsyncParsableCommand {
     func run() async throws {
         try await Terminal.run {
             let configuration = try options.load()
-            let findings = await Doctor(configuration).examine()
+            let logger = Logger.node(level: "error")
+            let findings = await Doctor(configuration, logger: logger).examine()
             for finding in findings { Terminal.say("\(finding.isGood ? "good" : "BAD ")  \(finding.text)") }
             let bad = findings.count { !$0.isGood }
             if bad > 0 {
@@ -33,8 +35,12 @@ struct Doctor {
     }
 
     private let configuration: NodeConfiguration
+    private let logger: Logger
 
-    init(_ configuration: NodeConfiguration) { self.configuration = configuration }
+    init(_ configuration: NodeConfiguration, logger: Logger) {
+        self.configuration = configuration
+        self.logger = logger
+    }
 
     func examine() async -> [Finding] {
         let node = configuration.node
@@ -82,7 +88,7 @@ struct Doctor {
         do {
             let package = try ModelPackage(directory: configuration.node.model)
             for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
-            let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"))
+            let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"), logger: logger)
             try await engine.prepare()
             await engine.stop()
             return Finding(isGood: true, text: "model \(package.name) \(package.version) loads")

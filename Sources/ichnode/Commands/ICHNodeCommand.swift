@@ -7,8 +7,8 @@ struct ICHNodeCommand: AsyncParsableCommand {
         commandName: "ichnode",
         abstract: "DICOM node that finds intracranial haemorrhage on head CT and reports to the PACS.",
         discussion: """
-            A PACS or scanner sends head CT studies by C-STORE; the node answers with a Structured Report and heatmaps.
-            Research use; not for diagnosis.
+            A PACS or scanner sends head CT studies by C-STORE; the node answers with a Structured Report and \
+            heatmaps. Research use; not for diagnosis.
 
             Exit codes: 0 success, 1 the command failed, 64 wrong usage, 69 the node does not answer, \
             78 the configuration or set-up has to be changed.
