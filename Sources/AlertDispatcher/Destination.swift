@@ -25,8 +25,8 @@ enum StoreStatusTable {
         let said = comment.isEmpty ? "" : ": \(comment)"
         switch status {
         case 0x0000: return .delivered(status: status)
-        // Coercion of Data Elements, Elements Discarded, Data Set does not match SOP Class: stored all the same.
-        case 0xB000, 0xB006, 0xB007: return .delivered(status: status)
+        // Warnings, such as Coercion of Data Elements or Elements Discarded: stored all the same.
+        case 0xB000...0xBFFF, 0x0107, 0x0116: return .delivered(status: status)
         // Duplicate SOP Instance: our UID names these very bytes.
         case 0x0111: return .delivered(status: status)
         // Out of Resources.
@@ -100,7 +100,7 @@ public struct SendClient: Sendable {
 
     /// - Returns: all events up to `done`, or up to the worker's death.
     public func run(_ request: SendRequest) async throws -> [SendEvent] {
-        let worker = try WorkerProcess(program)
+        let worker = try WorkerProcess(program, limits: .messagesOnly)
         defer { Task { await worker.stop(patience: .milliseconds(500)) } }
         try await worker.start()
         return try await withDeadline(deadline, "the peer took too long") {

@@ -39,6 +39,8 @@ public struct HeatmapRenderer: Sendable {
 
     /// - Returns: RGB, 8 bits a sample, [row][column][R,G,B].
     public func render(_ slice: HeatmapSlice) -> [UInt8] {
+        precondition(slice.hounsfield.count == slice.rows * slice.columns, "pixels of another size")
+        precondition(slice.activation.count == slice.rows * slice.columns, "activation of another size")
         var canvas = Canvas(rows: slice.rows, columns: slice.columns)
         for index in 0..<(slice.rows * slice.columns) {
             let grey = (Float(slice.hounsfield[index]) - Self.level) / Self.width + 0.5
@@ -142,8 +144,8 @@ struct Canvas {
     /// White on a darkened ground, so that it reads over bone. What does not fit is cut off.
     mutating func write(_ text: String, row: Int, column: Int, scale: Int) {
         let width = text.count * BitmapFont.advance * scale
-        for y in max(0, row - scale)..<max(0, min(rows, row + (BitmapFont.height + 1) * scale)) {
-            for x in max(0, column - scale)..<max(0, min(columns, column + width)) {
+        for y in max(0, row - scale)..<max(0, row - scale, min(rows, row + (BitmapFont.height + 1) * scale)) {
+            for x in max(0, column - scale)..<max(0, column - scale, min(columns, column + width)) {
                 blend(y * columns + x, Colour(grey: 0), 0.6)
             }
         }

@@ -26,7 +26,6 @@ public actor Outbox: Service {
     }
 
     private static let tick: Duration = .milliseconds(200)
-    private static let mostAtOnce = 16
 
     private let ledger: any Ledger
     private let destinations: [String: any Destination]
@@ -79,7 +78,8 @@ public actor Outbox: Service {
     private func serve(_ destination: String) async {
         defer { busy.remove(destination) }
         do {
-            for delivery in try await ledger.dueDeliveries(to: destination, at: clock.now(), limit: Self.mostAtOnce) {
+            // One after the other, asked for anew each time: a positive that comes meanwhile goes first.
+            while let delivery = try await ledger.dueDeliveries(to: destination, at: clock.now(), limit: 1).first {
                 try await attempt(delivery)
             }
         } catch is CancellationError {

@@ -1,5 +1,7 @@
+internal import CLinux
 public import Foundation
 public import Ledger
+public import Logging
 public import WorkerProtocol
 
 /// What an analysis has to say of one study, in the words of a report.
@@ -11,7 +13,10 @@ public struct StudyReport: Sendable {
         public var attention: Double
         /// nil where there is nothing to draw on: the slice is reported all the same.
         public var slice: HeatmapSlice?
-        public var instanceNumber: Int { instance.record.image.instanceNumber ?? 0 }
+        /// 0 where the image has none that an IS can hold (PS3.5 §6.2).
+        public var instanceNumber: Int {
+            instance.record.image.instanceNumber.flatMap { Int32(exactly: $0) }.map(Int.init) ?? 0
+        }
 
         public init(instance: StoredInstance, probability: Double, attention: Double, slice: HeatmapSlice?) {
             self.instance = instance
@@ -82,12 +87,14 @@ public struct ReportComposer: Sendable {
     private let device: Device
     private let algorithm: Algorithm
     private let renderer = HeatmapRenderer()
+    private let logger: Logger
 
     /// - Parameter results: folder below which every study gets a folder of its own.
     public init(
         program: WorkerProgram, results: URL, installation: String, stationName: String, softwareVersion: String,
-        algorithm: Algorithm
+        algorithm: Algorithm, logger: Logger
     ) {
+        self.logger = logger
         self.program = program
         self.results = results
         self.installation = installation
@@ -98,22 +105,44 @@ public struct ReportComposer: Sendable {
             stationName: stationName)
     }
 
+    /// A report that cannot be composed with its pictures is composed without; one that cannot be composed with its
+    /// slices still says what was found. No finding stays silent for the sake of a picture.
+    ///
     /// - Returns: the durable objects, the report first.
-    /// - Throws: `WorkerError` when the worker fails; nothing is left half-written then.
+    /// - Throws: `WorkerError` when nothing can be composed; nothing is left half-written then.
     public func compose(_ report: StudyReport, route: Route) async throws -> [ComposedObject] {
+        var plainer = report
+        do { return try await composeOnce(report, route) } catch let error as WorkerError
+            where error.code == .failed && !report.flagged.isEmpty
+        {
+            logger.error("report cannot be composed with its pictures", metadata: ["error": "\(error)"])
+            for index in plainer.flagged.indices { plainer.flagged[index].slice = nil }
+        }
+        do { return try await composeOnce(plainer, route) } catch let error as WorkerError where error.code == .failed {
+            logger.error("report cannot be composed with its slices", metadata: ["error": "\(error)"])
+            plainer.flagged = []
+            plainer.images = Array(report.images.prefix(1))
+        }
+        return try await composeOnce(plainer, route)
+    }
+
+    private func composeOnce(_ report: StudyReport, _ route: Route) async throws -> [ComposedObject] {
         let naming = ResultNaming(
             installation: installation, study: report.studyInstanceUID, revisionDigest: report.revisionDigest,
             modelDigest: algorithm.digest,
             configurationDigest: SHA256Digest.hex(of: [route.name, route.reportClass.rawValue, "\(report.threshold)"]))
-        let folder = results.appendingPathComponent(report.studyInstanceUID.string)
-            .appendingPathComponent(naming.uid(.report, sopClass: route.reportClass.sopClassUID).string)
+        let study = results.appendingPathComponent(report.studyInstanceUID.string)
+        let folder = study.appendingPathComponent(
+            naming.uid(.report, sopClass: route.reportClass.sopClassUID).string)
         // What stands there was never recorded, or we would not compose again.
         if FileManager.default.fileExists(atPath: folder.path) { try FileManager.default.removeItem(at: folder) }
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        for name in [results.path, study.path] where clinux_sync_directory(name) != 0 {
+            throw WorkerError(.system, "fsync \(name): \(Errno.text)")
+        }
         let shown = Self.mostSuspicious(report.flagged)
         let request = ComposeRequest(
-            identitySourcePath: report.images[0].path,
-            report: content(report, shown, route, naming),
+            identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
             captures: captures(report, shown, naming), outputDirectory: folder.path)
         return try await run(request, pictures: shown.compactMap { $0.slice.map { Data(renderer.render($0)) } })
     }
@@ -182,7 +211,7 @@ public struct ReportComposer: Sendable {
                     image: Self.reference(flagged.instance),
                     instanceNumber: flagged.instanceNumber,
                     trackingUID: naming.uid(.sliceTracking, source: flagged.instance.record.sopInstanceUID),
-                    probability: flagged.probability, attention: flagged.attention)
+                    probability: min(max(flagged.probability, 0), 1), attention: min(max(flagged.attention, 0), 1))
             },
             comment: ReportText.comment(report, algorithm: algorithm, shown: shown.count))
     }

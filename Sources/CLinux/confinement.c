@@ -7,6 +7,8 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -106,17 +108,38 @@ static const unsigned denied_always[] = {
     SYS_pivot_root, SYS_chroot, SYS_bpf, SYS_perf_event_open, SYS_init_module, SYS_finit_module, SYS_kexec_load,
     SYS_reboot, SYS_swapon, SYS_setns, SYS_unshare, SYS_userfaultfd, SYS_keyctl, SYS_add_key, SYS_request_key,
     SYS_io_uring_setup, SYS_kill, SYS_tkill, SYS_pidfd_send_signal, SYS_settimeofday, SYS_clock_settime,
-    SYS_sethostname, SYS_acct, SYS_quotactl, SYS_open_by_handle_at,
+    SYS_sethostname, SYS_acct, SYS_quotactl, SYS_open_by_handle_at, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo,
+    SYS_pidfd_open, SYS_pidfd_getfd,
 };
 static const unsigned denied_network[] = {SYS_socket, SYS_connect, SYS_bind, SYS_listen, SYS_accept, SYS_accept4};
 
-enum { MOST_INSTRUCTIONS = 128 };
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+// Beside two for each denied call: the checks of architecture and arguments.
+enum { MOST_INSTRUCTIONS = 128, OTHER_INSTRUCTIONS = 32 };
+_Static_assert(2 * (COUNT(denied_always) + COUNT(denied_network)) + OTHER_INSTRUCTIONS <= MOST_INSTRUCTIONS,
+               "the seccomp filter needs more room");
 
 static size_t add_denials(struct sock_filter *program, size_t at, const unsigned *numbers, size_t count) {
     for (size_t i = 0; i < count; i++) {
         program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, numbers[i], 0, 1);
         program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     }
+    return at;
+}
+
+// Allows a call only where the low half of its first argument is one of `values`: the kernel reads an int, a pid_t or
+// an unsigned there and ignores the rest. Expects the call's number in the accumulator, and leaves it there.
+static size_t add_first_argument(struct sock_filter *program, size_t at, unsigned number, const unsigned *values,
+                                 unsigned count) {
+    program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, (unsigned char)(count + 3));
+    // Both architectures are little-endian: the low half comes first.
+    program[at++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0]));
+    for (unsigned i = 0; i < count; i++)
+        program[at++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, values[i], (unsigned char)(count - i), 0);
+    program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+    program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     return at;
 }
 
@@ -132,10 +155,26 @@ int clinux_seccomp(int flags) {
     program[at++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 0x40000000, 0, 1);
     program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
 #endif
-    at = add_denials(program, at, denied_always, sizeof denied_always / sizeof *denied_always);
+    at = add_denials(program, at, denied_always, COUNT(denied_always));
+    // raise(3), abort(3) and pthread_kill(3) signal a thread of this process; getrlimit(2) asks for process 0.
+    const unsigned own[] = {(unsigned)getpid(), 0};
+    at = add_first_argument(program, at, SYS_tgkill, own, 1);
+    at = add_first_argument(program, at, SYS_prlimit64, own, 2);
+    // Local services (D-Bus, container engines) listen on AF_UNIX, which Landlock leaves open. Name resolution needs
+    // neither it nor AF_NETLINK: without nscd it asks the DNS servers, without interface addresses it sorts less.
+    const unsigned internet[] = {AF_INET, AF_INET6};
     if (flags & CLINUX_DENY_NETWORK)
-        at = add_denials(program, at, denied_network, sizeof denied_network / sizeof *denied_network);
+        at = add_denials(program, at, denied_network, COUNT(denied_network));
+    else
+        at = add_first_argument(program, at, SYS_socket, internet, COUNT(internet));
     program[at++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     struct sock_fprog filter = {.len = (unsigned short)at, .filter = program};
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter);
+}
+
+int clinux_probe_signal(pid_t pid) { return (int)syscall(SYS_tgkill, pid, pid, 0); }
+
+int clinux_probe_limits(pid_t pid) {
+    struct rlimit limit;
+    return prlimit(pid, RLIMIT_NOFILE, NULL, &limit);
 }

@@ -15,6 +15,8 @@ enum ConfinementProbe {
         var forbiddenFolder: String
         /// A TCP port on the loopback address at which someone listens.
         var port: UInt16
+        /// A Unix socket at which someone listens.
+        var localSocket: String
     }
 
     struct Outcome: Codable {
@@ -23,6 +25,13 @@ enum ConfinementProbe {
         var couldConnect: Bool
         var couldListen: Bool
         var couldExecute: Bool
+        var couldConnectLocally: Bool
+        var couldSignalParent: Bool
+        var couldLimitParent: Bool
+        /// What abort(3) needs.
+        var couldSignalItself: Bool
+        /// What connecting by name needs, under `send` and `echo`.
+        var couldResolve: Bool
     }
 
     static func answer(_ channel: Channel) throws {
@@ -33,7 +42,12 @@ enum ConfinementProbe {
                 couldCreate: canCreate(in: request.forbiddenFolder),
                 couldConnect: canUse(port: request.port, connect),
                 couldListen: canUse(port: 0, bind),
-                couldExecute: canExecute()))
+                couldExecute: canExecute(),
+                couldConnectLocally: canConnect(to: request.localSocket),
+                couldSignalParent: canSignalParent(),
+                couldLimitParent: clinux_probe_limits(getppid()) == 0,
+                couldSignalItself: raise(0) == 0,
+                couldResolve: canResolve("localhost")))
     }
 
     private static func canRead(_ path: String) -> Bool {
@@ -66,6 +80,37 @@ enum ConfinementProbe {
                 call(socket, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
             }
         }
+    }
+
+    private static func canConnect(to path: String) -> Bool {
+        let socket = Glibc.socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        guard socket >= 0 else { return false }
+        defer { close(socket) }
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { bytes in
+            for (index, byte) in path.utf8.prefix(bytes.count - 1).enumerated() { bytes[index] = byte }
+        }
+        return withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                connect(socket, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0
+            }
+        }
+    }
+
+    /// By any of the calls; signal 0 does no harm where it is let through.
+    private static func canSignalParent() -> Bool {
+        let parent = getppid()
+        return kill(parent, 0) == 0 || clinux_probe_signal(parent) == 0
+    }
+
+    private static func canResolve(_ host: String) -> Bool {
+        var hints = addrinfo()
+        hints.ai_flags = AI_ADDRCONFIG
+        hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+        var found: UnsafeMutablePointer<addrinfo>?
+        defer { if let found { freeaddrinfo(found) } }
+        return getaddrinfo(host, "104", &hints, &found) == 0
     }
 
     /// Would replace this process where it could.

@@ -20,7 +20,9 @@ public protocol Ledger: Sendable {
 
     // MARK: Studies
 
-    func setState(_ state: StudyState, ofStudy uid: UID) async throws
+    /// Marks a study as being analysed; one that holds other instances than the analysis sees stays `receiving`.
+    /// - Returns: how often its analysis was begun since it last ended: more than a few, and it ends the node.
+    func beginAnalysis(ofStudy uid: UID, seeing count: Int) async throws -> Int
     /// Studies that arrived but have no outcome for what arrived.
     func unconcludedStudies() async throws -> [UID]
     func recordVerdicts(_ verdicts: [SeriesVerdictEntry], ofStudy uid: UID) async throws
@@ -34,8 +36,6 @@ public protocol Ledger: Sendable {
     func hasAnalysis(ofStudy uid: UID, revisionDigest: String) async throws -> Bool
     /// How many analyses a study has had.
     func analysisCount(ofStudy uid: UID) async throws -> Int
-    /// Whether the SOP instance is one of our own result objects.
-    func isOwnObject(_ sopInstanceUID: UID) async throws -> Bool
 
     // MARK: Outbox
 

@@ -15,7 +15,8 @@ enum LedgerSchema {
             study_uid VARCHAR(64) PRIMARY KEY, state VARCHAR(16) NOT NULL, outcome VARCHAR(16), reason TEXT,
             probability DOUBLE PRECISION, calling_ae VARCHAR(16), called_ae VARCHAR(16), accession_number TEXT,
             description TEXT, verdicts TEXT, first_received_at DOUBLE PRECISION NOT NULL,
-            last_received_at DOUBLE PRECISION NOT NULL, concluded_at DOUBLE PRECISION);
+            last_received_at DOUBLE PRECISION NOT NULL, concluded_at DOUBLE PRECISION,
+            attempts INTEGER NOT NULL DEFAULT 0);
         CREATE INDEX study_by_arrival ON study (last_received_at);
         CREATE TABLE instance (
             id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),

@@ -29,14 +29,17 @@ public final class SQLiteLedger: Ledger {
 
     private static func insert(_ instance: StoredInstance, into database: Database) throws -> Bool {
         let record = instance.record
+        // Auto-routing loops bring our own results back: kept, but they make no study new.
+        let isOwn = try isOwnObject(record.sopInstanceUID, database)
         try database.execute(
             sql: """
                 INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
                                    first_received_at, last_received_at)
-                VALUES (?, 'receiving', ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
                 """,
             arguments: [
-                record.studyInstanceUID.string, record.callingAETitle?.string, record.calledAETitle?.string,
+                record.studyInstanceUID.string, (isOwn ? StudyState.concluded : .receiving).rawValue,
+                record.callingAETitle?.string, record.calledAETitle?.string,
                 record.study.accessionNumber, record.study.description, instance.receivedAt.timeIntervalSince1970,
                 instance.receivedAt.timeIntervalSince1970,
             ])
@@ -50,8 +53,7 @@ public final class SQLiteLedger: Ledger {
                 record.version, instance.path, try json(record), instance.receivedAt.timeIntervalSince1970,
             ])
         guard database.changesCount > 0 else { return false }
-        // Auto-routing loops bring our own results back: kept, but they make no study new.
-        guard try !isOwnObject(record.sopInstanceUID, database) else { return false }
+        guard !isOwn else { return false }
         try database.execute(
             sql: """
                 UPDATE study SET state = 'receiving', last_received_at = max(last_received_at, ?) WHERE study_uid = ?
@@ -88,10 +90,19 @@ public final class SQLiteLedger: Ledger {
 
     // MARK: Studies
 
-    public func setState(_ state: StudyState, ofStudy uid: UID) async throws {
+    public func beginAnalysis(ofStudy uid: UID, seeing count: Int) async throws -> Int {
         try await database.write { database in
             try database.execute(
-                sql: "UPDATE study SET state = ? WHERE study_uid = ?", arguments: [state.rawValue, uid.string])
+                sql: """
+                    UPDATE study SET attempts = attempts + 1,
+                                     state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
+                                                        AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
+                                             THEN 'analysing' ELSE state END
+                    WHERE study_uid = ?1
+                    """,
+                arguments: [uid.string, count])
+            return try Int.fetchOne(
+                database, sql: "SELECT attempts FROM study WHERE study_uid = ?", arguments: [uid.string]) ?? 0
         }
     }
 
@@ -140,7 +151,8 @@ public final class SQLiteLedger: Ledger {
             try database.execute(
                 sql: """
                     UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
-                                     outcome = ?, reason = ?, probability = ?, concluded_at = ? WHERE study_uid = ?
+                                     outcome = ?, reason = ?, probability = ?, concluded_at = ?, attempts = 0
+                    WHERE study_uid = ?
                     """,
                 arguments: [
                     analysis.outcome.rawValue, analysis.reason, analysis.studyProbability, now.timeIntervalSince1970,
@@ -168,7 +180,10 @@ public final class SQLiteLedger: Ledger {
         let now = clock.now()
         try await database.write { database in
             try database.execute(
-                sql: "UPDATE study SET state = 'concluded' WHERE study_uid = ? AND state = 'analysing'",
+                sql: """
+                    UPDATE study SET attempts = 0, state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END
+                    WHERE study_uid = ?
+                    """,
                 arguments: [uid.string])
             try Self.event("unchanged", "what arrived changes nothing that was analysed", uid, now, database)
         }
@@ -187,10 +202,6 @@ public final class SQLiteLedger: Ledger {
             try Int.fetchOne(
                 database, sql: "SELECT count(*) FROM analysis WHERE study_uid = ?", arguments: [uid.string]) ?? 0
         }
-    }
-
-    public func isOwnObject(_ sopInstanceUID: UID) async throws -> Bool {
-        try await database.read { try Self.isOwnObject(sopInstanceUID, $0) }
     }
 
     private static func isOwnObject(_ uid: UID, _ database: Database) throws -> Bool {
@@ -227,6 +238,8 @@ public final class SQLiteLedger: Ledger {
     public func updateDelivery(_ delivery: DeliveryEntry) async throws {
         let now = clock.now()
         try await database.write { database in
+            let known = try String.fetchOne(
+                database, sql: "SELECT last_error FROM delivery WHERE id = ?", arguments: [delivery.id])
             try database.execute(
                 sql: """
                     UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
@@ -244,6 +257,8 @@ public final class SQLiteLedger: Ledger {
                     "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
                 case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
                 }
+            // A destination that stays down for weeks fills no history.
+            if delivery.state == .pending && known == delivery.lastError { return }
             try Self.event("delivery", text, delivery.studyInstanceUID, now, database)
         }
     }

@@ -25,6 +25,8 @@ public struct AdmittedConnection: Sendable {
 public final class AssociationListener: @unchecked Sendable {
     private static let drainTime: TimeInterval = 2
     private static let backlog: Int32 = 512
+    /// POLLRDHUP, which Glibc's module does not have: the peer has finished sending.
+    private static let peerFinished: Int16 = 0x2000
 
     private struct Waiting {
         enum Step: Equatable { case request, place(AssociationRequest), drain }
@@ -40,6 +42,7 @@ public final class AssociationListener: @unchecked Sendable {
     private let wakeRead: Int32
     private let wakeWrite: Int32
     private var waiting: [Int32: Waiting] = [:]
+    private var peeked = [UInt8](repeating: 0, count: AssociationRequest.mostBytes)
 
     private let lock = NSLock()
     private var active: [String: Int] = [:]
@@ -114,7 +117,7 @@ public final class AssociationListener: @unchecked Sendable {
             polled += listeners.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
             polled += waiting.map { descriptor, state in
                 // Who waits for a place has sent all it has to: only its leaving counts.
-                let events = if case .place = state.step { Int16(0) } else { Int16(POLLIN) }
+                let events = if case .place = state.step { Int16(0) } else { Int16(POLLIN) | Self.peerFinished }
                 return pollfd(fd: descriptor, events: events, revents: 0)
             }
             let now = Self.now()
@@ -122,7 +125,9 @@ public final class AssociationListener: @unchecked Sendable {
             _ = poll(&polled, nfds_t(polled.count), Int32(max(0, min(3600, next - now)) * 1000) + 1)
             if polled[0].revents != 0 { drainWakePipe() }
             for entry in polled.dropFirst().prefix(listeners.count) where entry.revents != 0 { acceptAll(entry.fd) }
-            for entry in polled.dropFirst(1 + listeners.count) where entry.revents != 0 { advance(entry.fd) }
+            for entry in polled.dropFirst(1 + listeners.count) where entry.revents != 0 {
+                advance(entry.fd, hasAll: entry.revents & Self.peerFinished != 0)
+            }
             admitWaiting()
             expire()
         }
@@ -165,10 +170,11 @@ public final class AssociationListener: @unchecked Sendable {
         }
     }
 
-    private func advance(_ descriptor: Int32) {
+    /// - Parameter hasAll: the peer has finished sending: what is there now is all that there will be.
+    private func advance(_ descriptor: Int32, hasAll: Bool = false) {
         guard let state = waiting[descriptor] else { return }
         switch state.step {
-        case .request: readRequest(descriptor, state)
+        case .request: readRequest(descriptor, state, hasAll: hasAll)
         case .place:
             refuse("peer left while it waited for a place", state.peerAddress)
             forget(descriptor)
@@ -179,9 +185,8 @@ public final class AssociationListener: @unchecked Sendable {
         }
     }
 
-    private func readRequest(_ descriptor: Int32, _ state: Waiting) {
-        var bytes = [UInt8](repeating: 0, count: AssociationRequest.mostBytes)
-        let count = recv(descriptor, &bytes, bytes.count, Int32(MSG_PEEK))
+    private func readRequest(_ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
+        let count = recv(descriptor, &peeked, AssociationRequest.mostBytes, Int32(MSG_PEEK))
         guard count > 0 else {
             if count < 0 && errno == EAGAIN { return }
             return forget(descriptor)
@@ -189,12 +194,12 @@ public final class AssociationListener: @unchecked Sendable {
         do throws(AssociationRequest.Problem) {
             guard count >= AssociationRequest.headerBytes else {
                 // Wait for the rest of the header, unless the first byte says enough.
-                if bytes[0] != 0x01 { throw .notDICOM("not DICOM") }
-                return waitFor(AssociationRequest.headerBytes, descriptor)
+                if peeked[0] != 0x01 { throw .notDICOM("not DICOM") }
+                return waitForRest(AssociationRequest.headerBytes, descriptor, state, hasAll: hasAll)
             }
-            let length = try AssociationRequest.length(header: bytes.prefix(AssociationRequest.headerBytes))
-            guard count >= length else { return waitFor(length, descriptor) }
-            let request = try AssociationRequest(pdu: Array(bytes.prefix(AssociationRequest.fixedBytes)))
+            let length = try AssociationRequest.length(header: peeked.prefix(AssociationRequest.headerBytes))
+            guard count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
+            let request = try AssociationRequest(pdu: Array(peeked.prefix(AssociationRequest.fixedBytes)))
             if let rejection = rules.rejection(of: request) { return reject(rejection, descriptor, state.peerAddress) }
             waiting[descriptor]?.step = .place(request)
             waiting[descriptor]?.deadline = Self.now() + rules.queueTime.inSeconds
@@ -202,6 +207,15 @@ public final class AssociationListener: @unchecked Sendable {
             refuse("\(error)", state.peerAddress)
             forget(descriptor)
         }
+    }
+
+    /// The end of a stream is readable whatever the mark: who has finished sending would keep the loop spinning.
+    private func waitForRest(_ count: Int, _ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
+        guard !hasAll else {
+            refuse("peer left within its association request", state.peerAddress)
+            return forget(descriptor)
+        }
+        waitFor(count, descriptor)
     }
 
     /// poll(2) reports the socket readable only when that many bytes are there.

@@ -6,7 +6,7 @@ public import WorkerProtocol
 /// Pixels and headers of stored files, through a confined worker that is started when needed and replaced when it dies.
 /// Requests are served one at a time.
 public actor DecodeClient {
-    /// One frame of one file, in Hounsfield units.
+    /// A single-frame file in Hounsfield units.
     public struct Plane: Sendable {
         public var plane: DecodedPlane
         /// int16, [row][column].
@@ -14,7 +14,7 @@ public actor DecodeClient {
     }
 
     public enum Outcome: Sendable {
-        case planes([Plane])
+        case plane(Plane)
         /// Why the file has no pixels for us.
         case failed(String)
     }
@@ -38,12 +38,12 @@ public actor DecodeClient {
 
     /// Decodes files; after a crash of the worker each file alone, so that only the bad one fails.
     /// - Returns: one outcome for each path.
-    /// - Throws: `CancellationError` only.
+    /// - Throws: `WorkerError` with code `start` or `system` when no worker can be had; `CancellationError`.
     public func planes(of paths: [String]) async throws -> [String: Outcome] {
         var outcomes: [String: Outcome] = [:]
         for start in stride(from: 0, to: paths.count, by: DecodeRequest.mostPaths) {
             let batch = Array(paths[start..<min(start + DecodeRequest.mostPaths, paths.count)])
-            let answered = try await turn.inTurn { await attempt(batch) }
+            let answered = try await turn.inTurn { try await attempt(batch) }
             outcomes.merge(answered) { $1 }
         }
         return outcomes
@@ -51,12 +51,14 @@ public actor DecodeClient {
 
     /// Reads the headers of stored files.
     /// - Returns: records of those that could be read.
-    /// - Throws: `CancellationError` only.
+    /// - Throws: `WorkerError` with code `start` or `system` when no worker can be had; `CancellationError`.
     public func describe(_ paths: [String]) async throws -> [String: InstanceRecord] {
         var records: [String: InstanceRecord] = [:]
         for path in paths {
             records[path] = try await turn.inTurn {
-                do { return try await describeOne(path) } catch {
+                do { return try await describeOne(path) } catch let error as WorkerError where Self.isPassing(error) {
+                    throw error
+                } catch {
                     logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
                     await discardWorker()
                     return nil
@@ -71,17 +73,22 @@ public actor DecodeClient {
         await discardWorker()
     }
 
-    private func attempt(_ batch: [String]) async -> [String: Outcome] {
-        do { return try await decode(batch) } catch {
+    private func attempt(_ batch: [String]) async throws -> [String: Outcome] {
+        do { return try await decode(batch) } catch let error as WorkerError where Self.isPassing(error) {
+            throw error
+        } catch {
             crashes.increment()
             logger.error("decode worker died", metadata: ["files": "\(batch.count)", "error": "\(error)"])
             await discardWorker()
             guard batch.count > 1 else { return [batch[0]: .failed("pixels cannot be decoded: \(error)")] }
         }
         var outcomes: [String: Outcome] = [:]
-        for path in batch { outcomes.merge(await attempt([path])) { $1 } }
+        for path in batch { outcomes.merge(try await attempt([path])) { $1 } }
         return outcomes
     }
+
+    /// Trouble of the machine, not of a file: worth another try by the caller.
+    private static func isPassing(_ error: WorkerError) -> Bool { [.start, .system].contains(error.code) }
 
     private func decode(_ paths: [String]) async throws -> [String: Outcome] {
         let process = try await running()
@@ -96,10 +103,11 @@ public actor DecodeClient {
                 case .described: throw WorkerError(.protocolViolation, "a description where planes were due")
                 case .plane(let plane):
                     guard paths.contains(plane.path) else { throw WorkerError(.protocolViolation, "an unknown path") }
-                    var planes: [Plane] = []
-                    if case .planes(let earlier) = outcomes[plane.path] { planes = earlier }
-                    planes.append(try await self.pixels(of: plane))
-                    outcomes[plane.path] = .planes(planes)
+                    // Series selection refuses multi-frame objects; one that hid its frames from it ends here.
+                    guard plane.frameCount == 1 else {
+                        throw WorkerError(.protocolViolation, "a multi-frame object")
+                    }
+                    outcomes[plane.path] = .plane(try await self.pixels(of: plane))
                 }
             }
         }

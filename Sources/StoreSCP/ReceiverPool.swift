@@ -133,7 +133,7 @@ actor ReceiverPool {
     }
 
     private func startWorker() async throws -> WorkerProcess {
-        let worker = try WorkerProcess(program)
+        let worker = try WorkerProcess(program, limits: .messagesOnly)
         let hello = try await worker.start()
         if !hello.confinement.missing.isEmpty {
             logger.warning(
@@ -229,7 +229,7 @@ actor ReceiverPool {
             stored.increment()
             await intake.stored(record, path: path, association: id)
         case .collision(let collision):
-            let (verdict, version) = spool.judge(collision)
+            let (verdict, version) = await judge(collision)
             if verdict == .identical {
                 // The ledger may not know it: the worker that stored it died before it could say so.
                 var record = collision.record
@@ -252,6 +252,15 @@ actor ReceiverPool {
                     "how": "\(ended.how.rawValue)", "reason": "\(ended.reason)",
                     "instances": "\(ended.storedInstances)",
                 ])
+        }
+    }
+
+    /// Reads two whole files at worst: neither on the actor, nor on the cooperative pool.
+    private nonisolated func judge(_ collision: Collision) async -> (verdict: CollisionVerdict, version: Int) {
+        await withCheckedContinuation { continuation in
+            DispatchQueue.global(qos: .userInitiated).async { [spool] in
+                continuation.resume(returning: spool.judge(collision))
+            }
         }
     }
 

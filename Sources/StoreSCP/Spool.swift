@@ -2,6 +2,10 @@ internal import CLinux
 public import Foundation
 public import WorkerProtocol
 
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
 /// The folders in which received objects live. The spool is the truth; the ledger is an index over it.
 ///
 /// ```
@@ -94,19 +98,88 @@ public struct Spool: Sendable {
 
     /// Whether two Part 10 files hold the same data set bytes; their file meta headers may differ (PS3.10 §7.1).
     static func sameDataSet(_ one: URL, _ other: URL) throws -> Bool {
-        let first = try Data(contentsOf: one, options: .alwaysMapped)
-        let second = try Data(contentsOf: other, options: .alwaysMapped)
-        return try dataSet(first) == dataSet(second)
+        let first = try StoredDataSet(one)
+        let second = try StoredDataSet(other)
+        return try first.length == second.length && first.equals(second)
+    }
+}
+
+/// The data set within a Part 10 file. Read, not mapped: a mapped file that is cut short ends the daemon by SIGBUS.
+private final class StoredDataSet {
+    /// Of the value of (0002,0000), UL: the bytes of the file meta header after it. Before it are the preamble, "DICM"
+    /// and the element's tag, VR and length.
+    private static let metaLengthOffset = 140
+    private static let chunkBytes = 1 << 20
+
+    let length: Int
+    private let descriptor: Int32
+    private let start: Int
+
+    init(_ file: URL) throws {
+        var status = stat()
+        // Opening a FIFO or a device could block.
+        guard lstat(file.path, &status) == 0, Self.isRegular(status) else {
+            throw SpoolError("a stored file is no regular file")
+        }
+        descriptor = clinux_open_read(file.path)
+        guard descriptor >= 0 else { throw SpoolError("cannot open a stored file: \(Errno.text)") }
+        do { (start, length) = try Self.extent(descriptor) } catch {
+            close(descriptor)
+            throw error
+        }
     }
 
-    /// Preamble, "DICM", then (0002,0000) UL with the length of the rest of the file meta header.
-    private static func dataSet(_ file: Data) throws -> Data {
-        let lengthOffset = 140
-        guard file.count >= lengthOffset + 4 else { throw SpoolError("a stored file is cut short") }
-        let length = (0..<4).reduce(0) { $0 | Int(file[file.startIndex + lengthOffset + $1]) << (8 * $1) }
-        guard file.count >= lengthOffset + 4 + length else { throw SpoolError("a stored file is cut short") }
-        return file.dropFirst(lengthOffset + 4 + length)
+    deinit { close(descriptor) }
+
+    /// Both have to be of the same length.
+    func equals(_ other: StoredDataSet) throws -> Bool {
+        var (mine, theirs) = (Self.chunk(), Self.chunk())
+        for offset in stride(from: 0, to: length, by: Self.chunkBytes) {
+            let count = min(Self.chunkBytes, length - offset)
+            let same = try mine.withUnsafeMutableBytes { mine in
+                try theirs.withUnsafeMutableBytes { theirs in
+                    try read(into: UnsafeMutableRawBufferPointer(rebasing: mine[..<count]), at: offset)
+                    try other.read(into: UnsafeMutableRawBufferPointer(rebasing: theirs[..<count]), at: offset)
+                    return memcmp(mine.baseAddress!, theirs.baseAddress!, count) == 0
+                }
+            }
+            guard same else { return false }
+        }
+        return true
     }
+
+    private func read(into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+        try Self.read(descriptor, into: buffer, at: start + offset)
+    }
+
+    private static func read(_ descriptor: Int32, into buffer: UnsafeMutableRawBufferPointer, at offset: Int) throws {
+        var filled = 0
+        while filled < buffer.count {
+            let count = pread(descriptor, buffer.baseAddress! + filled, buffer.count - filled, off_t(offset + filled))
+            if count < 0 && errno == EINTR { continue }
+            guard count >= 0 else { throw SpoolError("cannot read a stored file: \(Errno.text)") }
+            guard count > 0 else { throw SpoolError("a stored file is cut short") }
+            filled += count
+        }
+    }
+
+    /// Where the data set begins, and its length.
+    private static func extent(_ descriptor: Int32) throws -> (start: Int, length: Int) {
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, isRegular(status) else {
+            throw SpoolError("a stored file is no regular file")
+        }
+        var bytes = [UInt8](repeating: 0, count: 4)
+        try bytes.withUnsafeMutableBytes { try read(descriptor, into: $0, at: metaLengthOffset) }
+        let start = metaLengthOffset + 4 + bytes.reversed().reduce(0) { $0 << 8 | Int($1) }
+        let length = Int(status.st_size) - start
+        guard length >= 0 else { throw SpoolError("a stored file is cut short") }
+        return (start, length)
+    }
+
+    private static func chunk() -> [UInt8] { [UInt8](repeating: 0, count: chunkBytes) }
+
+    private static func isRegular(_ status: stat) -> Bool { status.st_mode & S_IFMT == S_IFREG }
 }
 
 /// The spool cannot be used; says what to change.

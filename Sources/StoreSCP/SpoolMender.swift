@@ -32,7 +32,10 @@ public struct SpoolMender: Sendable {
         }
         let now = clock.now()
         for start in stride(from: 0, to: unknown.count, by: 256) {
-            let records = try await decoder.describe(Array(unknown[start..<min(start + 256, unknown.count)]))
+            let batch = Array(unknown[start..<min(start + 256, unknown.count)])
+            var records = try await decoder.describe(batch)
+            // A worker that died over one file is no reason to forget another.
+            records.merge(try await decoder.describe(batch.filter { records[$0] == nil })) { $1 }
             try await ledger.recordInstances(
                 records.map { StoredInstance(record: $1, path: $0, receivedAt: now) })
         }

@@ -139,10 +139,16 @@ public actor StudyAssembler: Service {
     /// Instances of a study that the node knew already come back with it.
     private func load(_ uid: UID) async -> Study {
         var study = Study()
-        do { study.instances = try await ledger.instances(ofStudy: uid) } catch {
-            logger.error("cannot read a study back from the ledger", metadata: ["error": "\(error)"])
+        while true {
+            do {
+                study.instances = try await ledger.instances(ofStudy: uid)
+                return study
+            } catch {
+                // Without them the latest instances would be judged as if they were all.
+                logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
+                do { try await clock.sleep(.seconds(1)) } catch { return study }
+            }
         }
-        return study
     }
 
     func ended(_ id: String, at now: Date, released: Bool = true) {

@@ -7,10 +7,14 @@ public enum Frame: Sendable, Equatable {
     case message(Data)
     case bulk(Data)
 
-    /// Bounds on a frame's payload, in bytes. What exceeds them is a protocol violation and ends the channel.
+    /// Bounds on a frame's payload, in bytes. What exceeds them is a protocol violation and ends the channel. No bulk
+    /// frame, not even an empty one, is taken where `bulk` is 0.
     public struct Limits: Sendable {
         public var message: Int
         public var bulk: Int
+        /// For workers that send messages only.
+        public static let messagesOnly = Limits(message: 1 << 20, bulk: 0)
+
         public init(message: Int = 8 << 20, bulk: Int = 256 << 20) {
             self.message = message
             self.bulk = bulk
@@ -41,6 +45,9 @@ public enum Frame: Sendable, Equatable {
         let isMessage = header[4] == messageKind
         guard isMessage || header[4] == bulkKind else {
             throw WorkerError(.protocolViolation, "unknown frame kind \(header[4])")
+        }
+        guard isMessage || limits.bulk > 0 else {
+            throw WorkerError(.protocolViolation, "bulk bytes on a channel of messages")
         }
         guard length >= 0, length <= (isMessage ? limits.message : limits.bulk) else {
             throw WorkerError(.protocolViolation, "frame of \(length) bytes is over the limit")

@@ -55,6 +55,8 @@ public final class WorkerProcess: @unchecked Sendable {
     private var helloFailure: (any Error)?
 
     /// Starts the program.
+    /// - Parameter limits: of each frame that is read from it; a worker that could be turned against us gets no more
+    ///   than its verb needs.
     /// - Throws: `WorkerError` with code `start` when it cannot be started.
     public init(_ program: WorkerProgram, limits: Frame.Limits = .init()) throws {
         var sockets: [Int32] = [-1, -1]

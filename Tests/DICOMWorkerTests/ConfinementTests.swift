@@ -11,6 +11,7 @@ import Glibc
         var forbiddenFile: String
         var forbiddenFolder: String
         var port: UInt16
+        var localSocket: String
     }
 
     struct Outcome: Codable {
@@ -19,6 +20,11 @@ import Glibc
         var couldConnect: Bool
         var couldListen: Bool
         var couldExecute: Bool
+        var couldConnectLocally: Bool
+        var couldSignalParent: Bool
+        var couldLimitParent: Bool
+        var couldSignalItself: Bool
+        var couldResolve: Bool
     }
 
     @Test(arguments: ["receive", "decode", "send", "echo"])
@@ -27,6 +33,7 @@ import Glibc
         let allowed = try folder.make("allowed")
         let forbidden = try folder.make("forbidden")
         let listener = try Listener()
+        let local = try LocalListener(folder.path + "/socket")
         let paths =
             switch verb {
             case "receive": ["--incoming", allowed, "--studies", allowed]
@@ -37,7 +44,9 @@ import Glibc
         let worker = try WorkerProcess(
             WorkerProgram(path: Surroundings.worker, arguments: [verb] + paths + ["--probe-confinement"]))
         let hello = try await worker.start()
-        try await worker.send(Request(forbiddenFile: "/etc/passwd", forbiddenFolder: forbidden, port: listener.port))
+        try await worker.send(
+            Request(
+                forbiddenFile: "/etc/passwd", forbiddenFolder: forbidden, port: listener.port, localSocket: local.path))
         let outcome = try #require(try await worker.messages(Outcome.self).first)
         #expect(await worker.ended() == .exited(code: 0))
         if hello.confinement.landlockVersion > 0 {
@@ -47,6 +56,11 @@ import Glibc
         if hello.confinement.seccomp {
             #expect(!outcome.couldExecute)
             #expect(outcome.couldConnect == ["send", "echo"].contains(verb))
+            #expect(!outcome.couldConnectLocally)
+            #expect(!outcome.couldSignalParent)
+            #expect(!outcome.couldLimitParent)
+            #expect(outcome.couldSignalItself)
+            if ["send", "echo"].contains(verb) { #expect(outcome.couldResolve) }
         }
         if hello.confinement.landlockVersion >= 4 || !["send", "echo"].contains(verb) { #expect(!outcome.couldListen) }
     }
@@ -57,4 +71,29 @@ import Glibc
         #expect(output.contains("internal workers"))
         #expect(!output.contains("probe"))
     }
+}
+
+/// A listening Unix socket.
+private final class LocalListener {
+    let path: String
+    private let descriptor: Int32
+
+    init(_ path: String) throws {
+        self.path = path
+        let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+        self.descriptor = descriptor
+        var address = sockaddr_un()
+        address.sun_family = sa_family_t(AF_UNIX)
+        withUnsafeMutableBytes(of: &address.sun_path) { bytes in
+            for (index, byte) in path.utf8.prefix(bytes.count - 1).enumerated() { bytes[index] = byte }
+        }
+        let bound = withUnsafePointer(to: &address) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size)) == 0 && listen(descriptor, 1) == 0
+            }
+        }
+        guard bound else { throw WorkerError(.system, "cannot listen: \(Errno.text)") }
+    }
+
+    deinit { close(descriptor) }
 }

@@ -146,7 +146,7 @@ import WorkerProtocol
         #expect(selection.series[0].instances.count == 28)
     }
 
-    @Test func ofTwoAcquisitionsInOneSeriesOneIsTaken() {
+    @Test func ofTwoAcquisitionsInOneSeriesTheLaterIsTaken() {
         let first = Records.series().map { record in
             var record = record
             record.image.acquisitionNumber = 1
@@ -158,7 +158,9 @@ import WorkerProtocol
             record.image.acquisitionNumber = 2
             return record
         }
-        #expect(SeriesSelection(first + second).series[0].instances == first.map(\.sopInstanceUID))
+        let series = SeriesSelection(first + second).series[0]
+        #expect(series.instances == second.map(\.sopInstanceUID))
+        #expect(series.leftOut.isEmpty)
     }
 
     @Test func aHeadWithoutAUsableSeriesIsNotAnalysable() {

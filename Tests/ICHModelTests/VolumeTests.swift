@@ -37,7 +37,7 @@ import WorkerProtocol
         let bad: [(inout ImageAttributes) -> Void] = [
             { $0.position = nil }, { $0.position = [1, 2] }, { $0.position = [0, 0, .nan] }, { $0.orientation = nil },
             { $0.orientation = [1, 0, 0, 1, 0, 0] }, { $0.pixelSpacing = [0, 0] }, { $0.pixelSpacing = nil },
-            { $0.rows = 0 },
+            { $0.rows = 0 }, { $0.position = [0, 0, 5000.1] },
             { $0.columns = 5000 },
         ]
         for change in bad {
@@ -111,6 +111,23 @@ import WorkerProtocol
         #expect(SliceContiguity(positions: [3]).isContiguous)
         #expect(SliceContiguity(positions: [0, 5, 20]).missingPositions == [])
         #expect(SliceContiguity(positions: [0, 5, 10, 25]).missingPositions == [15, 20])
+    }
+
+    @Test func anOutlierMakesNoMillionsOfPositions() {
+        let result = SliceContiguity(positions: (0..<200).map { Double($0) * 0.02 } + [5000])
+        #expect(result.missingCount > 200_000)
+        #expect(result.missingPositions.count == SliceContiguity.mostListed)
+        #expect(SliceContiguity(positions: [0, 1, 2, 3, 4, 1e300]).missingCount == 999_999)
+    }
+
+    @Test func saysWhatIsMissingInAFewWords() {
+        let at = { (count: Int) in (0..<10).map { Double($0) * 5 } + [45 + 5 * Double(count + 1)] }
+        #expect(SliceContiguity(positions: at(0)).words == [])
+        #expect(SliceContiguity(positions: at(1)).words == ["no slice at 50.0 mm along the normal"])
+        #expect(SliceContiguity(positions: at(10)).words.count == 10)
+        let words = SliceContiguity(positions: at(11)).words
+        #expect(words.count == 11)
+        #expect(words.last == "and 1 more")
     }
 
     @Test func everySecondSliceMissingShowsOnlyAgainstTheThickness() {

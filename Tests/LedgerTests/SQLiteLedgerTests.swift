@@ -57,7 +57,7 @@ import WorkerProtocol
     @Test func concludingWritesResultsAndDeliveriesTogether() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        try await ledger.setState(.analysing, ofStudy: study)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
         try await ledger.conclude(
             analysis(), objects: [object], deliveries: [.init(destination: "pacs", priority: 0, objects: [object])])
         #expect(try await ledger.unconcludedStudies().isEmpty)
@@ -74,16 +74,28 @@ import WorkerProtocol
     @Test func aStudyThatReceivedMoreWhileAnalysedStaysOpen() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        try await ledger.setState(.analysing, ofStudy: study)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
         try await ledger.recordInstances([instance(2)])
         try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
         #expect(try await ledger.unconcludedStudies() == [study])
     }
 
+    @Test func anAnalysisThatDoesNotSeeTheLatestDoesNotConcludeTheStudy() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1), instance(2)])
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 2)
+        try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
+        #expect(try await ledger.unconcludedStudies() == [study])
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 2) == 1)
+        try await ledger.concludeUnchanged(study: study)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+    }
+
     @Test func ownObjectsComingBackChangeNothing() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        try await ledger.setState(.analysing, ofStudy: study)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
         try await ledger.conclude(analysis(), objects: [object], deliveries: [])
         var own = instance(9)
         own.record.sopInstanceUID = object.sopInstanceUID

@@ -20,7 +20,7 @@ import WorkerProtocol
 }
 
 @Suite struct AssociationRequestTests {
-    private static func pdu(called: String, calling: String, version: UInt8 = 1) -> [UInt8] {
+    static func pdu(called: String, calling: String, version: UInt8 = 1) -> [UInt8] {
         func padded(_ text: String) -> [UInt8] {
             Array(text.utf8) + [UInt8](repeating: 0x20, count: 16 - text.utf8.count)
         }

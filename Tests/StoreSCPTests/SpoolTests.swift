@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 import WorkerProtocol
 
@@ -44,6 +45,27 @@ import WorkerProtocol
         try write(file(meta: 20, "two"), second)
         #expect(spool.verdict(on: try collision("two")) == .identical)
         #expect(second.lastPathComponent == "1.2.3.v2.dcm")
+    }
+
+    @Test func dataSetsThatDifferInTheirLastByteOrLengthAreNotIdentical() throws {
+        // More than one chunk is compared.
+        let long = String(repeating: "x", count: (1 << 20) + 7)
+        let existing = spool.path(study: study, instance: sop)
+        try write(file(meta: 20, long + "a"), existing)
+        #expect(spool.verdict(on: try collision(long + "a")) == .identical)
+        for other in [long + "b", long, long + "ab"] {
+            let verdict = spool.verdict(on: try collision(other))
+            #expect(verdict == .keepAs(path: spool.path(study: study, instance: sop, version: 2).path, version: 2))
+        }
+    }
+
+    @Test func whatIsNoWholeRegularFileIsNotCompared() throws {
+        let existing = spool.path(study: study, instance: sop)
+        try write(file(meta: 40, "").prefix(150), existing)
+        if case .refuse = spool.verdict(on: try collision("x")) {} else { Issue.record("cut short") }
+        try FileManager.default.removeItem(at: existing)
+        #expect(mkfifo(existing.path, 0o600) == 0)
+        if case .refuse = spool.verdict(on: try collision("x")) {} else { Issue.record("a FIFO") }
     }
 
     @Test func aWorkerCannotNameAFileElsewhere() throws {

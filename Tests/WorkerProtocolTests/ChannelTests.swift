@@ -49,6 +49,14 @@ import Testing
         #expect(throws: WorkerError(.protocolViolation, "")) { try other.receive() }
     }
 
+    @Test func aChannelOfMessagesTakesNoBulkFrameNotEvenAnEmptyOne() throws {
+        let (one, other) = pair(.messagesOnly)
+        try one.send(.message(Data(count: 1 << 10)))
+        #expect(try other.receive()?.frame == .message(Data(count: 1 << 10)))
+        try one.send(.bulk(Data()))
+        #expect(throws: WorkerError(.protocolViolation, "")) { try other.receive() }
+    }
+
     @Test func refusesAnUnknownKindOfFrame() throws {
         let (one, other) = pair()
         let bytes: [UInt8] = [0, 0, 0, 2, 9, 0]

@@ -78,11 +78,16 @@ int clinux_landlock_version(void);
 int clinux_landlock_restrict(const clinux_path_rule *rules, size_t count, int allow_tcp);
 
 enum {
-    CLINUX_DENY_NETWORK = 1, ///< socket, connect, bind, listen, accept
+    CLINUX_DENY_NETWORK = 1, ///< socket, connect, bind, listen, accept; without it, sockets other than IPv4 and IPv6
 };
-/// A seccomp filter for all threads: never execve, ptrace, mount, bpf …; and what `flags` says. Refused calls see
-/// EPERM.
+/// A seccomp filter for all threads: never execve, ptrace, mount, bpf …, signals to and limits of other processes; and
+/// what `flags` says. Refused calls see EPERM. A child of the process could not signal itself.
 int clinux_seccomp(int flags);
+
+/// For probing a confinement: signal 0 by tgkill(2) to the main thread of a process.
+int clinux_probe_signal(pid_t pid);
+/// For probing a confinement: reads a limit of a process by prlimit(2).
+int clinux_probe_limits(pid_t pid);
 
 // MARK: Digest
 

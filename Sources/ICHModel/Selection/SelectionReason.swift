@@ -8,6 +8,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     case multiFrame
     case noGeometry
     case notAxial
+    case smallerThan(pixels: Int)
     case contrastAgent
     case angiographyOrPerfusion
     case boneKernel
@@ -30,6 +31,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .multiFrame: "multi-frame object, not supported"
         case .noGeometry: "no position, orientation or pixel spacing"
         case .notAxial: "reformatted, not axial"
+        case .smallerThan(let pixels): "fewer than \(pixels) rows or columns"
         case .contrastAgent: "contrast agent given"
         case .angiographyOrPerfusion: "angiography or perfusion"
         case .boneKernel: "bone kernel"
@@ -60,7 +62,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .partOfHead: 4
         case .otherBodyPart: 5
         case .multiFrame: 6
-        case .notAxial: 7
+        case .notAxial, .smallerThan: 7
         case .noGeometry: 8
         case .secondaryCaptureOrDerived: 9
         case .localizer: 10

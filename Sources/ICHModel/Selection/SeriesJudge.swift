@@ -33,27 +33,32 @@ struct SeriesJudge {
     /// Enhanced CT, Legacy Converted Enhanced CT.
     static let multiFrameClasses: Set<String> = ["1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"]
     static let secondaryCapture = "1.2.840.10008.5.1.4.1.1.7"
+    /// Rows and columns. Scanners make 256 and more; less is a thumbnail.
+    static let leastPixels = 64
+    static let mostAcquiredTiltDegrees = 60.0
 
     let uid: UID
     let records: [InstanceRecord]
     let limits: SeriesSelection.Limits
 
     func assess() -> Judgement {
-        var refusals: [SelectionReason] = []
-        var usable: [(record: InstanceRecord, geometry: SliceGeometry)] = []
+        var refusals: [Refusal] = []
+        var usable: [SliceStack.Element] = []
         for record in records {
             switch Self.judge(record) {
-            case .success(let geometry): usable.append((record, geometry))
-            case .failure(let refusal): refusals.append(refusal.reason)
+            case .success(let geometry): usable.append(.init(record: record, geometry: geometry))
+            case .failure(let refusal): refusals.append(refusal)
             }
         }
-        let stack = Stack.largest(of: usable)
+        let stack = SliceStack.largest(of: usable)
         let headers = Headers.distinct(in: records)
         let region = Self.region(of: headers)
-        let verdict = verdict(stack, region, refusals)
+        let verdict = verdict(stack, region, refusals.map(\.reason))
+        let omissions = stack.instances.isEmpty ? [] : Self.omissions(stack, usable, refusals)
         let assessment = SeriesSelection.Assessment(
             seriesInstanceUID: uid, verdict: verdict, region: region, instances: stack.instances,
-            coverageMillimetres: stack.coverage, thicknessMillimetres: stack.thickness)
+            leftOut: omissions.map(\.description), coverageMillimetres: stack.coverage,
+            thicknessMillimetres: stack.thickness)
         return Judgement(assessment: assessment, order: order(stack))
     }
 
@@ -61,7 +66,24 @@ struct SeriesJudge {
 
     private struct Refusal: Error {
         let reason: SelectionReason
-        init(_ reason: SelectionReason) { self.reason = reason }
+        /// What a series without this image lacks.
+        let omission: Omission.Kind?
+
+        init(_ reason: SelectionReason, omits omission: Omission.Kind? = nil) {
+            self.reason = reason
+            self.omission = omission
+        }
+    }
+
+    private static func omissions(_ stack: SliceStack, _ usable: [SliceStack.Element], _ refusals: [Refusal])
+        -> [Omission]
+    {
+        let kinds = stack.leftOut(of: usable) + refusals.compactMap(\.omission)
+        let counts = Dictionary(grouping: kinds) { $0 }.mapValues(\.count)
+        let images = Omission.Kind.allCases.compactMap { kind in
+            counts[kind].map { Omission.images(kind, count: $0) }
+        }
+        return images + (stack.wideSpacing.map { [.wideSpacing(millimetres: $0)] } ?? [])
     }
 
     /// The geometry of an axial CT image, or why the instance is none.
@@ -69,17 +91,30 @@ struct SeriesJudge {
         let sopClass = record.sopClassUID.string
         let types = record.image.imageType.map { Words.folded($0) }
         if sopClass.hasPrefix(secondaryCapture) { return .failure(Refusal(.secondaryCaptureOrDerived)) }
-        if multiFrameClasses.contains(sopClass) { return .failure(Refusal(.multiFrame)) }
+        if multiFrameClasses.contains(sopClass) { return .failure(Refusal(.multiFrame, omits: .multiFrame)) }
         guard sopClass == computedTomography, Words.folded(record.series.modality ?? "ct") == "ct" else {
             return .failure(Refusal(.notCT))
         }
-        guard record.image.hasPixelData else { return .failure(Refusal(.noPixelData)) }
+        let isReformatted = types.contains(where: Words.derivedTypes.contains)
+        // What is mixed into a series without being one of its slices is no loss.
+        let isExtra = isReformatted || isDerived(record, types) || types.contains(where: Words.localizerTypes.contains)
+        func refusal(_ reason: SelectionReason, omits kind: Omission.Kind) -> Result<SliceGeometry, Refusal> {
+            .failure(Refusal(reason, omits: isExtra ? nil : kind))
+        }
+        guard record.image.hasPixelData else { return refusal(.noPixelData, omits: .noPixelData) }
         if types.contains(where: Words.localizerTypes.contains) { return .failure(Refusal(.localizer)) }
         guard !isDerived(record, types) else { return .failure(Refusal(.secondaryCaptureOrDerived)) }
-        guard (record.image.numberOfFrames ?? 1) <= 1 else { return .failure(Refusal(.multiFrame)) }
-        guard let geometry = try? SliceGeometry(record.image) else { return .failure(Refusal(.noGeometry)) }
-        guard geometry.isAxial else { return .failure(Refusal(.notAxial)) }
-        if types.contains(where: Words.derivedTypes.contains) { return .failure(Refusal(.secondaryCaptureOrDerived)) }
+        guard (record.image.numberOfFrames ?? 1) <= 1 else { return refusal(.multiFrame, omits: .multiFrame) }
+        guard let geometry = try? SliceGeometry(record.image) else { return refusal(.noGeometry, omits: .noGeometry) }
+        guard geometry.isAxial else {
+            // No gantry tilts that far: a scout or a reformat that does not say so.
+            if geometry.tiltDegrees > mostAcquiredTiltDegrees { return .failure(Refusal(.notAxial)) }
+            return refusal(.notAxial, omits: .otherOrientation)
+        }
+        guard !isReformatted else { return .failure(Refusal(.secondaryCaptureOrDerived)) }
+        guard min(geometry.rows, geometry.columns) >= leastPixels else {
+            return refusal(.smallerThan(pixels: leastPixels), omits: .small)
+        }
         return .success(geometry)
     }
 
@@ -94,7 +129,7 @@ struct SeriesJudge {
     // MARK: The series
 
     private func verdict(
-        _ stack: Stack, _ region: SeriesSelection.Region, _ refusals: [SelectionReason]
+        _ stack: SliceStack, _ region: SeriesSelection.Region, _ refusals: [SelectionReason]
     ) -> SeriesSelection.Verdict {
         guard !stack.instances.isEmpty else { return .refused(refusals.min { $0.rank < $1.rank } ?? .noImages) }
         if case .other(let name) = region { return .refused(.otherBodyPart(name)) }
@@ -153,7 +188,7 @@ struct SeriesJudge {
         return Words.otherBody.firstGroup(in: folded).map { .other($0.uppercased()) }
     }
 
-    private func order(_ stack: Stack) -> Order {
+    private func order(_ stack: SliceStack) -> Order {
         let record = stack.records.first
         let kernel = Words.isBone(
             kernel: record?.series.convolutionKernel ?? "", manufacturer: record?.series.manufacturer ?? "")
@@ -185,58 +220,5 @@ private struct Headers: Hashable {
             first[headers] = min(first[headers] ?? record.sopInstanceUID, record.sopInstanceUID)
         }
         return first.sorted { $0.value < $1.value }.map(\.key)
-    }
-}
-
-/// Images of one size and orientation within a series.
-private struct Stack {
-    typealias Element = (record: InstanceRecord, geometry: SliceGeometry)
-
-    /// Feet → head.
-    let records: [InstanceRecord]
-    let coverage: Double
-    let thickness: Double?
-    var instances: [UID] { records.map(\.sopInstanceUID) }
-
-    private init(_ elements: [Element]) {
-        let sorted = elements.sorted {
-            ($0.geometry.positionMillimetres, $0.record.sopInstanceUID) < (
-                $1.geometry.positionMillimetres, $1.record.sopInstanceUID
-            )
-        }
-        records = sorted.map(\.record)
-        let thicknesses = sorted.compactMap(\.geometry.thicknessMillimetres)
-        thickness = thicknesses.isEmpty ? nil : Percentile.linear(thicknesses, 50)
-        let positions = sorted.map(\.geometry.positionMillimetres)
-        coverage = positions.isEmpty ? 0 : positions[positions.count - 1] - positions[0] + (thickness ?? 0)
-    }
-
-    private struct Shape: Hashable {
-        let rows: Int
-        let columns: Int
-        let normal: [Int]
-    }
-
-    /// The largest group; where it holds positions twice, the acquisition in it that covers as much.
-    static func largest(of elements: [Element]) -> Stack {
-        let groups = Dictionary(grouping: elements) { element in
-            Shape(
-                rows: element.geometry.rows, columns: element.geometry.columns,
-                normal: element.geometry.normal.map { Int(($0 * 50).rounded()) })
-        }
-        let stacks = groups.values.map(Stack.init)
-        guard let whole = stacks.min(by: isBetter) else { return Stack([]) }
-        let members = Set(whole.instances)
-        let chosen = elements.filter { members.contains($0.record.sopInstanceUID) }
-        let positions = chosen.map(\.geometry.positionMillimetres)
-        guard SliceSpacing.distinct(positions).count < positions.count else { return whole }
-        let acquisitions = Dictionary(grouping: chosen) { $0.record.image.acquisitionNumber }.values.map(Stack.init)
-        return acquisitions.filter { $0.coverage >= 0.8 * whole.coverage }.min(by: isBetter) ?? whole
-    }
-
-    private static func isBetter(_ left: Stack, _ right: Stack) -> Bool {
-        if left.records.count != right.records.count { return left.records.count > right.records.count }
-        if left.coverage != right.coverage { return left.coverage > right.coverage }
-        return (left.instances.first?.string ?? "") < (right.instances.first?.string ?? "")
     }
 }

@@ -25,6 +25,10 @@ public struct SeriesSelection: Sendable, Equatable {
         public let region: Region
         /// The instances to analyse, feet → head: without localizers and what else is mixed into the series.
         public let instances: [UID]
+        /// What the series has or should have and `instances` lack, in words; empty where nothing is missing. With any
+        /// of it, a series without a finding is not negative. Scouts, secondary captures, reformats and repetitions
+        /// within the range of `instances` are no loss.
+        public let leftOut: [String]
         /// From the first to the last of `instances`, mm along the normal, one slice thickness included.
         public let coverageMillimetres: Double
         /// Median Slice Thickness of `instances`, mm.

@@ -9,6 +9,11 @@ public struct BrainCheck: Sendable, Equatable, Codable {
     /// Volume from which a series counts as a head with a brain. An adult brain has 1,100 to 1,500 mL; a newborn's 350.
     public static let leastMillilitres = 200.0
 
+    /// Enclosed brain of the topmost slab from which the head counts as cut off. Of 66 CT-ICH studies the topmost slab
+    /// has 22 cm² (median) and 54.5 cm² at most, at an assumed pixel spacing of 0.45 mm: none is affected. Without
+    /// their uppermost 5, 10, 15 mm 33, 62, 65 of them are noticed.
+    static let cutAreaSquareMillimetres = 6000.0
+
     public let brainMillilitres: Double
     public var hasBrain: Bool { brainMillilitres >= Self.leastMillilitres }
 

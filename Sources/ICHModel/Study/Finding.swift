@@ -31,6 +31,9 @@ public struct Finding: Codable, Sendable, Equatable {
     public var slicesPerSlab: Int
     public var spacingMillimetres: Double?
     public var brain: BrainCheck
+    /// In words, where the series ends within the brain; empty where it does not. A series without a finding is not
+    /// negative then.
+    public var endsWithinBrain: [String]
 
     /// The flagged slices, feet → head. Empty where the study is negative, never empty where it is positive.
     public var flaggedSlices: [AnalysedSlice] { slices.filter(\.isFlagged) }

@@ -14,6 +14,7 @@ struct FindingBuilder {
         let slicesPerSlab: Int
         let spacing: Double?
         let brain: BrainCheck
+        let endsWithinBrain: [String]
     }
 
     /// - Throws: `ModelError` with code `notFinite`.
@@ -34,7 +35,8 @@ struct FindingBuilder {
             classes: package.classes, probability: probability, classProbabilities: probabilities, threshold: threshold,
             isPositive: isPositive, sliceThreshold: package.sliceThreshold, slices: slices, box: series.box,
             rows: series.rows, columns: series.columns, mapSize: package.mapSize, slicesPerSlab: series.slicesPerSlab,
-            spacingMillimetres: series.spacing, brain: series.brain)
+            spacingMillimetres: series.spacing, brain: series.brain,
+            endsWithinBrain: series.endsWithinBrain)
     }
 
     private func slice(_ slab: SlabPlan.Slab, _ logit: Float, _ attention: Float) -> AnalysedSlice {

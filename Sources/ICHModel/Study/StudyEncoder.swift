@@ -193,7 +193,8 @@ public actor StudyEncoder {
             else { throw ModelError(.missingPlane, "a slab was not encoded: analyse the series again") }
             let series = FindingBuilder.Series(
                 box: first.box, rows: slice.geometry.rows, columns: slice.geometry.columns,
-                slicesPerSlab: planned.grid.slicesPerSlab, spacing: planned.grid.spacing, brain: brain)
+                slicesPerSlab: planned.grid.slicesPerSlab, spacing: planned.grid.spacing, brain: brain,
+                endsWithinBrain: endsWithinBrain())
             let planes = encoded.map(\.plane)
             let scores = try await engine.score(
                 embeddings: planes.flatMap(\.embedding), logits: planes.flatMap(\.logits), count: planes.count)
@@ -208,6 +209,13 @@ public actor StudyEncoder {
             sum + (slabs[slab.0.key]?.measures?.brainArea ?? 0) * slab.1
         }
         return BrainCheck(brainMillilitres: volume / 1000)
+    }
+
+    /// The upper end alone: the lower one lies in the skull base or the neck, where protocols differ.
+    private func endsWithinBrain() -> [String] {
+        guard let top = plan.slabs.last, let area = slabs[top.key]?.measures?.brainArea else { return [] }
+        guard area >= BrainCheck.cutAreaSquareMillimetres else { return [] }
+        return ["the upper end of the series shows brain: the head is cut off"]
     }
 
     // MARK: Slices and slabs

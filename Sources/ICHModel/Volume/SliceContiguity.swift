@@ -12,7 +12,9 @@ public struct SliceContiguity: Sendable, Equatable {
         /// Positions of the slices on both sides, mm along the normal.
         public let lower: Double
         public let upper: Double
-        /// Estimated positions of the missing slices, mm along the normal.
+        /// How many slices are missing, as far as the spacing next to the gap tells.
+        public let missingCount: Int
+        /// Estimated positions of the lowest `mostListed` missing slices, mm along the normal.
         public let missing: [Double]
     }
 
@@ -33,11 +35,27 @@ public struct SliceContiguity: Sendable, Equatable {
     public static let leastIntervals = 3
     static let equalWithin = 1.1
     static let gapFrom = 1.5
+    /// Spacing, in slice thicknesses, from which every second slice may be missing.
+    static let wideFrom = 1.9
+    /// Of one gap; keeps the count an integer whatever the positions are.
+    static let mostMissing = 1e6
+    /// Missing positions listed of a gap, and entries of `words`.
+    public static let mostListed = 10
 
     /// Contiguous and unique.
     public var isContiguous: Bool { gaps.isEmpty && duplicates.isEmpty }
-    /// Positions of all missing slices, mm along the normal, ascending.
+    /// Positions of missing slices, mm along the normal, ascending; of a gap at most `mostListed`.
     public var missingPositions: [Double] { gaps.flatMap(\.missing) }
+    /// How many slices are missing.
+    public var missingCount: Int { gaps.reduce(0) { $0 + $1.missingCount } }
+
+    /// What is missing: at most `mostListed` positions, then how many more there are.
+    public var words: [String] {
+        let listed = missingPositions.prefix(Self.mostListed)
+        let rest = missingCount - listed.count
+        return listed.map { "no slice at \(String(format: "%.1f", $0)) mm along the normal" }
+            + (rest > 0 ? ["and \(rest) more"] : [])
+    }
 
     /// - Parameter positions: of all slices, mm along the normal, any order.
     public init(positions: [Double]) {
@@ -59,19 +77,20 @@ public struct SliceContiguity: Sendable, Equatable {
             let above = stretches.first { $0.slices.lowerBound > index }?.spacing
             let largest = [below, above].compactMap { $0 }.max() ?? median
             guard interval > Self.gapFrom * largest else { return nil }
-            let count = max(1, Int((interval / largest).rounded()) - 1)
+            let count = max(1, Int(min((interval / largest).rounded(), Self.mostMissing)) - 1)
             let step = interval / Double(count + 1)
             return Gap(
                 lower: sorted[index], upper: sorted[index + 1],
-                missing: (1...count).map { sorted[index] + Double($0) * step })
+                missingCount: count,
+                missing: (1...min(count, Self.mostListed)).map { sorted[index] + Double($0) * step })
         }
     }
 
-    /// Whether the slices everywhere lie further apart than 1.1 times their thickness: every second one may be missing.
+    /// Whether the slices everywhere lie further apart than 1.9 times their thickness: every second one may be missing.
     ///
     /// - Parameter thickness: mm.
     public func exceedsThickness(_ thickness: Double) -> Bool {
-        !stretches.isEmpty && stretches.allSatisfy { $0.spacing > 1.1 * thickness }
+        !stretches.isEmpty && stretches.allSatisfy { $0.spacing > Self.wideFrom * thickness }
     }
 
     private static func establish(_ intervals: [Double]) -> [Stretch] {

@@ -19,6 +19,9 @@ public struct SliceGeometry: Sendable, Hashable, Codable {
     /// Largest angle between normal and body axis of an axial image. Gantries tilt by up to 30°.
     public static let mostTiltDegrees = 35.0
 
+    /// No patient and no table lie further from the scanner's origin.
+    public static let mostPositionMillimetres = 5000.0
+
     /// - Throws: `ModelError` with code `slice` where position, orientation, spacing or size are missing or impossible.
     public init(_ image: ImageAttributes) throws {
         guard let position = image.position, position.count == 3, position.allSatisfy(\.isFinite),
@@ -40,7 +43,7 @@ public struct SliceGeometry: Sendable, Hashable, Codable {
         let sign = cross[2] < 0 ? -1.0 : 1.0
         normal = cross.map { sign * $0 / length }
         positionMillimetres = dot(normal, position)
-        guard abs(positionMillimetres) < 1e5 else {
+        guard abs(positionMillimetres) <= Self.mostPositionMillimetres else {
             throw ModelError(.slice, "Image Position (Patient) is out of range")
         }
         pixelSpacingMillimetres = spacing

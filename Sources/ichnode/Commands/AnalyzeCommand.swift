@@ -66,7 +66,7 @@ struct FolderAnalysis {
         let composer = ReportComposer(
             program: programs.compose, results: output, installation: "folder", stationName: "ICHNODE",
             softwareVersion: NodeVersion.string,
-            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest))
+            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
         let result: Result<Void, any Error>
         do {
             let studies = try await readStudies(decoder)

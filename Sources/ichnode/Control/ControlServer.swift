@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Logging
 import ServiceLifecycle
+import Synchronization
 import WorkerProtocol
 
 /// Answers operators' commands on a Unix socket, so that one process writes the ledger. Only root and the node's own
@@ -13,10 +14,13 @@ final class ControlServer: Service {
     static func path(runDirectory: String) -> String { runDirectory + "/control.sock" }
 
     private static let mostRequestBytes = 64 << 10
+    /// For a client to send its request, and to take a part of the answer.
+    private static let patienceSeconds = 10
     private let descriptor: Int32
     private let path: String
     private let handler: Handler
     private let logger: Logger
+    private let isStopping = Mutex(false)
 
     init(path: String, logger: Logger, handler: @escaping Handler) throws {
         self.path = path
@@ -32,11 +36,11 @@ final class ControlServer: Service {
 
     func run() async throws {
         let connections = AsyncStream<Int32> { continuation in
-            let thread = Thread { [descriptor] in
-                while true {
-                    let connection = accept(descriptor, nil, nil)
-                    if connection >= 0 { continuation.yield(connection) } else if errno != EINTR { break }
-                }
+            let thread = Thread { [self] in
+                acceptAll(continuation)
+                // Only here is the descriptor not in use any more.
+                close(descriptor)
+                unlink(path)
                 continuation.finish()
             }
             thread.name = "control"
@@ -44,16 +48,29 @@ final class ControlServer: Service {
         }
         await withTaskCancellationOrGracefulShutdownHandler {
             for await connection in connections { serve(connection) }
-        } onCancelOrGracefulShutdown: { [descriptor] in
-            shutdown(descriptor, Int32(SHUT_RDWR))
+        } onCancelOrGracefulShutdown: { [self] in
+            isStopping.withLock { stopping in
+                if !stopping { shutdown(descriptor, Int32(SHUT_RDWR)) }
+                stopping = true
+            }
         }
-        close(descriptor)
-        unlink(path)
+    }
+
+    /// Until the server stops: out of descriptors or memory, it is there again once they are.
+    private func acceptAll(_ continuation: AsyncStream<Int32>.Continuation) {
+        while !isStopping.withLock({ $0 }) {
+            let connection = accept(descriptor, nil, nil)
+            if connection >= 0 { continuation.yield(connection) } else if errno != EINTR { usleep(50_000) }
+        }
     }
 
     /// On a thread: the channel blocks.
     private func serve(_ connection: Int32) {
         _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        var patience = timeval(tv_sec: Self.patienceSeconds, tv_usec: 0)
+        for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
+            setsockopt(connection, SOL_SOCKET, option, &patience, socklen_t(MemoryLayout<timeval>.size))
+        }
         var (pid, uid, gid): (pid_t, uid_t, gid_t) = (0, 0, 0)
         let channel = Channel(takingOwnershipOf: connection, limits: Frame.Limits(message: Self.mostRequestBytes))
         guard clinux_peer_credentials(connection, &pid, &uid, &gid) == 0, uid == 0 || uid == geteuid() else {
@@ -73,20 +90,6 @@ final class ControlServer: Service {
                     }
                 }
             } catch { logger.warning("control request is no request", metadata: ["error": "\(error)"]) }
-        }
-    }
-}
-
-/// sockaddr_un for a path.
-enum UnixAddress {
-    static func with<R>(_ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> R) -> R {
-        var address = sockaddr_un()
-        address.sun_family = sa_family_t(AF_UNIX)
-        withUnsafeMutableBytes(of: &address.sun_path) { bytes in
-            for (index, byte) in path.utf8.prefix(bytes.count - 1).enumerated() { bytes[index] = byte }
-        }
-        return withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
         }
     }
 }

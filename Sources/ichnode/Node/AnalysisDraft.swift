@@ -68,11 +68,12 @@ struct AnalysisDraft {
     ) -> StudyAnalyzer.Analysis {
         let images = reportedImages
         var analysis = StudyAnalyzer.Analysis(
-            outcome: outcome, reason: reason, revisionDigest: revisionDigest, verdicts: verdicts, finding: finding)
+            outcome: outcome, reason: reason, revisionDigest: revisionDigest(reason), verdicts: verdicts,
+            finding: finding)
         (analysis.encoderCalls, analysis.earlyEncoderCalls) = encoderCalls
         if let presence, !images.isEmpty {
             analysis.report = StudyReport(
-                studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest, presence: presence,
+                studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest(reason), presence: presence,
                 // An undetermined study has no probability that anybody could take for a negative.
                 reason: reason, studyProbability: presence == .undetermined ? nil : finding?.probability,
                 thresholdName: threshold.name,
@@ -90,11 +91,11 @@ struct AnalysisDraft {
         return (inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first).map { [$0] } ?? []
     }
 
-    /// Over the data sets that the analysis saw, or, where it saw none, all of the study's; and over what was missing.
-    private var revisionDigest: String {
-        let seen = analysed.isEmpty ? known.keys.sorted() : analysed.sorted()
-        return SHA256Digest.hex(
-            of: seen.flatMap { [$0.string, known[$0]?.record.dataSetDigest ?? ""] } + ["defects"] + defects)
+    /// Over the data sets that the analysis saw, and what was missing. Where it saw none, over the reason alone: what
+    /// comes later and leaves the reason as it is gives no second report.
+    private func revisionDigest(_ reason: String) -> String {
+        let seen = analysed.sorted().flatMap { [$0.string, known[$0]?.record.dataSetDigest ?? ""] }
+        return SHA256Digest.hex(of: (seen.isEmpty ? [reason] : seen) + ["defects"] + defects)
     }
 
     private var seriesText: String {

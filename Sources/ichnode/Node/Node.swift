@@ -49,7 +49,7 @@ struct Node {
         let composer = ReportComposer(
             program: programs.compose, results: folders.results, installation: try folders.installation(),
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
-            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest))
+            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
         let pipeline = StudyPipeline(
             tools: .init(package: package, engine: engine, decoder: decoder, clock: clock, logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
@@ -101,121 +101,5 @@ struct Node {
     private func stopChildren() async {
         await engine.stop()
         await decoder.stop()
-    }
-}
-
-/// Where things lie below the data directory.
-struct NodeFolders {
-    let data: URL
-    var spool: Spool { Spool(root: data.appendingPathComponent("spool")) }
-    var results: URL { data.appendingPathComponent("results") }
-    var ledger: URL { data.appendingPathComponent("ledger.sqlite") }
-
-    /// Makes what is missing.
-    init(_ configuration: NodeConfiguration) throws {
-        data = URL(fileURLWithPath: configuration.node.dataDirectory).standardizedFileURL
-        for folder in [data, results, URL(fileURLWithPath: configuration.node.runDirectory)] {
-            do {
-                try FileManager.default.createDirectory(
-                    at: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
-            } catch {
-                throw CommandFailure(
-                    .configuration, "cannot make \(folder.path): create it and make it writable for the node's user")
-            }
-        }
-    }
-
-    /// Names this installation in derived UIDs: drawn once, kept for ever.
-    func installation() throws -> String {
-        let file = data.appendingPathComponent("installation-id")
-        if let known = try? String(contentsOf: file, encoding: .utf8) {
-            let name = known.trimmingCharacters(in: .whitespacesAndNewlines)
-            if !name.isEmpty { return name }
-        }
-        let name = UUID().uuidString.lowercased()
-        try Data((name + "\n").utf8).write(to: file, options: .atomic)
-        return name
-    }
-}
-
-/// Command lines of the workers.
-struct WorkerPrograms {
-    let receive: WorkerProgram
-    let decode: WorkerProgram
-    let compose: WorkerProgram
-    let send: WorkerProgram
-    let echo: WorkerProgram
-
-    /// - Parameters:
-    ///   - spool: folder that `decode` and `compose` may read.
-    ///   - lock: the spool's lock, kept by receive workers; nil where nothing is received.
-    init(spool: URL, results: URL, lock: Int32? = nil) {
-        let path = WorkerProgram.beside("ichnode-dicom")
-        let layout = Spool(root: spool)
-        receive = WorkerProgram(
-            path: path, arguments: ["receive", "--incoming", layout.incoming.path, "--studies", layout.studies.path],
-            heldDescriptors: lock.map { [$0] } ?? [])
-        decode = WorkerProgram(path: path, arguments: ["decode", "--spool", spool.path])
-        compose = WorkerProgram(path: path, arguments: ["compose", "--spool", spool.path, "--output", results.path])
-        send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
-        echo = WorkerProgram(path: path, arguments: ["echo"])
-    }
-}
-
-/// What the geometry of the series that would be analysed lacks.
-enum MissingPositions {
-    @Sendable static func find(_ records: [InstanceRecord]) -> [String] {
-        let selection = SeriesSelection(records)
-        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return []
-        }
-        let byUID = Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $1.version > $0.version ? $1 : $0 }
-        let positions = series.instances.compactMap { instance in
-            byUID[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres
-        }
-        return SliceContiguity(positions: positions).missingPositions.map {
-            "no slice at \(String(format: "%.1f", $0)) mm along the normal"
-        }
-    }
-}
-
-/// Operators' commands.
-struct OperatorCommands: Sendable {
-    let ledger: any Ledger
-    let assembler: StudyAssembler
-
-    @Sendable func answer(_ request: ControlRequest) async -> ControlResponse {
-        do {
-            switch request {
-            case .listStudies(let limit): return .studies(try await ledger.studies(limit: max(1, min(limit, 10_000))))
-            case .showStudy(let uid):
-                if let study = try await ledger.study(uid) { return .study(study) }
-                return .failed("no study \(uid) is known")
-            case .completeStudy(let uid):
-                guard await assembler.force(uid) else { return .failed("study \(uid) is not waiting for anything") }
-                try await ledger.recordEvent("operator", "completed by hand", ofStudy: uid)
-                return .done("study \(uid) is analysed as it stands")
-            }
-        } catch { return .failed("the ledger cannot be read: \(error)") }
-    }
-}
-
-/// READY is said when both ports listen.
-actor Readiness {
-    private let dicomPort: Int
-    private let logger: Logger
-    private var consolePort: Int?
-
-    init(dicomPort: Int, logger: Logger) {
-        self.dicomPort = dicomPort
-        self.logger = logger
-    }
-
-    var missing: String? { consolePort == nil ? "the console does not listen yet" : nil }
-
-    func consoleListens(on port: Int) {
-        consolePort = port
-        logger.notice("node ready", metadata: ["dicom.port": "\(dicomPort)", "console.port": "\(port)"])
-        SystemdNotifier.send("READY=1")
     }
 }

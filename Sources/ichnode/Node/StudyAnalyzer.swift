@@ -38,10 +38,18 @@ actor StudyAnalyzer {
 
     private let tools: Tools
     private var known: [UID: StoredInstance] = [:]
-    private var encoders: [UID: StudyEncoder] = [:]
-    /// What an encoder has taken already, by data set digest.
-    private var fed: [UID: String] = [:]
-    private var undecodable: [UID: String] = [:]
+    private var work: [UID: SeriesWork] = [:]
+    /// From then on what arrives belongs to the next analysis.
+    private var isConcluding = false
+
+    /// A series on its way through decoder and encoder.
+    private struct SeriesWork {
+        let encoder: StudyEncoder
+        /// Digest of the data set that the encoder has taken, by SOP Instance UID.
+        var fed: [UID: String] = [:]
+        /// Digest of the data set that could not be decoded.
+        var undecodable: [UID: String] = [:]
+    }
 
     init(tools: Tools) { self.tools = tools }
 
@@ -50,17 +58,20 @@ actor StudyAnalyzer {
         Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
     }
 
+    static func newest(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
+        Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $0.version < $1.version ? $1 : $0 }
+    }
+
     // MARK: Ahead of completion
 
     /// Decodes and encodes what has arrived of the series that may be chosen.
     func encodeAhead(_ instances: [StoredInstance]) async {
+        guard !isConcluding else { return }
         for (uid, instance) in Self.newest(Array(known.values) + instances) { known[uid] = instance }
         let selection = SeriesSelection(known.values.map(\.record))
         let candidates = Self.candidates(selection)
-        for uid in encoders.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) {
-            encoders[uid] = nil
-        }
-        for series in candidates {
+        for uid in work.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) { work[uid] = nil }
+        for series in candidates where !isConcluding {
             do { try await feed(series.instances, of: series.seriesInstanceUID) } catch {
                 tools.logger.warning("encoding ahead failed, tried again later", metadata: ["error": "\(error)"])
             }
@@ -69,8 +80,8 @@ actor StudyAnalyzer {
 
     /// Encodes again what the slices of the last moments have moved.
     func settle() async {
-        for encoder in encoders.values {
-            do { try await encoder.settle() } catch {
+        for series in work.values {
+            do { try await series.encoder.settle() } catch {
                 tools.logger.debug("settling failed, done at completion", metadata: ["error": "\(error)"])
             }
         }
@@ -83,38 +94,48 @@ actor StudyAnalyzer {
         return Array(selection.series.filter(\.mayBeChosen).prefix(mostCandidates))
     }
 
+    /// Whether the encoder has the instance's present data set.
+    private func isFed(_ uid: UID, in series: UID) -> Bool {
+        guard let digest = known[uid]?.record.dataSetDigest else { return false }
+        return work[series]?.fed[uid] == digest
+    }
+
     private func feed(_ instances: [UID], of series: UID) async throws {
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
-            known[uid].map { fed[uid] != $0.record.dataSetDigest && undecodable[uid] != $0.record.dataSetDigest }
-                ?? false
+            guard let digest = known[uid]?.record.dataSetDigest else { return false }
+            return !isFed(uid, in: series) && work[series]?.undecodable[uid] != digest
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
             let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
             let outcomes = try await tools.decoder.planes(of: batch.map(\.path))
-            for instance in batch {
-                let record = instance.record
-                switch outcomes[instance.path] {
-                case .planes(let planes) where planes.count == 1:
-                    let plane = try Plane(
-                        rows: planes[0].plane.rows, columns: planes[0].plane.columns, values: planes[0].hounsfield)
-                    try await encoder.add(StudySlice(record), plane: plane)
-                    fed[record.sopInstanceUID] = record.dataSetDigest
-                case .planes: undecodable[record.sopInstanceUID] = record.dataSetDigest
-                case .failed(let reason):
-                    undecodable[record.sopInstanceUID] = record.dataSetDigest
-                    tools.logger.warning(
-                        "an image cannot be decoded",
-                        metadata: ["instance.uid": "\(record.sopInstanceUID)", "reason": "\(reason)"])
-                case nil: throw WorkerError(.failed, "the decoder did not answer for an image")
-                }
-            }
+            for instance in batch { try await take(instance.record, outcomes[instance.path], encoder, series) }
             try await encoder.encodePending()
         }
     }
 
+    private func take(
+        _ record: InstanceRecord, _ outcome: DecodeClient.Outcome?, _ encoder: StudyEncoder, _ series: UID
+    ) async throws {
+        let uid = record.sopInstanceUID
+        switch outcome {
+        case .plane(let decoded):
+            let plane = try Plane(rows: decoded.plane.rows, columns: decoded.plane.columns, values: decoded.hounsfield)
+            try await encoder.add(StudySlice(record), plane: plane)
+            work[series]?.fed[uid] = record.dataSetDigest
+        case .failed(let reason):
+            // An earlier version of it, if there was one, does not stand in for it.
+            await encoder.remove(sopInstanceUID: uid)
+            work[series]?.fed[uid] = nil
+            work[series]?.undecodable[uid] = record.dataSetDigest
+            tools.logger.warning(
+                "an image cannot be decoded", metadata: ["instance.uid": "\(uid)", "reason": "\(reason)"])
+        case nil: throw WorkerError(.failed, "the decoder did not answer for an image")
+        }
+    }
+
     private func encoder(of series: UID) -> StudyEncoder {
-        if let encoder = encoders[series] { return encoder }
+        if let known = work[series] { return known.encoder }
         let decoder = tools.decoder
         let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) {
             [weak self] uids in
@@ -122,14 +143,14 @@ actor StudyAnalyzer {
             let outcomes = try await decoder.planes(of: Array(paths.values))
             var planes: [UID: Plane] = [:]
             for (uid, path) in paths {
-                if case .planes(let decoded) = outcomes[path], let first = decoded.first {
+                if case .plane(let decoded) = outcomes[path] {
                     planes[uid] = try Plane(
-                        rows: first.plane.rows, columns: first.plane.columns, values: first.hounsfield)
+                        rows: decoded.plane.rows, columns: decoded.plane.columns, values: decoded.hounsfield)
                 }
             }
             return planes
         }
-        encoders[series] = encoder
+        work[series] = SeriesWork(encoder: encoder)
         return encoder
     }
 
@@ -142,6 +163,7 @@ actor StudyAnalyzer {
     /// Analyses the study as it stands.
     /// - Throws: what the inference engine throws; worth another try.
     func analyse(_ study: AssembledStudy, threshold: ModelPackage.Threshold) async throws -> Analysis {
+        isConcluding = true
         let startedAt = tools.clock.now()
         known = Self.newest(study.instances)
         let selection = SeriesSelection(known.values.map(\.record))
@@ -154,12 +176,15 @@ actor StudyAnalyzer {
             return draft.refused(selection.conclusion)
         }
         try await feed(series.instances, of: uid)
-        draft.analysed = series.instances.filter { fed[$0] != nil }
-        let unreadable = series.instances.filter { undecodable[$0] != nil }.count
+        draft.analysed = series.instances.filter { isFed($0, in: uid) }
+        let unreadable = series.instances.count - draft.analysed.count
         if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
         guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }
         let encoder = encoder(of: uid)
         await encoder.keep(only: draft.analysed)
+        guard await encoder.progress.slices == draft.analysed.count else {
+            throw ModelError(.missingPlane, "the encoder holds other slices than the series")
+        }
         let before = await encoder.calls
         let outcome = try await encoder.finish(threshold: threshold)
         let calls = await encoder.calls
@@ -177,7 +202,9 @@ actor StudyAnalyzer {
         return try flagged.compactMap { slice in
             guard let instance = known[slice.representative] else { return nil }
             var picture: HeatmapSlice?
-            if case .planes(let planes) = outcomes[instance.path], let plane = planes.first, let map = slice.lesionMap {
+            if case .plane(let plane) = outcomes[instance.path], let map = slice.lesionMap,
+                plane.plane.rows == finding.rows, plane.plane.columns == finding.columns
+            {
                 picture = HeatmapSlice(
                     rows: plane.plane.rows, columns: plane.plane.columns, hounsfield: plane.hounsfield,
                     activation: try finding.heatmapGeometry.upsample(map), probability: slice.probability,

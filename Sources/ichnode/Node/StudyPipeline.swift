@@ -19,6 +19,10 @@ actor StudyPipeline: Service {
     /// Longest pause between tries to record a result: a full disk takes an operator a while.
     private static let mostPause: Duration = .seconds(300)
 
+    /// Begun analyses of one study that never ended, after which its pixels are left alone.
+    private static let mostBegun = 5
+
+    private let turn = AsyncLock()
     private let tools: StudyAnalyzer.Tools
     private let assembler: StudyAssembler
     private let ledger: any Ledger
@@ -74,7 +78,7 @@ actor StudyPipeline: Service {
     private func workAhead(_ uid: UID) async {
         defer { working.remove(uid) }
         guard let analyzer = analyzers[uid] else { return }
-        while !Task.isCancelled {
+        while !Task.isCancelled && analyzers[uid] === analyzer {
             while let batch = arrived.removeValue(forKey: uid) { await analyzer.encodeAhead(batch) }
             do { try await tools.clock.sleep(Self.settleAfter) } catch { return }
             guard arrived[uid] == nil else { continue }
@@ -100,8 +104,14 @@ actor StudyPipeline: Service {
         let analyzer = analyzers.removeValue(forKey: uid) ?? StudyAnalyzer(tools: tools)
         arrived[uid] = nil
         var pause: Duration = .seconds(1)
+        var begun: Int?
         while true {
-            do { return try await attempt(study, analyzer) } catch {
+            do {
+                let times = if let begun { begun } else { try await begin(study) }
+                begun = times
+                // One at a time: decoder and engine are one each, and memory is bounded.
+                return try await turn.inTurn { try await attempt(study, analyzer, begun: times) }
+            } catch {
                 if Task.isCancelled { return }
                 tools.logger.error(
                     "study cannot be concluded yet, tried again",
@@ -112,13 +122,19 @@ actor StudyPipeline: Service {
         }
     }
 
-    private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer) async throws {
-        try await ledger.setState(.analysing, ofStudy: study.studyInstanceUID)
+    private func begin(_ study: AssembledStudy) async throws -> Int {
+        try await ledger.beginAnalysis(ofStudy: study.studyInstanceUID, seeing: study.instances.count)
+    }
+
+    private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer, begun: Int) async throws {
         guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
             return try await concludeWithoutRoute(study)
         }
         let threshold = try tools.package.operatingPoint(route.threshold)
-        let analysis = try await analyse(study, analyzer, threshold)
+        let analysis =
+            begun > Self.mostBegun
+            ? givenUp(study, threshold, "the node ended \(begun - 1) times while it was analysed")
+            : try await analyse(study, analyzer, threshold)
         try await record(analysis, of: study, route: route, threshold: threshold)
     }
 
@@ -138,11 +154,17 @@ actor StudyPipeline: Service {
             }
             if let pause { try await tools.clock.sleep(pause) }
         }
+        return givenUp(study, threshold, "analysis failed: \(failure)")
+    }
+
+    private func givenUp(
+        _ study: AssembledStudy, _ threshold: ModelPackage.Threshold, _ reason: String
+    ) -> StudyAnalyzer.Analysis {
         let known = StudyAnalyzer.newest(study.instances)
-        let draft = AnalysisDraft(
+        return AnalysisDraft(
             study: study, known: known, selection: SeriesSelection(known.values.map(\.record)), threshold: threshold,
-            startedAt: tools.clock.now())
-        return draft.undetermined("analysis failed: \(failure)")
+            startedAt: tools.clock.now()
+        ).undetermined(reason)
     }
 
     private func record(
