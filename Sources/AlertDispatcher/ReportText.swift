@@ -31,7 +31,8 @@ enum ReportText {
 
     private static func finding(_ report: StudyReport) -> String {
         switch report.presence {
-        case .present: "Intracranial hemorrhage suspected."
+        case .present:
+            "Intracranial hemorrhage suspected." + (report.reason.isEmpty ? "" : " Limits: \(report.reason).")
         case .absent: "No intracranial hemorrhage found."
         case .undetermined: "Not analysed: \(report.reason). This is not a negative result."
         }

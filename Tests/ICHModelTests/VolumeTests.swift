@@ -114,8 +114,8 @@ import WorkerProtocol
     }
 
     @Test func anOutlierMakesNoMillionsOfPositions() {
-        let result = SliceContiguity(positions: (0..<200).map { Double($0) * 0.02 } + [5000])
-        #expect(result.missingCount > 200_000)
+        let result = SliceContiguity(positions: (0..<200).map { Double($0) * 0.025 } + [5000])
+        #expect(result.missingCount > 190_000)
         #expect(result.missingPositions.count == SliceContiguity.mostListed)
         #expect(SliceContiguity(positions: [0, 1, 2, 3, 4, 1e300]).missingCount == 999_999)
     }
@@ -128,13 +128,6 @@ import WorkerProtocol
         let words = SliceContiguity(positions: at(11)).words
         #expect(words.count == 11)
         #expect(words.last == "and 1 more")
-    }
-
-    @Test func everySecondSliceMissingShowsOnlyAgainstTheThickness() {
-        let result = SliceContiguity(positions: positions(Array(repeating: 10, count: 12)))
-        #expect(result.isContiguous)
-        #expect(result.exceedsThickness(5))
-        #expect(result.exceedsThickness(10) == false)
     }
 }
 

@@ -85,7 +85,7 @@ private final class Peer {
     deinit { close(descriptor) }
 
     func send(_ bytes: ArraySlice<UInt8>) {
-        _ = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL.rawValue)) }
+        _ = bytes.withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
     }
 
     func finishSending() { shutdown(descriptor, Int32(SHUT_WR)) }

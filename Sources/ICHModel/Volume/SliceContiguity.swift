@@ -5,7 +5,7 @@ internal import Foundation
 /// Three or more neighbouring intervals that are equal within 10 % establish a stretch: none of them is a gap. Another
 /// interval is a gap where it exceeds 1.5 times the largest spacing of the established stretches next to it. A series
 /// without any established stretch is measured by its median interval. A whole series at a multiple of the true spacing
-/// looks regular here: that needs `exceedsThickness` and a declared count.
+/// looks regular here: `SliceStack.wideSpacing` and a declared count tell.
 public struct SliceContiguity: Sendable, Equatable {
     /// An interval with room for at least one more slice.
     public struct Gap: Sendable, Equatable {
@@ -84,13 +84,6 @@ public struct SliceContiguity: Sendable, Equatable {
                 missingCount: count,
                 missing: (1...min(count, Self.mostListed)).map { sorted[index] + Double($0) * step })
         }
-    }
-
-    /// Whether the slices everywhere lie further apart than 1.9 times their thickness: every second one may be missing.
-    ///
-    /// - Parameter thickness: mm.
-    public func exceedsThickness(_ thickness: Double) -> Bool {
-        !stretches.isEmpty && stretches.allSatisfy { $0.spacing > Self.wideFrom * thickness }
     }
 
     private static func establish(_ intervals: [Double]) -> [Stretch] {

@@ -30,18 +30,16 @@ struct AnalysisDraft {
         if case .incomplete(_, let reasons) = study.decision {
             defects = ["incomplete: " + reasons.joined(separator: ", ")]
         }
+        if case .chosen(let uid) = selection.conclusion { defects += selection.assessment(of: uid)?.leftOut ?? [] }
     }
 
     // MARK: Endings
 
     func concluded(_ finding: Finding, flagged: [StudyReport.Flagged]) -> StudyAnalyzer.Analysis {
-        if finding.isPositive {
-            return analysis(.positive, defects.joined(separator: "; "), .present, finding, flagged)
-        }
+        let reason = (defects + finding.endsWithinBrain).joined(separator: "; ")
+        if finding.isPositive { return analysis(.positive, reason, .present, finding, flagged) }
         // An incomplete study is never negative.
-        guard defects.isEmpty else {
-            return analysis(.undetermined, defects.joined(separator: "; "), .undetermined, finding)
-        }
+        guard reason.isEmpty else { return analysis(.undetermined, reason, .undetermined, finding) }
         return analysis(.negative, "", .absent, finding)
     }
 

@@ -14,10 +14,9 @@ enum MissingPositions {
         let positions = series.instances.compactMap { instance in
             byUID[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres
         }
-        return SliceContiguity(positions: positions).missingPositions.map {
-            "no slice at \(String(format: "%.1f", $0)) mm along the normal"
-        }
+        return SliceContiguity(positions: positions).words
     }
+
     /// A series that would be analysed if more of it came.
     private static func partial(_ series: SeriesSelection.Assessment) -> String? {
         guard case .refused(let reason) = series.verdict, series.mayBeChosen else { return nil }
