@@ -42,7 +42,8 @@ public actor StudyAssembler: Service {
     public typealias MissingPositions = @Sendable ([InstanceRecord]) -> [String]
 
     private struct Study {
-        var instances: [StoredInstance] = []
+        private(set) var instances: [StoredInstance] = []
+        private var paths: Set<String> = []
         var lastArrival = Date.distantPast
         /// Addresses that instances came from.
         var peers: Set<String> = []
@@ -54,6 +55,19 @@ public actor StudyAssembler: Service {
         var forced = false
         /// Known so far; recomputed when instances came.
         var missing: [String]?
+
+        init(instances: [StoredInstance]) {
+            self.instances = instances
+            paths = Set(instances.map(\.path))
+        }
+
+        mutating func take(_ instance: StoredInstance, from peer: String?) {
+            if paths.insert(instance.path).inserted { instances.append(instance) }
+            lastArrival = max(lastArrival, instance.receivedAt)
+            brokeOff = false
+            missing = nil
+            if let peer { peers.insert(peer) }
+        }
     }
 
     private struct Association {
@@ -101,8 +115,7 @@ public actor StudyAssembler: Service {
     ///   time to come again.
     public func resume(_ uid: UID, instances: [StoredInstance], wasAssembled: Bool) {
         guard !instances.isEmpty else { return }
-        var study = studies[uid] ?? Study()
-        study.instances = instances
+        var study = Study(instances: instances)
         study.lastArrival = wasAssembled ? instances.map(\.receivedAt).max() ?? clock.now() : clock.now()
         study.lastEnd = clock.now()
         study.brokeOff = !wasAssembled
@@ -125,28 +138,19 @@ public actor StudyAssembler: Service {
     func arrived(_ instance: StoredInstance, association id: String) async {
         let uid = instance.record.studyInstanceUID
         if studies[uid] == nil { studies[uid] = await load(uid) }
-        guard var study = studies[uid] else { return }
-        if !study.instances.contains(where: { $0.path == instance.path }) { study.instances.append(instance) }
-        study.lastArrival = max(study.lastArrival, instance.receivedAt)
-        study.brokeOff = false
-        study.missing = nil
-        if let peer = open[id]?.peer { study.peers.insert(peer) }
+        // In place: a perfusion study has ten thousand instances.
+        studies[uid]?.take(instance, from: open[id]?.peer)
         open[id]?.studies.insert(uid)
-        studies[uid] = study
         emit.yield(.arrived(instance))
     }
 
     /// Instances of a study that the node knew already come back with it.
     private func load(_ uid: UID) async -> Study {
-        var study = Study()
         while true {
-            do {
-                study.instances = try await ledger.instances(ofStudy: uid)
-                return study
-            } catch {
+            do { return Study(instances: try await ledger.instances(ofStudy: uid)) } catch {
                 // Without them the latest instances would be judged as if they were all.
                 logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
-                do { try await clock.sleep(.seconds(1)) } catch { return study }
+                do { try await clock.sleep(.seconds(1)) } catch { return Study(instances: []) }
             }
         }
     }

@@ -107,10 +107,14 @@ actor StudyPipeline: Service {
         var begun: Int?
         while true {
             do {
-                let times = if let begun { begun } else { try await begin(study) }
-                begun = times
                 // One at a time: decoder and engine are one each, and memory is bounded.
-                return try await turn.inTurn { try await attempt(study, analyzer, begun: times) }
+                return try await turn.inTurn {
+                    // Counted once, and not before its turn: only a study that is being analysed can be what ends the
+                    // node.
+                    let times = if let begun { begun } else { try await begin(study) }
+                    begun = times
+                    try await attempt(study, analyzer, begun: times)
+                }
             } catch {
                 if Task.isCancelled { return }
                 tools.logger.error(
