@@ -16,7 +16,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 # One build at a time, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help setup build release test test-swift test-tools demo run validate lint clean
+.PHONY: help setup build release test test-swift test-tools test-training demo run validate lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -33,7 +33,7 @@ build: ## build ichnode and ichnode-dicom
 release: ## the same, optimised
 	@$(MAKE) --no-print-directory build CONFIGURATION=release
 
-test: test-swift test-tools ## run all tests
+test: test-swift test-tools test-training ## run all tests
 
 test-swift: ## run the Swift tests
 	@scripts/setup test
@@ -43,6 +43,10 @@ test-swift: ## run the Swift tests
 test-tools: ## test the Python tools and validate the objects that the built node makes
 	@scripts/setup test
 	$(PYTHON) -m unittest discover --verbose --start-directory Tests/Tools
+
+test-training: ## test Training/, all of it once on generated phantoms
+	@scripts/setup train
+	cd Training && .venv/bin/python -m unittest discover --verbose --start-directory tests
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo

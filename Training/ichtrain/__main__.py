@@ -1,8 +1,9 @@
-"""Command line: train, crossvalidate, evaluate, export, reference."""
+"""Command line: crossvalidate, train, evaluate, challenge, export, reference, convert."""
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shlex
 import sys
@@ -10,137 +11,210 @@ from pathlib import Path
 
 import torch
 
-from . import __version__, ctich
-from .challenge import challenge
-from .crossvalidate import folds_of, run_fold
-from .evaluate import load_predictions, summarise
-from .export import write_package
-from .model import SliceEncoder, StudyHead
-from .phantom import write_reference
-from .train import sequences_of, train_encoder, train_head
+from . import __version__, ctich, readers
+
+HEAD = Path("/usr/share/doc/invesalius-examples/examples/Cranium.inv3")
+PLACES = {"data", "cache", "work", "labels", "slice_labels", "output", "package", "head"}
+"""Options that name places: a package's manifest shows their role and not the place."""
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="ichtrain", description="Train, measure and package the ICH model.")
-    top.add_argument("--threads", type=int, default=1, help="threads for PyTorch (default 1)")
     commands = top.add_subparsers(dest="command", required=True)
 
-    def command(name: str, text: str, data: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
-        if data:
-            sub.add_argument("--data", type=Path, required=True, help="folder of CT-ICH: labels.csv, patient-NNN/")
-            sub.add_argument("--cache", type=Path, required=True, help="folder for preprocessed studies, 500 MB")
-        return sub
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text)
 
     def schedule(sub: argparse.ArgumentParser) -> None:
+        readers.add_arguments(sub)
         sub.add_argument("--work", type=Path, required=True, help="folder for checkpoints; a second run resumes there")
-        sub.add_argument("--steps", type=int, default=700, help="encoder steps of 16 slices (default 700)")
-        sub.add_argument("--seed", type=int, default=1, help="seed of weights, order, painting (default 1)")
+        sub.add_argument("--steps", type=int, default=1200, help="encoder steps of 16 slices (default 1200)")
+        sub.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="one network each (default 1 2 3)")
+        sub.add_argument("--folds", type=int, default=5, help="folds by patient (default 5)")
+        sub.add_argument("--jobs", type=int, default=1, help="networks to train at a time, one thread each (default 1)")
 
-    train = command("train", "Train encoder and head on all studies.")
-    schedule(train)
-    train.add_argument("--part", default="final", help="subfolder of WORK to write to (default final)")
-    train.add_argument("--initial", type=Path, help="encoder.pt of an earlier run to go on from, at half the rates")
-    fold = command("crossvalidate", "Train per fold, by patient; write out-of-fold predictions and the summary.")
-    schedule(fold)
-    fold.add_argument("--folds", type=int, default=3, help="number of folds (default 3)")
-    fold.add_argument("--only", type=int, nargs="*", help="run these folds only")
+    schedule(command("crossvalidate", "Train per seed and fold, by patient; write out-of-fold predictions."))
+    schedule(command("train", "Train on all studies, once per seed: the weights to ship."))
 
-    evaluate = command("evaluate", "Summarise cross-validation, or try a package on a head it never saw.", False)
-    evaluate.add_argument("--work", type=Path, help="folder of a cross-validation: print its figures")
-    evaluate.add_argument("--package", type=Path, help="package folder to challenge; needs --head")
-    evaluate.add_argument("--head", type=Path, help="Cranium.inv3 of Debian's invesalius-examples")
-    evaluate.add_argument("--lesions", type=int, default=12, help="painted copies of the head (default 12)")
-    evaluate.add_argument("--seed", type=int, default=7, help="seed of the painted copies (default 7)")
+    evaluate = command("evaluate", "Figures, table and plots of a cross-validation.")
+    evaluate.add_argument("--work", type=Path, required=True, help="folder of the cross-validation")
+    evaluate.add_argument("--output", type=Path, help="folder for figures.json, roc.png and reliability.png")
 
-    export = command("export", "Write a package from WORK/final (or a fold) and the cross-validation in WORK.")
-    export.add_argument("--work", type=Path, required=True, help="folder with final/ and fold-*/")
-    export.add_argument("--part", default="final", help="subfolder whose weights to ship (default final)")
+    challenge = command("challenge", "Haemorrhages of another painter in brains that the networks never saw.")
+    readers.add_arguments(challenge)
+    challenge.add_argument("--work", type=Path, required=True, help="folder of a finished cross-validation")
+    challenge.add_argument("--lesions", type=int, default=2, help="painted copies of each study (default 2)")
+
+    foreign = command("foreign-head", "A package on a head from elsewhere, untouched and painted.")
+    foreign.add_argument("--package", type=Path, required=True, help="package folder")
+    foreign.add_argument("--head", type=Path, default=HEAD, help=f"Cranium.inv3 (default {HEAD})")
+    foreign.add_argument("--lesions", type=int, default=10, help="painted copies of the head (default 10)")
+    foreign.add_argument("--seed", type=int, default=101, help="seed of the first copy (default 101)")
+
+    export = command("export", "Write a package from the weights of `train` and the cross-validation in WORK.")
+    readers.add_arguments(export)
+    export.add_argument("--work", type=Path, required=True, help="folder with the runs of train and crossvalidate")
     export.add_argument("--output", type=Path, required=True, help="package folder; its name is the package's name")
     export.add_argument("--version", default=__version__, help=f"package version (default {__version__})")
 
-    export.add_argument("--note", default="", help="a sentence on how these runs differ from the plain recipe")
+    reference = command("reference", "Write the references that the node's tests compare a package to.")
+    reference.add_argument("--work", type=Path, required=True, help="folder with the runs of train")
+    reference.add_argument("--package", type=Path, required=True, help="package that export wrote of them")
+    reference.add_argument("--head", type=Path, default=HEAD, help=f"Cranium.inv3 (default {HEAD})")
+    reference.add_argument("--ctich", type=Path, help="folder of CT-ICH; without, its studies are left out")
+    reference.add_argument("--output", type=Path, required=True, help="folder for phantom.json and parity.json")
 
-    reference = command("reference", "Write the phantom reference that the node's tests compare to.", False)
-    reference.add_argument("--package", type=Path, required=True, help="package folder")
-    reference.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    convert = command("convert", "Write CT-ICH as DICOM series with tables of labels, for `ichnode evaluate`.")
+    convert.add_argument("--data", type=Path, required=True, help="folder of CT-ICH")
+    convert.add_argument("--output", type=Path, required=True, help="folder for the series and the tables")
+    convert.add_argument("--patients", type=int, nargs="+", help="these only")
     return top
 
 
-def train_final(options: argparse.Namespace) -> None:
-    studies = ctich.load(options.data, options.cache)
-    folder = options.work / options.part
-    encoder = train_encoder(studies, options.steps, options.seed, folder / "encoder.pt", options.initial)
-    head = train_head(sequences_of(encoder, studies, options.seed), options.seed)
-    torch.save(head.state_dict(), folder / "head.pt")
-    note_run(folder, options)
 
 
-def cross_validate(options: argparse.Namespace) -> None:
-    studies = ctich.load(options.data, options.cache)
-    fold_of = folds_of(studies, options.folds)
-    for fold in range(options.folds) if options.only is None else options.only:
-        print(f"fold {fold}: {int((fold_of == fold).sum())} studies held out", flush=True)
-        run_fold(studies, fold_of, fold, options.steps, options.seed, options.work)
-        note_run(options.work / f"fold-{fold}", options, fold)
-    print(json.dumps(summarise(load_predictions(options.work)), indent=1))
+def run_schedule(options: argparse.Namespace) -> None:
+    """train and crossvalidate."""
+    from .runs import Run, run_all
 
-
-def note_run(folder: Path, options: argparse.Namespace, fold: int | None = None) -> None:
-    """Leaves beside the weights how they were made. Folders are named by role, not by place."""
-    words = [options.command, "--data", "DATA", "--cache", "CACHE", "--work", "WORK"]
-    words += ["--steps", str(options.steps), "--seed", str(options.seed)]
+    load = functools.partial(
+        readers.load,
+        options.layout,
+        options.data,
+        options.cache,
+        options.labels,
+        options.slice_labels,
+        options.limit,
+        options.processes,
+    )
+    studies = load()
+    folds = range(options.folds) if options.command == "crossvalidate" else [None]
+    subsets = ctich.subsets(studies) if options.layout == "ctich" else {}
+    note = {
+        "command": command_line(options),
+        "steps": options.steps,
+        "seeds": options.seeds,
+        "folds": options.folds,
+        "subsets": {name: sorted(identifiers) for name, identifiers in subsets.items()},
+    }
+    options.work.mkdir(parents=True, exist_ok=True)
+    (options.work / f"{options.command}.json").write_text(json.dumps(note, indent=1) + "\n")
+    del studies
+    runs = [Run(seed, fold) for seed in options.seeds for fold in folds]
+    run_all(load, runs, options.folds, options.steps, options.work, options.jobs)
     if options.command == "crossvalidate":
-        words += ["--folds", str(options.folds), "--only", str(fold)]
-    else:
-        words += ["--part", options.part]
-    if options.command == "train" and options.initial is not None:
-        words += ["--initial", f"WORK/{options.initial.parent.name}/{options.initial.name}"]
-    run = {"steps": options.steps, "seed": options.seed, "command": "python -m ichtrain " + shlex.join(words)}
-    (folder / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+        evaluate(argparse.Namespace(work=options.work, output=None))
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """The command as anybody could repeat it: places by their role."""
+    words = ["python", "-m", "ichtrain", options.command]
+    for name, value in vars(options).items():
+        if name != "command" and value is not None:
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *([name.upper()] if name in PLACES else map(str, values))]
+    return shlex.join(words)
+
+
+def summary_of(work: Path) -> tuple[dict, list]:
+    """(what `evaluate.summarise` says, the mean of the seeds) of a cross-validation."""
+    from .evaluate import load_predictions, mean_of_seeds, summarise
+
+    predictions = load_predictions(work)
+    subsets = json.loads((work / "crossvalidate.json").read_text())["subsets"]
+    return summarise(predictions, {name: set(found) for name, found in subsets.items()}), mean_of_seeds(predictions)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    if options.work is not None:
-        print(json.dumps(summarise(load_predictions(options.work)), indent=1))
-    if options.package is not None:
-        if options.head is None:
-            sys.exit("evaluate --package needs --head")
-        for row in challenge(options.package, options.head, options.lesions, options.seed):
-            print(json.dumps(row))
+    from .report import draw, table
+
+    summary, cases = summary_of(options.work)
+    print(table(summary["figures"]))
+    if options.output is not None:
+        draw(cases, options.output)
+        (options.output / "figures.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def challenge(options: argparse.Namespace) -> None:
+    from .challenge import shortcuts
+
+    folds = json.loads((options.work / "crossvalidate.json").read_text())["folds"]
+    found = shortcuts(readers.load_from(options), options.work, folds, options.lesions)
+    (options.work / "challenge.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps({name: value for name, value in found.items() if name != "rows"}, indent=1))
+
+
+def foreign_head(options: argparse.Namespace) -> None:
+    from .challenge import foreign_head as rows_of
+
+    rows = rows_of(options.package, options.head, options.lesions, options.seed)
+    for row in rows:
+        print(json.dumps(row))
+    untouched, *painted = [row["positive"] for row in rows]
+    print(f"untouched: {'positive' if untouched else 'negative'}; painted: {sum(painted)} of {len(painted)} positive")
+
+
+def trained(work: Path):
+    """The networks that `train` made."""
+    from .members import Members
+    from .runs import Run
+
+    seeds = json.loads((work / "train.json").read_text())["seeds"]
+    return Members([Run(seed, None).folder(work) for seed in seeds])
 
 
 def export(options: argparse.Namespace) -> None:
-    studies = ctich.load(options.data, options.cache)
-    folder = options.work / options.part
-    encoder, head = SliceEncoder(pretrained=False), StudyHead()
-    encoder.load_state_dict(torch.load(folder / "encoder.pt", weights_only=True)["encoder"])
-    head.load_state_dict(torch.load(folder / "head.pt", weights_only=True))
-    run = json.loads((folder / "run.json").read_text())
-    folds = [json.loads(path.read_text()) for path in sorted(options.work.glob("fold-*/run.json"))]
+    from .export import ctich_dataset, own_dataset, write_package
+
+    studies = readers.load_from(options)
+    notes = [json.loads((options.work / f"{name}.json").read_text()) for name in ("crossvalidate", "train")]
     training = {
         "studies": len(studies),
         "positive_studies": sum(study.is_positive for study in studies),
-        "steps_of_last_run": run["steps"],
-        "seed_of_last_run": run["seed"],
-        "calibrated_on": f"out-of-fold predictions of {len(folds)} folds by patient",
+        "steps": notes[1]["steps"],
+        "seeds": notes[1]["seeds"],
+        "calibrated_on": f"out-of-fold predictions of {notes[0]['folds']} folds by patient, mean of "
+        f"{len(notes[0]['seeds'])} seeds",
     }
-    runs = sorted(options.work.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    if options.note:
-        training["note"] = options.note
-    commands = list(dict.fromkeys(json.loads(path.read_text())["command"] for path in runs))
-    summary = summarise(load_predictions(options.work))
-    write_package(options.output, encoder.eval(), head.eval(), summary, options.version, training, studies, commands)
+    dataset = ctich_dataset(studies) if options.layout == "ctich" else own_dataset(studies)
+    commands = [note["command"] for note in notes] + [command_line(options)]
+    members, (summary, _) = trained(options.work), summary_of(options.work)
+    write_package(options.output, members, summary, options.version, training, dataset, commands)
+
+
+def reference(options: argparse.Namespace) -> None:
+    from .parity import write_parity
+    from .phantom import write_reference
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    write_reference(options.package, options.output / "phantom.json")
+    members = trained(options.work)
+    write_parity(members, options.package, options.head, options.ctich, options.output / "parity.json")
+
+
+def convert(options: argparse.Namespace) -> None:
+    from .ctdicom import convert_ctich
+
+    convert_ctich(options.data, options.output, options.patients)
 
 
 def main() -> None:
     options = parser().parse_args()
-    torch.set_num_threads(options.threads)
-    if options.command == "reference":
-        write_reference(options.package, options.output)
-    else:
-        actions = {"train": train_final, "crossvalidate": cross_validate, "evaluate": evaluate, "export": export}
+    torch.set_num_threads(1)
+    actions = {
+        "train": run_schedule,
+        "crossvalidate": run_schedule,
+        "evaluate": evaluate,
+        "challenge": challenge,
+        "foreign-head": foreign_head,
+        "export": export,
+        "reference": reference,
+        "convert": convert,
+    }
+    try:
         actions[options.command](options)
+    except (ValueError, FileNotFoundError) as error:
+        sys.exit(f"ichtrain {options.command}: {error}")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from . import paint
-from .ctich import PAINT_SIZE, Study
+from .study import PAINT_SIZE, Study
 from .model import MAP_STRIDE
 from .preprocess import AIR_HU, INPUT_SIZE
 
@@ -24,8 +24,9 @@ LOOKALIKE_PROBABILITY = 0.5
 class Batch:
     """One training step.
 
-    hounsfield: [N,1,192,192]. labels: [N,7] (any, five subtypes, fracture). coverage: [N,24,24], the share of each map
-    cell that is painted blood. has_map: [N], whether that share is known (clean negatives and painted slices).
+    hounsfield: [N,1,192,192]. labels: [N,7] (any, five subtypes, fracture), NaN where unknown. coverage: [N,24,24], the
+    share of each map cell that is painted blood. has_map: [N], whether that share is known (clean negatives and painted
+    slices).
     """
 
     hounsfield: torch.Tensor
@@ -33,29 +34,39 @@ class Batch:
     coverage: torch.Tensor
     has_map: torch.Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 class SliceSampler:
     """Draws batches of 16: 4 slices with ICH, 3 pairs of one slice clean and painted, 6 other negatives.
 
     Half of the negatives come from studies with ICH elsewhere, so that the look of a head or a scan does not give the
-    answer away.
+    answer away. Slices of which nobody said whether they bleed are left out; where no slice is known to bleed, two more
+    pairs stand in for the 4. Raises ValueError where no slice is known not to bleed.
     """
 
     def __init__(self, studies: list[Study], seed: int):
         self.studies = studies
         self.rng = np.random.default_rng(seed)
-        self.positive = [(i, np.flatnonzero(s.labels[:, 0] == 1)) for i, s in enumerate(studies) if s.is_positive]
-        self.negative_of_positive = [(i, np.flatnonzero(studies[i].labels[:, 0] == 0)) for i, _ in self.positive]
-        self.negative_of_positive = [(i, found) for i, found in self.negative_of_positive if len(found)]
-        self.negative = [(i, np.arange(len(s.labels))) for i, s in enumerate(studies) if not s.is_positive]
-        self.paintable = {}
-        for index, study in enumerate(studies):
-            area = (study.distance > 0).reshape(len(study.distance), -1).sum(1)
-            good = (area > 0.25 * area.max()) & (study.labels[:, 0] == 0)
-            if good.any():
-                self.paintable[index] = np.flatnonzero(good)
+        self.positive = self._slices(1, True)
+        self.negative_of_positive = self._slices(0, True)
+        self.negative = self._slices(0, False) or self.negative_of_positive
+        if not self.negative:
+            raise ValueError("no slice is known to be without haemorrhage: add studies without, or labels of slices")
+        self.looked_through: set[int] = set()
+        self.paintable = dict([*self.negative, *self.negative_of_positive])
         weights = np.array([np.sqrt(len(found)) for _, found in self.positive])
         self.positive_weights = weights / weights.sum()
+
+    def _slices(self, value: int, of_positive: bool) -> list[tuple[int, np.ndarray]]:
+        """(study, its slices whose *any* is `value`) for positive or negative studies that have such slices."""
+        found = [
+            (index, np.flatnonzero(study.labels[:, 0] == value))
+            for index, study in enumerate(self.studies)
+            if study.is_positive == of_positive
+        ]
+        return [(index, slices) for index, slices in found if len(slices)]
 
     def batch(self) -> Batch:
         rng = self.rng
@@ -70,16 +81,12 @@ class SliceSampler:
             labels.append(label), styles.append(style)
 
         nothing = np.zeros((PAINT_SIZE, PAINT_SIZE), np.float32)
-        for _ in range(POSITIVES):
+        for _ in range(POSITIVES if self.positive else 0):
             index, slices = self.positive[rng.choice(len(self.positive), p=self.positive_weights)]
             plane, distance, label = self._slice(index, int(rng.choice(slices)))
             add(plane, distance, None, label, len(styles))
-        for _ in range(PAIRS):
-            painted = None
-            while painted is None:
-                index = int(rng.choice(list(self.paintable)))
-                plane, distance, label = self._slice(index, int(rng.choice(self.paintable[index])))
-                painted = paint.paint_slice(rng, plane, distance)
+        for _ in range(PAIRS if self.positive else PAIRS + POSITIVES // 2):
+            plane, distance, label, painted = self._painted()
             style = len(styles)
             painted_label = painted[2].copy()
             painted_label[-1] = label[-1]
@@ -91,6 +98,27 @@ class SliceSampler:
             plane, distance, label = self._slice(index, int(rng.choice(slices)))
             add(plane, distance, nothing, label, len(styles))
         return augment(rng, planes, distances, coverages, labels, styles)
+
+    def _painted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(HU, distance, labels) of a slice without haemorrhage, and what `paint.paint_slice` made of it.
+
+        Slices that show little brain are never painted; a study is looked through when it is first drawn.
+        """
+        while self.paintable:
+            index = int(self.rng.choice(list(self.paintable)))
+            if index not in self.looked_through:
+                self.looked_through.add(index)
+                area = (self.studies[index].distance > 0).reshape(len(self.studies[index].labels), -1).sum(1)
+                slices = self.paintable[index]
+                self.paintable[index] = slices[area[slices] > max(0.25 * area.max(), 1)]
+            if len(self.paintable[index]) == 0:
+                del self.paintable[index]
+                continue
+            plane, distance, label = self._slice(index, int(self.rng.choice(self.paintable[index])))
+            painted = paint.paint_slice(self.rng, plane, distance)
+            if painted is not None:
+                return plane, distance, label, painted
+        raise ValueError("no slice shows a brain to paint on: are these head CTs in Hounsfield units?")
 
     def _slice(self, index: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(HU, distance, labels), sometimes with a harmless look-alike added whatever the label."""

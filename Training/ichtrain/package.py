@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from . import preprocess
-from .evaluate import calibrated
+from .statistics import calibrated
 
 
 @dataclass

@@ -14,10 +14,13 @@ import torch
 from scipy import ndimage
 from torch.nn import functional as F
 
-from .ctich import CLASSES
+from .study import CLASSES
 
 KINDS = ["intraparenchymal", "epidural", "subdural", "subarachnoid", "intraventricular"]
-KIND_WEIGHTS = [0.34, 0.27, 0.17, 0.12, 0.10]
+KIND_WEIGHTS = [0.33, 0.25, 0.20, 0.12, 0.10]
+ALONG_FALX = 0.25
+"""Share of the subdural haemorrhages that lie along the falx instead of the inner skull."""
+
 MINIMUM_PIXELS = 40
 MINIMUM_CORE_PIXELS = 10
 MILLIMETRES_PER_PIXEL = 0.8
@@ -44,6 +47,7 @@ class Lesion:
     phases: np.ndarray
     ragged: float
     mixed: float
+    along_falx: bool
 
     def half_height_slices(self, slice_spacing_mm: float) -> float:
         """Half the extent along z in slices."""
@@ -68,6 +72,7 @@ def choose_lesion(rng: np.random.Generator, distance: np.ndarray, kind: str | No
     at = rng.integers(len(rows))
     radius = float(np.exp(rng.uniform(np.log(5.0), np.log(36.0))))
     epidural = kind == "epidural"
+    along_falx = kind == "subdural" and rng.random() < ALONG_FALX
     return Lesion(
         kind=kind,
         row=float(rows[at]),
@@ -86,6 +91,7 @@ def choose_lesion(rng: np.random.Generator, distance: np.ndarray, kind: str | No
         phases=rng.uniform(0, 2 * np.pi, 6),
         ragged=float(rng.uniform(0, 0.28)),
         mixed=float(rng.uniform(8, 22)) if rng.random() < 0.2 else 0.0,
+        along_falx=along_falx,
     )
 
 
@@ -100,6 +106,8 @@ def paint_lesion(
         depth = _blob_depth(lesion, rows, columns, lesion.radius * extent)
         if lesion.kind == "intraparenchymal":
             depth += lesion.ragged * lesion.radius * 0.4 * smooth_noise(rng, size, max(3.0, lesion.radius / 3))
+    elif lesion.along_falx:
+        depth = _falx_depth(rng, lesion, rows, columns, inside, extent)
     else:
         depth = _crescent_depth(rng, lesion, rows, columns, distance, inside, extent)
     coverage = 1 / (1 + np.exp(-np.clip(depth / lesion.edge, -20, 20)))
@@ -128,11 +136,12 @@ def _blob_depth(lesion: Lesion, rows: np.ndarray, columns: np.ndarray, radius: f
     cosine, sine = np.cos(lesion.angle), np.sin(lesion.angle)
     u = (cosine * dx + sine * dy) * lesion.aspect
     v = (-sine * dx + cosine * dy) / lesion.aspect
-    theta = np.arctan2(v, u)
-    outline = np.ones_like(theta)
+    bearings = np.linspace(-np.pi, np.pi, 721, dtype=np.float32)
+    outline = np.ones_like(bearings)
     for order, phase in enumerate(lesion.phases[:5], start=2):
-        outline += lesion.ragged / order * np.cos(order * theta + phase)
-    return radius * outline - np.hypot(u, v)
+        outline += lesion.ragged / order * np.cos(order * bearings + phase)
+    nearest = np.rint((np.arctan2(v, u) + np.pi) * (720 / (2 * np.pi))).astype(np.int32)
+    return radius * outline[nearest] - np.sqrt(u * u + v * v)
 
 
 def _crescent_depth(rng, lesion, rows, columns, distance, inside, extent) -> np.ndarray:
@@ -150,6 +159,21 @@ def _crescent_depth(rng, lesion, rows, columns, distance, inside, extent) -> np.
     uneven = lesion.ragged * 0.3 * lesion.thickness * smooth_noise(rng, distance.shape[0], 12)
     thickness = lesion.thickness * extent * profile + uneven
     return np.where(profile > 0, thickness - distance, -50).astype(np.float32)
+
+
+def _falx_depth(rng, lesion, rows, columns, inside, extent) -> np.ndarray:
+    """Signed depth of a band on one side of the midline, thickest in its middle."""
+    if not inside.any():
+        return np.full(inside.shape, -50, np.float32)
+    middle_row, middle_column = rows[inside].mean(), columns[inside].mean()
+    reach = max(12.0, (0.2 + 0.2 * lesion.half_width) * float(inside.any(1).sum()) * max(extent, 0.3))
+    along = (rows - lesion.row) / reach
+    side = 1.0 if lesion.column > middle_column else -1.0
+    tilt = 0.03 * lesion.angle
+    beside = side * (columns - middle_column - tilt * (rows - middle_row))
+    thickness = 0.6 * lesion.thickness * extent * np.sqrt(np.clip(1 - along**2, 0, 1))
+    thickness += lesion.ragged * 0.2 * lesion.thickness * smooth_noise(rng, rows.shape[0], 10)
+    return np.where(np.abs(along) < 1, np.minimum(thickness - beside, beside + 1), -50).astype(np.float32)
 
 
 def _fluid(rng, lesion, plane, distance, rows) -> np.ndarray:
@@ -240,8 +264,8 @@ def paint_study(
 def paint_lookalike(rng: np.random.Generator, plane: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """The slice with one to three things that are bright or streaky and not blood."""
     painted = plane.astype(np.float32)
-    painters = [_calcified_falx, _calcifications, _streaks, _cupping, _motion, _bone_glow, _scar]
-    weights = [0.14, 0.17, 0.13, 0.13, 0.08, 0.2, 0.15]
+    painters = [_calcified_falx, _calcifications, _dense_vessels, _streaks, _cupping, _motion, _bone_glow, _scar]
+    weights = [0.13, 0.15, 0.10, 0.12, 0.12, 0.07, 0.18, 0.13]
     for painter in rng.choice(len(painters), size=int(rng.integers(1, 4)), replace=False, p=weights):
         painted = painters[painter](rng, painted, distance)
     return painted
@@ -275,6 +299,27 @@ def _calcifications(rng, plane, distance) -> np.ndarray:
             spot = np.clip((radius - away) / 1.2 + 0.5, 0, 1) * (distance > 2)
             out = out + (np.maximum(density, out) - out) * spot
     return out
+
+
+def _dense_vessels(rng, plane, distance) -> np.ndarray:
+    """Vessels of dense blood (a high haematocrit): a venous sinus in the corner of the skull, or a thin artery."""
+    rows, columns = np.mgrid[0 : plane.shape[0], 0 : plane.shape[1]].astype(np.float32)
+    row, column = centroid(distance)
+    density = rng.uniform(48, 68)
+    if rng.random() < 0.5:
+        bearing = rng.normal(np.pi / 2, 0.9)
+        theta = np.arctan2(rows - row, columns - column)
+        across = np.abs((theta - bearing + np.pi) % (2 * np.pi) - np.pi)
+        vessel = np.clip(rng.uniform(3, 6) - distance, 0, 1) * np.clip((rng.uniform(0.04, 0.12) - across) * 40, 0, 1)
+        vessel = vessel * (distance > 0)
+    else:
+        angle, bend = rng.uniform(-np.pi, np.pi), rng.uniform(-0.02, 0.02)
+        dy, dx = rows - row - rng.uniform(-30, 30), columns - column - rng.uniform(-40, 40)
+        u, v = np.cos(angle) * dx + np.sin(angle) * dy, -np.sin(angle) * dx + np.cos(angle) * dy
+        vessel = np.clip(rng.uniform(1.2, 2.4) - np.abs(v - bend * u * u), 0, 1)
+        vessel = vessel * np.clip((rng.uniform(4, 18) - np.abs(u)) / 2, 0, 1) * (distance > 3)
+    vessel = ndimage.gaussian_filter(vessel, 0.6)
+    return plane + (np.maximum(density, plane) - plane) * vessel
 
 
 def _streaks(rng, plane, distance) -> np.ndarray:

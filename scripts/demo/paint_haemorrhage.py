@@ -3,7 +3,8 @@
 
 Kind, place, size, shape and density follow from a seed. Three kinds: an intraparenchymal bleed with or without an
 oedema rim, an epidural lens and a subdural crescent against the inner table. The blood gets a texture of its own and
-noise with the spectrum of the scan's noise. This painter serves the demo only: no model has been trained with it."""
+noise with the spectrum of the scan's noise. No model is trained with this painter: it serves the demo and the check for
+shortcuts (`python -m ichtrain challenge`)."""
 
 from __future__ import annotations
 
@@ -37,6 +38,18 @@ class Haemorrhage:
     mean_hounsfield: float
     oedema_rim_mm: float
     slices: list[int]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Ranges that sizes are drawn from, in millimetres; how often each kind is. By default unmistakable bleeds."""
+
+    parenchymal_diameter: tuple[float, float] = (24, 45)
+    epidural_length: tuple[float, float] = (32, 45)
+    epidural_thickness: tuple[float, float] = (13, 19)
+    subdural_length: tuple[float, float] = (75, 110)
+    subdural_thickness: tuple[float, float] = (7, 11)
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2)  # intraparenchymal, epidural, subdural
 
 
 # --- Anatomy ----------------------------------------------------------------------------------------------------------
@@ -226,23 +239,31 @@ def extra_axial_level(
 
 def paint(volume: CTVolume, seed: int) -> tuple[np.ndarray, Haemorrhage]:
     """The volume's Hounsfield units with a haemorrhage, and what it is."""
+    painted, _, haemorrhage = paint_with_mask(volume, seed)
+    return painted, haemorrhage
+
+
+def paint_with_mask(
+    volume: CTVolume, seed: int, sizes: Sizes = Sizes()
+) -> tuple[np.ndarray, np.ndarray, Haemorrhage]:
+    """The volume's Hounsfield units with a haemorrhage, where it is (bool, same shape), and what it is."""
     random = np.random.default_rng(seed)
     spacing = np.array([volume.slice_spacing_mm, volume.row_spacing_mm, volume.column_spacing_mm])
     original = volume.hounsfield.astype(np.float32)
     mask = intracranial_mask(original, spacing)
     depth = depth_below_table(mask, spacing)
     candidates = _supratentorial_slices(mask, spacing)
-    kind = random.choice(["intraparenchymal", "epidural", "subdural"], p=[0.6, 0.2, 0.2])
+    kind = random.choice(["intraparenchymal", "epidural", "subdural"], p=sizes.shares)
 
     rim = 0.0
     if kind == "intraparenchymal":
-        diameter = float(random.uniform(24, 45))
+        diameter = float(random.uniform(*sizes.parenchymal_diameter))
         thickness = diameter
         centre = _draw_centre(depth, candidates, random, lambda d: d > diameter / 2 + 4)
     else:
         lens = kind == "epidural"
-        diameter = float(random.uniform(32, 45) if lens else random.uniform(75, 110))
-        thickness = float(random.uniform(13, 19) if lens else random.uniform(7, 11))
+        diameter = float(random.uniform(*(sizes.epidural_length if lens else sizes.subdural_length)))
+        thickness = float(random.uniform(*(sizes.epidural_thickness if lens else sizes.subdural_thickness)))
         centre = _draw_lateral_centre(mask, depth, candidates, spacing, random)
 
     # Only the box around the lesion is computed.
@@ -281,7 +302,9 @@ def paint(volume: CTVolume, seed: int) -> tuple[np.ndarray, Haemorrhage]:
         raise RuntimeError(
             f"seed {seed} painted nothing: the place found has no room for a {diameter:.0f} mm {kind} bleed"
         )
-    return np.rint(result).astype(np.int16), Haemorrhage(
+    whole = np.zeros(original.shape, bool)
+    whole[box] = solid
+    return np.rint(result).astype(np.int16), whole, Haemorrhage(
         seed=seed,
         kind=str(kind),
         centre=tuple(int(c) for c in centre),
