@@ -31,6 +31,7 @@ let package = Package(
     targets: [
         // What Swift cannot say, and what only DCMTK and OpenVINO can do.
         .target(name: "CLinux", linkerSettings: [.linkedLibrary("crypto")]),
+        .systemLibrary(name: "CZlib"),
         .target(
             name: "CDCMTK",
             cxxSettings: [.unsafeFlags(["-O2"], .when(configuration: .debug))],
@@ -73,7 +74,7 @@ let package = Package(
             name: "ichnode",
             dependencies: [
                 "WorkerProtocol", "StoreSCP", "Ledger", "ICHModel", "AlertDispatcher", "Console", "CLinux",
-                argumentParser, logging, metrics, lifecycle,
+                "CZlib", argumentParser, logging, metrics, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
             ]),
@@ -97,7 +98,7 @@ let package = Package(
     cxxLanguageStandard: .cxx17
 )
 
-for target in package.targets {
+for target in package.targets where target.type != .system {
     target.swiftSettings =
         (target.swiftSettings ?? []) + [
             .enableUpcomingFeature("ExistentialAny"),

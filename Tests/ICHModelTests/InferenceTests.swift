@@ -6,6 +6,7 @@ import WorkerProtocol
 
 /// What `Training/reference/phantom.json` says: the same package run by the training side's code.
 private struct Reference: Decodable {
+    let formula: String
     let encoderSHA256: String
     let planes: Int
     let rows: Int
@@ -25,7 +26,7 @@ private struct Reference: Decodable {
     let sliceProbabilities: [Double]
 
     enum CodingKeys: String, CodingKey {
-        case planes, rows, columns, attention
+        case formula, planes, rows, columns, attention
         case encoderSHA256 = "encoder_sha256"
         case positions = "positions_mm"
         case planeSums = "plane_sums_hu"
@@ -39,22 +40,6 @@ private struct Reference: Decodable {
         case sliceLogits = "slice_logits"
         case studyProbability = "study_probability"
         case sliceProbabilities = "slice_probabilities"
-    }
-
-    /// The plane by the formula in the file.
-    func plane(_ z: Int) throws -> Plane {
-        var values = [Int16](repeating: -1024, count: rows * columns)
-        for y in 0..<rows {
-            for x in 0..<columns {
-                let (dx, dy) = (x - 64, y - 64)
-                guard dx * dx * 3136 + dy * dy * 2116 <= 6_635_776 else { continue }
-                let isInner = dx * dx * 2601 + dy * dy * 1681 <= 4_372_281
-                let isLesion = (x - 80) * (x - 80) + (y - 56) * (y - 56) + 9 * (z - 6) * (z - 6) <= 100
-                let brain = isLesion ? 70 : 30 + (x * 7 + y * 13 + z * 29) % 17 - 8
-                values[y * columns + x] = Int16(isInner ? brain : 900)
-            }
-        }
-        return try Plane(rows: rows, columns: columns, values: values)
     }
 }
 
@@ -92,21 +77,15 @@ private actor RecordingEngine: InferenceEngine {
         let package = try package()
         try #require(
             reference.encoderSHA256 == package.encoder.sha256, "write the reference again: it is of another package")
-        let planes = try (0..<reference.planes).map(reference.plane)
-        #expect(planes.map { $0.values.reduce(0) { $0 + Int($1) } } == reference.planeSums)
+        let slices = try SelfTestPhantom.slices()
+        #expect(reference.formula == SelfTestPhantom.formula)
+        #expect(slices.allSatisfy { $0.plane.rows == reference.rows && $0.plane.columns == reference.columns })
+        #expect(slices.map(\.slice.position) == reference.positions)
+        #expect(slices.map { $0.plane.values.reduce(0) { $0 + Int($1) } } == reference.planeSums)
 
         let engine = RecordingEngine(try OpenVINOEngine(package: package, threads: 2))
         let encoder = StudyEncoder(package: package, engine: engine) { _ in [:] }
-        for (index, plane) in planes.enumerated() {
-            let record = Records.make(index: index) { record in
-                record.image.rows = reference.rows
-                record.image.columns = reference.columns
-                record.image.position = [0, 0, reference.positions[index]]
-                record.image.pixelSpacing = [1.5, 1.5]
-                record.image.sliceThickness = 2.5
-            }
-            try await encoder.add(try StudySlice(record), plane: plane)
-        }
+        for (slice, plane) in slices { try await encoder.add(slice, plane: plane) }
         let outcome = try await encoder.finish(threshold: try package.threshold(named: "balanced"))
         guard case .finding(let finding) = outcome else {
             Issue.record("no finding: \(outcome)")
@@ -236,6 +215,28 @@ private actor RecordingEngine: InferenceEngine {
         }
         #expect(answers.allSatisfy { $0 == answers[0] })
         await child.stop()
+    }
+
+    @Test(arguments: [
+        (TinyNetworks(logitWeight: .nan), "a number that is not finite"),
+        (TinyNetworks(doublesSliceLogits: true), "more elements than expected"),
+    ]) func wrongAnswersOfTheChildAreSaid(networks: TinyNetworks, expected: String) async throws {
+        let (folder, package) = try networks.package()
+        let child = InferenceChild(package: package, executable: try #require(Places.executable), threads: 1)
+        let error = await #expect(throws: ModelError.self) { try await SelfTest.run(package, child) }
+        #expect(error?.reason.contains(expected) == true, "\(error?.reason ?? "")")
+        await child.stop()
+        withExtendedLifetime(folder) {}
+    }
+
+    @Test func wrongShapesOfBothNetworksComeFromTheChild() async throws {
+        let (folder, package) = try TinyNetworks(embedding: 5).package { $0["embedding_size"] = 7 }
+        let child = InferenceChild(package: package, executable: try #require(Places.executable), threads: 1)
+        let error = await #expect(throws: ModelError.self) { try await child.prepare() }
+        #expect(error?.reason.contains("encoder.bin: embedding is [-1, 5]") == true)
+        #expect(error?.reason.contains("head.bin: embedding is [1, -1, 5]") == true)
+        await child.stop()
+        withExtendedLifetime(folder) {}
     }
 
     @Test func anImpossiblePackageIsSaidClearly() async throws {

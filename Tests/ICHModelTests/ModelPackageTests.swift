@@ -40,7 +40,8 @@ import Testing
     }
 
     @Test func refusesWhatItCannotUse() {
-        #expect(reason { $0["format"] = 2 }.contains("format 2"))
+        #expect(reason { $0["format"] = 2 }.contains("format 2 where this node reads 1"))
+        #expect(reason { ($0["format"], $0["classes"], $0["name"]) = (2, nil, nil) }.contains("format 2"))
         #expect(reason { $0["classes"] = ["epidural"] }.contains("any"))
         #expect(reason { $0["box_margin"] = "wide" }.contains("box_margin"))
         #expect(reason { $0["encoder"] = ["file": "../encoder.onnx", "sha256": ""] }.contains("plain file name"))

@@ -168,6 +168,13 @@ import WorkerProtocol
         #expect(check.brainMillilitres == 0)
     }
 
+    @Test func aLogitThatIsNoNumberGivesNoFinding() async throws {
+        let head = SyntheticHead()
+        let encoder = try head.encoder(package, FakeEngine(logitOffset: .nan))
+        for (slice, plane) in try head.slices() { try await encoder.add(slice, plane: plane) }
+        await #expect(throws: ModelError(.notFinite, "")) { try await encoder.finish(threshold: threshold) }
+    }
+
     @Test func withoutSlicesItThrows() async throws {
         let encoder = StudyEncoder(package: package, engine: FakeEngine()) { _ in [:] }
         await #expect(throws: ModelError(.slice, "")) { try await encoder.finish(threshold: threshold) }

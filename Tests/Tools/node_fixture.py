@@ -159,6 +159,15 @@ class RestartableNode(Node):
                     continue
         raise AssertionError("no receive worker holds a connection")
 
+    def peak_memory_mib(self) -> dict[str, int]:
+        """The most resident memory that the daemon and its inference child have had at a time each."""
+        pids = {"daemon": [self.process.pid], "infer": self.children("infer")}
+        found = {}
+        for name, each in pids.items():
+            peaks = [int(line.split()[1]) for pid in each for line in _status(pid) if line.startswith("VmHWM")]
+            found[name] = sum(peaks) // 1024
+        return found
+
     # What the node knows
 
     def study(self, uid: str) -> dict | None:
@@ -188,6 +197,10 @@ class RestartableNode(Node):
         wait_for(settled, f"study {uid} is concluded and delivered", seconds, detail)
         time.sleep(GRACE_SECONDS + 0.3)
         return wait_for(settled, f"study {uid} stays concluded", seconds, detail)
+
+
+def _status(pid: int) -> list[str]:
+    return _read(Path(f"/proc/{pid}/status")).splitlines()
 
 
 def _read(path: Path) -> str:

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Seconds from the last C-STORE response to the report's arrival in the PACS, over several studies, and how much of the
-encoding was over when each study was complete. Prints a line for each study, then minimum, median and maximum.
+encoding was over when each study was complete. Prints a line for each study, then minimum, median and maximum, and the
+peak memory of daemon and inference child.
 
 Sends the head CT of Debian's invesalius-examples, again and again under fresh UIDs, to a node and an Orthanc that it
 starts on loopback."""
@@ -72,6 +73,7 @@ def main() -> int:
         for number in range(arguments.studies):
             one = measure(site, site.folder / f"study-{number}", arguments.bleed, arguments.images_per_second)
             results.append(one)
+            memory = site.node.peak_memory_mib()
             if not arguments.json:
                 print(
                     f"  {number + 1:3}  {one['outcome']:12} report after {one['report_after_seconds']:6.2f} s, sent in"
@@ -100,6 +102,7 @@ def main() -> int:
             "max": max(seconds),
         },
         "encoder_calls_before_complete": round(early / calls, 4) if calls else None,
+        "peak_memory_mib": memory,
     }
     if arguments.json:
         print(json.dumps({"summary": summary, "studies": results}, indent=1))
@@ -112,6 +115,7 @@ def main() -> int:
         f" max {latency['max']:.2f} s\n"
         f"encoder calls that ended before complete: {early} of {calls}"
         + (f" ({early / calls:.1%})" if calls else "")
+        + f"\npeak memory: daemon {memory['daemon']} MiB, infer child {memory['infer']} MiB"
     )
     return 0
 

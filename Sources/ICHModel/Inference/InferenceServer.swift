@@ -42,8 +42,8 @@ public enum InferenceServer {
         }
     }
 
-    /// The default threads where the caller does not say: all but one core, at most 4.
-    public static var defaultThreads: Int { min(4, max(1, ProcessInfo.processInfo.activeProcessorCount - 1)) }
+    /// Threads of one inference where nobody says otherwise. Receiving and decoding go before: the process is nice.
+    public static let defaultThreads = 2
 
     // MARK: Answers
 

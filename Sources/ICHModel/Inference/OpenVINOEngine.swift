@@ -19,17 +19,27 @@ public final class OpenVINOEngine: InferenceEngine, @unchecked Sendable {
         sizes = ModelSizes(package)
         let (side, map, width) = (Int64(sizes.input), Int64(sizes.map), Int64(sizes.embedding))
         let classes = Int64(sizes.classes)
-        encoder = try Network(
-            path: package.encoderPath, threads: threads, inputs: [.init("hounsfield", [-1, 1, side, side])],
-            outputs: [
-                .init("embedding", [-1, width]), .init("logits", [-1, classes]), .init("lesion_map", [-1, map, map]),
-            ])
-        head = try Network(
-            path: package.headPath, threads: threads,
-            inputs: [.init("embedding", [1, -1, width]), .init("logits", [1, -1, classes])],
-            outputs: [
-                .init("study_logits", [1, classes]), .init("attention", [1, -1]), .init("slice_logits", [1, -1]),
-            ])
+        let encoder = Result {
+            try Network(
+                path: package.encoderPath, threads: threads, inputs: [.init("hounsfield", [-1, 1, side, side])],
+                outputs: [
+                    .init("embedding", [-1, width]), .init("logits", [-1, classes]),
+                    .init("lesion_map", [-1, map, map]),
+                ])
+        }
+        let head = Result {
+            try Network(
+                path: package.headPath, threads: threads,
+                inputs: [.init("embedding", [1, -1, width]), .init("logits", [1, -1, classes])],
+                outputs: [
+                    .init("study_logits", [1, classes]), .init("attention", [1, -1]), .init("slice_logits", [1, -1]),
+                ])
+        }
+        if case .failure(let first as ModelError) = encoder, case .failure(let second as ModelError) = head {
+            throw ModelError(first.code, "\(first.reason); \(second.reason)")
+        }
+        self.encoder = try encoder.get()
+        self.head = try head.get()
     }
 
     public func encode(planes: [Float], count: Int) async throws -> [EncodedPlane] {
@@ -186,19 +196,23 @@ private final class Network {
             throw ModelError(
                 .package, "\(path) has \(found.count) \(what), not \(wanted.count): install another package")
         }
-        return try wanted.map { port in
+        var faults: [String] = []
+        let places = wanted.map { port in
             guard let place = found.firstIndex(where: { $0.name == port.name }) else {
-                throw ModelError(.package, "\(path) has no \(port.name) among its \(what): install another package")
+                faults.append("has no \(port.name) among its \(what)")
+                return 0
             }
             let shape = found[place].shape
             let fits =
                 shape.count == port.shape.count
                 && zip(shape, port.shape).allSatisfy { $0 == -1 || $1 == -1 || $0 == $1 }
-            guard fits else {
-                throw ModelError(.package, "\(path): \(port.name) is \(shape), model.json says \(port.shape)")
-            }
+            if !fits { faults.append("\(port.name) is \(shape), model.json says \(port.shape)") }
             return place
         }
+        guard faults.isEmpty else {
+            throw ModelError(.package, "\(path): \(faults.joined(separator: ", ")): install another package")
+        }
+        return places
     }
 
     private static func text(_ error: [CChar]) -> String {

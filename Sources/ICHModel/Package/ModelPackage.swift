@@ -27,6 +27,13 @@ public struct ModelPackage: Sendable {
         public func probability(logit: Double) -> Double { 1 / (1 + exp(-(a * logit + b))) }
     }
 
+    /// A window of Hounsfield values that the encoder's graph applies.
+    public struct Window: Codable, Sendable, Equatable {
+        /// Middle and width, HU.
+        public let level: Double
+        public let width: Double
+    }
+
     /// An operating point: study probability from which a study counts as positive.
     public struct Threshold: Codable, Sendable, Equatable {
         public let name: String
@@ -68,6 +75,13 @@ public struct ModelPackage: Sendable {
     /// Slice probability from which a slice of a positive study is flagged.
     public let sliceThreshold: Double
     public let heatmapMethod: String
+    /// For people: the graph has them inside.
+    public let windows: [Window]
+    /// What it was trained on and how well it did, as the training side wrote it.
+    public let training: JSONValue?
+    public let figures: JSONValue?
+    /// nil where the package has none.
+    public let selfTest: SelfTest?
     /// SHA-256 over the digests of manifest, encoder and head: names this very model in derived UIDs. Lower-case
     /// hexadecimal.
     public let modelDigest: String
@@ -82,13 +96,7 @@ public struct ModelPackage: Sendable {
     /// - Throws: `ModelError` with code `package` that says what is wrong and what to do.
     public init(directory: String) throws {
         let folder = URL(fileURLWithPath: directory).standardizedFileURL.path
-        let path = folder + "/" + Self.manifestName
-        let bytes: Data
-        do { bytes = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
-            throw ModelError(.package, "cannot read \(path): install a model package in that folder")
-        }
-        let manifest = try Manifest(json: bytes)
-        try manifest.validate()
+        let (manifest, bytes) = try Self.manifest(in: folder)
         self.directory = folder
         name = manifest.name
         version = manifest.version
@@ -108,6 +116,10 @@ public struct ModelPackage: Sendable {
         thresholds = manifest.thresholds.sorted { $0.key < $1.key }.map { Threshold(name: $0.key, value: $0.value) }
         sliceThreshold = manifest.sliceThreshold
         heatmapMethod = manifest.heatmapMethod
+        windows = manifest.windows ?? []
+        training = manifest.training
+        figures = manifest.figures
+        selfTest = manifest.selfTest
         anyClass = manifest.classes.firstIndex(of: "any") ?? 0
         for file in [manifest.encoder, manifest.head] { try Self.check(file, in: folder) }
         let digests = [SHA256Digest.hex(of: bytes), manifest.encoder.sha256, manifest.head.sha256]
@@ -122,6 +134,33 @@ public struct ModelPackage: Sendable {
                 .package, "model \(self.name) has no threshold \"\(name)\": choose one of \(known), or a number")
         }
         return threshold
+    }
+
+    /// Everything that is wrong with the files of a folder; empty where `init(directory:)` accepts it.
+    public static func faults(inDirectory directory: String) -> [ModelError] {
+        let folder = URL(fileURLWithPath: directory).standardizedFileURL.path
+        var faults: [ModelError] = []
+        func note(_ body: () throws -> Void) {
+            do { try body() } catch let error as ModelError { faults.append(error) } catch {
+                faults.append(ModelError(.package, "\(error)"))
+            }
+        }
+        note {
+            let manifest = try Self.manifest(in: folder).manifest
+            for file in [manifest.encoder, manifest.head] { note { try Self.check(file, in: folder) } }
+        }
+        return faults
+    }
+
+    private static func manifest(in folder: String) throws -> (manifest: Manifest, bytes: Data) {
+        let path = folder + "/" + Self.manifestName
+        let bytes: Data
+        do { bytes = try Data(contentsOf: URL(fileURLWithPath: path)) } catch {
+            throw ModelError(.package, "cannot read \(path): install a model package in that folder")
+        }
+        let manifest = try Manifest(json: bytes)
+        try manifest.validate()
+        return (manifest, bytes)
     }
 
     private static func check(_ file: File, in folder: String) throws {
@@ -145,6 +184,8 @@ private struct Manifest: Decodable {
         let slice: ModelPackage.Calibration
     }
 
+    private struct Format: Decodable { let format: Int }
+
     let format: Int
     let name: String
     let version: String
@@ -163,9 +204,15 @@ private struct Manifest: Decodable {
     let thresholds: [String: Double]
     let sliceThreshold: Double
     let heatmapMethod: String
+    let windows: [ModelPackage.Window]?
+    let training: JSONValue?
+    let figures: JSONValue?
+    let selfTest: SelfTest?
 
     enum CodingKeys: String, CodingKey {
         case format, name, version, created, description, classes, encoder, head, calibration, thresholds
+        case windows, training, figures
+        case selfTest = "self_test"
         case inputSize = "input_size"
         case slabThickness = "slab_thickness_mm"
         case boxThreshold = "box_threshold_hu"
@@ -179,6 +226,13 @@ private struct Manifest: Decodable {
     static let requiredThresholds = ["balanced", "high-sensitivity", "high-ppv"]
 
     init(json: Data) throws {
+        // Before anything else: another format may lack what this one requires.
+        if let other = try? JSONDecoder().decode(Format.self, from: json).format, other != ModelPackage.format {
+            throw ModelError(
+                .package,
+                "model.json: format \(other) where this node reads \(ModelPackage.format): install a package made for "
+                    + "this version of the node")
+        }
         do { self = try JSONDecoder().decode(Manifest.self, from: json) } catch let error as DecodingError {
             throw ModelError(
                 .package, "model.json \(Self.phrase(error)): install a package made for this version of the node")
@@ -203,7 +257,6 @@ private struct Manifest: Decodable {
                 throw ModelError(.package, "model.json: \(what): correct it or install another package")
             }
         }
-        try require(format == ModelPackage.format, "format \(format) where this node reads \(ModelPackage.format)")
         try require(!name.isEmpty && !version.isEmpty, "name or version is empty")
         try require((1...64).contains(classes.count) && Set(classes).count == classes.count, "classes must be distinct")
         try require(classes.contains("any"), "classes lacks \"any\"")
@@ -227,5 +280,12 @@ private struct Manifest: Decodable {
             try require(value.isFinite && (0...1).contains(value), "threshold \"\(name)\" must be 0 to 1")
         }
         try require(sliceThreshold.isFinite && (0...1).contains(sliceThreshold), "slice_threshold must be 0 to 1")
+        if let selfTest {
+            try require(
+                selfTest.studyLogits.count == classes.count, "self_test.study_logits has no logit for each class")
+            try require(
+                selfTest.sliceLogits.count == selfTest.sliceProbabilities.count,
+                "self_test has another number of slice_logits than of slice_probabilities")
+        }
     }
 }

@@ -1,8 +1,8 @@
 /// Numbers that the training side computes too: same formulas, same rounding.
-enum Percentile {
+public enum Percentile {
     /// `numpy.percentile(values, percent)` with its default, linear interpolation.
     /// - Parameter values: at least one, any order.
-    static func linear(_ values: [Double], _ percent: Double) -> Double {
+    public static func linear(_ values: [Double], _ percent: Double) -> Double {
         let sorted = values.sorted()
         let place = Double(sorted.count - 1) * (percent / 100)
         let lower = Int(place.rounded(.down))

@@ -60,70 +60,26 @@ struct FolderAnalysis {
 
     func run() async throws {
         try FileManager.default.createDirectory(at: output, withIntermediateDirectories: true)
+        let studies = FolderStudies(folder: folder, package: package, logger: logger)
         let programs = WorkerPrograms(spool: folder, results: output)
-        let decoder = DecodeClient(program: programs.decode, logger: logger)
-        let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"), logger: logger)
         let composer = ReportComposer(
             program: programs.compose, results: output, installation: "folder", stationName: "ICHNODE",
             softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
-        let result: Result<Void, any Error>
-        do {
-            let studies = try await readStudies(decoder)
-            for (number, study) in studies.enumerated() {
+        try await studies.whileRunning {
+            let found = try await studies.read().map(\.assembled)
+            for (number, study) in found.enumerated() {
                 Terminal.say(
-                    "study \(number + 1) of \(studies.count): \(study.studyInstanceUID), \(study.instances.count) files"
-                )
-                try await analyse(study, decoder, engine, composer)
+                    "study \(number + 1) of \(found.count): \(study.studyInstanceUID), \(study.instances.count) files")
+                try await analyse(study, studies, composer)
             }
-            result = .success(())
-        } catch { result = .failure(error) }
-        await engine.stop()
-        await decoder.stop()
-        try result.get()
-    }
-
-    private func readStudies(_ decoder: DecodeClient) async throws -> [AssembledStudy] {
-        let paths = try files()
-        Terminal.complain("reading \(paths.count) files…")
-        let records = try await decoder.describe(paths)
-        guard !records.isEmpty else {
-            throw CommandFailure(.failed, "no DICOM file below \(folder.path): name a folder that holds a study")
-        }
-        if records.count < paths.count {
-            Terminal.complain("\(paths.count - records.count) files are not DICOM, left out")
-        }
-        let now = Date()
-        let instances = records.map { StoredInstance(record: $1, path: $0, receivedAt: now) }
-            .sorted { $0.path < $1.path }
-        return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map {
-            uid, all in
-            let missing = MissingPositions.find(all.map(\.record))
-            return AssembledStudy(
-                studyInstanceUID: uid, instances: all, callingAETitle: nil, calledAETitle: nil,
-                decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing),
-                lastArrival: now)
         }
     }
 
-    private func files() throws -> [String] {
-        var isFolder: ObjCBool = false
-        guard FileManager.default.fileExists(atPath: folder.path, isDirectory: &isFolder), isFolder.boolValue,
-            let enumerator = FileManager.default.enumerator(atPath: folder.path)
-        else { throw CommandFailure(.failed, "\(folder.path) is no folder that can be read") }
-        return enumerator.compactMap { $0 as? String }.map { folder.appendingPathComponent($0).path }.filter {
-            var isFolder: ObjCBool = false
-            return FileManager.default.fileExists(atPath: $0, isDirectory: &isFolder) && !isFolder.boolValue
-        }.sorted()
-    }
-
-    private func analyse(
-        _ study: AssembledStudy, _ decoder: DecodeClient, _ engine: any InferenceEngine, _ composer: ReportComposer
-    ) async throws {
+    private func analyse(_ study: AssembledStudy, _ studies: FolderStudies, _ composer: ReportComposer) async throws {
         let started = ContinuousClock.now
         let point = try package.operatingPoint(threshold)
-        let analyzer = StudyAnalyzer(
-            tools: .init(package: package, engine: engine, decoder: decoder, clock: .system, logger: logger))
+        let analyzer = studies.analyzer()
         for start in stride(from: 0, to: study.instances.count, by: 32) {
             Terminal.complain("  \(start) of \(study.instances.count) images")
             await analyzer.encodeAhead(Array(study.instances[start..<min(start + 32, study.instances.count)]))

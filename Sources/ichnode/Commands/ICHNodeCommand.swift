@@ -15,8 +15,8 @@ struct ICHNodeCommand: AsyncParsableCommand {
             """,
         version: NodeVersion.string,
         subcommands: [
-            ServeCommand.self, AnalyzeCommand.self, StudyCommand.self, ConfigCommand.self, DoctorCommand.self,
-            InferCommand.self,
+            ServeCommand.self, AnalyzeCommand.self, EvaluateCommand.self, ModelCommand.self, StudyCommand.self,
+            ConfigCommand.self, DoctorCommand.self, InferCommand.self,
         ])
 }
 

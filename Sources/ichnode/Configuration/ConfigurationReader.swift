@@ -1,5 +1,6 @@
 import AlertDispatcher
 import Foundation
+import ICHModel
 import StoreSCP
 import WorkerProtocol
 import Yams
@@ -51,7 +52,7 @@ enum ConfigurationReader {
             runDirectory: section.string("run_directory", default: "/run/ichnode"),
             model: section.string("model", default: "/usr/share/ichnode/model"),
             logLevel: section.string("log_level", default: "info"),
-            inferenceThreads: section.int("inference_threads", default: 2, 1...64))
+            inferenceThreads: section.int("inference_threads", default: InferenceServer.defaultThreads, 1...64))
     }
 
     private static func readDICOM(_ section: YAMLSection) -> NodeConfiguration.DICOMPort {
