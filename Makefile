@@ -44,9 +44,9 @@ test-tools: ## test the Python tools and validate the objects that the built nod
 	@scripts/setup test
 	$(PYTHON) -m unittest discover --verbose --start-directory Tests/Tools
 
-test-training: ## test Training/, all of it once on generated phantoms
+test-training: ## test Training/, all of it once on generated phantoms, and that the built node agrees with PyTorch
 	@scripts/setup train
-	cd Training && .venv/bin/python -m unittest discover --verbose --start-directory tests
+	cd Training && ICHNODE=$(CURDIR)/$(BUILD)/ichnode .venv/bin/python -m unittest discover --verbose --start-directory tests
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 TRAINING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TRAINING), str(TRAINING.parent / "Tests" / "Tools")]
+sys.path[:0] = [str(TRAINING)]
+sys.path += [str(TRAINING.parent / "Tests" / "Tools")]
 
 from ichtrain import augment, paint  # noqa: E402
 from ichtrain.study import CLASSES, LABELS, UNKNOWN, Study, complete_labels, prepare  # noqa: E402

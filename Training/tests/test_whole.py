@@ -6,7 +6,9 @@ counts here.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
@@ -14,12 +16,15 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 TRAINING = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TRAINING), str(TRAINING.parent / "Tests" / "Tools")]
+sys.path[:0] = [str(TRAINING)]
+sys.path += [str(TRAINING.parent / "Tests" / "Tools")]
 
+import ichtrain.__main__ as command_line  # noqa: E402
 import make_ct_series  # noqa: E402
 from ichtrain import readers  # noqa: E402
 from ichtrain.package import Package  # noqa: E402
@@ -62,6 +67,13 @@ class WholeTraining(unittest.TestCase):
 
     def ichtrain(self, *words) -> str:
         """Runs one command; its output."""
+        printed = io.StringIO()
+        with mock.patch.object(sys, "argv", ["ichtrain", *map(str, words)]), contextlib.redirect_stdout(printed):
+            command_line.main()
+        return printed.getvalue()
+
+    def in_processes(self, *words) -> str:
+        """Runs one command as a shell would, with processes of its own; its output."""
         command = [sys.executable, "-m", "ichtrain", *map(str, words)]
         environment = {**os.environ, "PYTHONPATH": str(TRAINING)}
         result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=self.root)
@@ -74,7 +86,7 @@ class WholeTraining(unittest.TestCase):
 
     def test_from_files_to_package(self) -> None:
         schedule = [*self.data_options(), "--work", self.work, "--steps", 2, "--seeds", 1, 2]
-        printed = self.ichtrain("crossvalidate", *schedule, "--folds", 2, "--jobs", 2)
+        printed = self.in_processes("crossvalidate", *schedule, "--folds", 2, "--jobs", 2)
         self.assertIn("all: 6 studies, 3 positive, 72 slices", printed)
         self.assertIn("min left", printed)
         again = self.ichtrain("crossvalidate", *schedule, "--folds", 2)
