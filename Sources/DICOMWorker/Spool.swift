@@ -35,6 +35,7 @@ final class Spool {
     }
 
     func begin(_ meta: FileMeta, syntax: TransferSyntax) throws(StoreRefusal) -> IncomingObject {
+        try requireRoom()
         objects += 1
         let path = "\(incoming)/\(job.associationID)-\(objects).part"
         partial.begin(path)
@@ -44,6 +45,14 @@ final class Spool {
             discard()
             throw error
         }
+    }
+
+    /// The disk's second watermark: other associations, and what the node itself has to write, need the rest.
+    private func requireRoom() throws(StoreRefusal) {
+        guard job.leastFreeBytes > 0 else { return }
+        var (free, total): (UInt64, UInt64) = (0, 0)
+        guard clinux_disk_space(incoming, &free, &total) == 0 else { throw .system("cannot tell free disk space") }
+        if free < job.leastFreeBytes { throw StoreRefusal(.outOfResources, "the disk is full") }
     }
 
     /// Removes the object that is under way.

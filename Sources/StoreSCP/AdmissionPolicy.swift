@@ -1,3 +1,4 @@
+internal import Foundation
 public import WorkerProtocol
 
 /// Who may open an association, and how many at once. Checked before DCMTK sees a byte.
@@ -15,11 +16,14 @@ public struct AdmissionRules: Sendable {
     public var requestDeadline: Duration
     /// Connections without a complete request that are held at once; beyond it the oldest is closed.
     public var mostWaiting: Int
+    /// Whether there is room to store anything. Asked at each request; quick.
+    public var hasRoom: @Sendable () -> Bool
 
     public init(
         calledAETitles: [AETitle], callingAETitles: [AETitle] = [], allowedNetworks: [NetworkBlock],
         mostAssociations: Int = 64, mostAssociationsPerPeer: Int = 32, queueTime: Duration = .seconds(5),
-        requestDeadline: Duration = .seconds(10), mostWaiting: Int = 512
+        requestDeadline: Duration = .seconds(10), mostWaiting: Int = 512,
+        hasRoom: @escaping @Sendable () -> Bool = { true }
     ) {
         self.calledAETitles = calledAETitles
         self.callingAETitles = callingAETitles
@@ -29,10 +33,11 @@ public struct AdmissionRules: Sendable {
         self.queueTime = queueTime
         self.requestDeadline = requestDeadline
         self.mostWaiting = mostWaiting
+        self.hasRoom = hasRoom
     }
 }
 
-/// The fixed part of an A-ASSOCIATE-RQ PDU (PS3.8 §9.3.2).
+/// The fixed part of an A-ASSOCIATE-RQ PDU (PS3.8 §9.3.2), and what it is for.
 struct AssociationRequest: Equatable {
     static let headerBytes = 6
     /// PDU header, protocol version, two AE titles and 32 reserved bytes.
@@ -47,6 +52,9 @@ struct AssociationRequest: Equatable {
     var calledAETitle: String
     var callingAETitle: String
     var protocolVersion: Int
+    /// Whether an abstract syntax is proposed that needs room on the disk. True where the rest of the PDU cannot be
+    /// followed.
+    var proposesStorage: Bool
 
     enum Problem: Error, Equatable {
         /// Text says what the first bytes look like.
@@ -65,12 +73,50 @@ struct AssociationRequest: Equatable {
         return length
     }
 
-    /// - Parameter pdu: at least the fixed part.
+    /// - Parameter pdu: the whole; at least the fixed part.
     init(pdu: [UInt8]) throws(Problem) {
         guard pdu.count >= Self.fixedBytes else { throw .tooShort(pdu.count) }
         protocolVersion = Int(pdu[6]) << 8 | Int(pdu[7])
         calledAETitle = Self.title(pdu[Self.calledOffset..<Self.calledOffset + Self.titleLength])
         callingAETitle = Self.title(pdu[Self.callingOffset..<Self.callingOffset + Self.titleLength])
+        let proposed = Self.abstractSyntaxes(pdu[Self.fixedBytes...])
+        proposesStorage = proposed.map { !Self.withoutStorage.isSuperset(of: $0) } ?? true
+    }
+
+    /// Verification (PS3.4 Annex A) and Storage Commitment Push Model (PS3.4 Annex J).
+    private static let withoutStorage: Set = ["1.2.840.10008.1.1", "1.2.840.10008.1.20.1"]
+    private static let presentationContextItem: UInt8 = 0x20
+    private static let abstractSyntaxItem: UInt8 = 0x30
+    /// Context ID and three reserved bytes, before the sub-items (PS3.8 §9.3.2.2).
+    private static let contextFieldBytes = 4
+
+    /// Of all presentation contexts; nil where lengths do not fit.
+    private static func abstractSyntaxes(_ variableItems: ArraySlice<UInt8>) -> Set<String>? {
+        guard let items = items(variableItems) else { return nil }
+        var found: Set<String> = []
+        for item in items where item.type == presentationContextItem {
+            guard item.value.count >= contextFieldBytes, let parts = Self.items(item.value.dropFirst(contextFieldBytes))
+            else { return nil }
+            for part in parts where part.type == abstractSyntaxItem {
+                let text = String(decoding: part.value, as: UTF8.self)
+                found.insert(text.trimmingCharacters(in: ["\0", " "]))
+            }
+        }
+        return found
+    }
+
+    /// Type, reserved byte, length in two bytes, value; nil where lengths do not fit.
+    private static func items(_ bytes: ArraySlice<UInt8>) -> [(type: UInt8, value: ArraySlice<UInt8>)]? {
+        var (rest, found) = (bytes, [(type: UInt8, value: ArraySlice<UInt8>)]())
+        while !rest.isEmpty {
+            guard rest.count >= 4 else { return nil }
+            let at = rest.startIndex
+            let length = Int(rest[at + 2]) << 8 | Int(rest[at + 3])
+            guard rest.count >= 4 + length else { return nil }
+            found.append((rest[at], rest[(at + 4)..<(at + 4 + length)]))
+            rest = rest[(at + 4 + length)...]
+        }
+        return found
     }
 
     private static func title(_ bytes: ArraySlice<UInt8>) -> String {
@@ -103,6 +149,7 @@ struct Rejection: Equatable, Sendable {
     }
     static let protocolVersion = Rejection(result: 1, source: 2, reason: 2, text: "protocol version 1 is not offered")
     static let full = Rejection(result: 2, source: 3, reason: 2, text: "too many associations")
+    static let diskFull = Rejection(result: 2, source: 3, reason: 1, text: "the disk is nearly full")
     static let stopping = Rejection(result: 2, source: 3, reason: 1, text: "the node is stopping")
 
     /// The ten bytes on the wire.
@@ -119,6 +166,7 @@ extension AdmissionRules {
         guard let calling = AETitle(request.callingAETitle),
             callingAETitles.isEmpty || callingAETitles.contains(calling)
         else { return .callingAETitle(request.callingAETitle) }
+        if request.proposesStorage && !hasRoom() { return .diskFull }
         return nil
     }
 }

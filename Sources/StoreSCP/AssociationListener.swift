@@ -199,7 +199,7 @@ public final class AssociationListener: @unchecked Sendable {
             }
             let length = try AssociationRequest.length(header: peeked.prefix(AssociationRequest.headerBytes))
             guard count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
-            let request = try AssociationRequest(pdu: Array(peeked.prefix(AssociationRequest.fixedBytes)))
+            let request = try AssociationRequest(pdu: Array(peeked.prefix(length)))
             if let rejection = rules.rejection(of: request) { return reject(rejection, descriptor, state.peerAddress) }
             waiting[descriptor]?.step = .place(request)
             waiting[descriptor]?.deadline = Self.now() + rules.queueTime.inSeconds

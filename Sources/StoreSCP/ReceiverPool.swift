@@ -27,12 +27,14 @@ public final class Reception: Service {
         /// How long associations may go on after the node was told to stop.
         public var stopDeadline: Duration
         public var limits: ObjectLimits
+        /// Second watermark of the disk: with less free, workers refuse objects.
+        public var leastFreeBytes: UInt64
 
         public init(
             addresses: [String], port: Int, rules: AdmissionRules, warmWorkers: Int = 2, extraSOPClasses: [UID] = [],
             maxPDUBytes: Int = 131_072, idleTimeout: Duration = .seconds(60),
             associationDeadline: Duration = .seconds(3600), stopDeadline: Duration = .seconds(10),
-            limits: ObjectLimits = .init()
+            limits: ObjectLimits = .init(), leastFreeBytes: UInt64 = 0
         ) {
             self.addresses = addresses
             self.port = port
@@ -44,6 +46,7 @@ public final class Reception: Service {
             self.associationDeadline = associationDeadline
             self.stopDeadline = stopDeadline
             self.limits = limits
+            self.leastFreeBytes = leastFreeBytes
         }
     }
 
@@ -190,7 +193,8 @@ actor ReceiverPool {
             associationID: id, peerAddress: connection.peerAddress, calledAETitles: settings.rules.calledAETitles,
             extraSOPClasses: settings.extraSOPClasses, maxPDUBytes: settings.maxPDUBytes,
             idleTimeoutSeconds: settings.idleTimeout.inSeconds,
-            deadlineSeconds: settings.associationDeadline.inSeconds, limits: settings.limits)
+            deadlineSeconds: settings.associationDeadline.inSeconds, limits: settings.limits,
+            leastFreeBytes: settings.leastFreeBytes)
     }
 
     /// Handles a worker's events until it closes its channel, or its deadline and some patience passed.

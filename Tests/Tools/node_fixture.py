@@ -108,6 +108,7 @@ class RestartableNode(Node):
                 "log_level": "debug",
             },
             "dicom": {"port": port, "bind": [LOOPBACK], "allowed_networks": ["127.0.0.0/8"]},
+            "disk": {},
             "completion": {"grace_seconds": GRACE_SECONDS, "quiet_seconds": QUIET_SECONDS},
             "delivery": {"first_retry_seconds": 0.5, "most_retry_seconds": 1},
             "console": {"host": LOOPBACK, "port": self.http_port},
@@ -365,13 +366,16 @@ class Sender:
         if self.association.is_established:
             self.association.release() if kind is None else self.association.abort()
 
+    def status(self, path: Path) -> int | None:
+        """Status of the C-STORE response; None where none came."""
+        try:
+            return self.association.send_c_store(path).get("Status")
+        except (RuntimeError, ConnectionError):
+            return None
+
     def store(self, path: Path) -> bool:
         """Whether the object was acknowledged with success."""
-        try:
-            status = self.association.send_c_store(path)
-        except (RuntimeError, ConnectionError):
-            return False
-        return "Status" in status and status.Status == 0
+        return self.status(path) == 0
 
     def store_all(self, paths: Iterable[Path], per_second: float | None = None) -> list[Path]:
         """Sends until one is not acknowledged. Returns those that were."""

@@ -1,5 +1,7 @@
 """The node takes what it should, byte for byte, refuses the rest with a reason, and lets nobody block anybody."""
 
+import os
+import shutil
 import socket
 import tempfile
 import time
@@ -16,6 +18,7 @@ from node_fixture import (
     echoscu,
     needs_node,
     phantom,
+    run_tool,
     send_all,
     storescu,
     wait_for,
@@ -160,6 +163,63 @@ class Admission(NodeTestCase):
         self.assertRegex(answer.stdout, "Local Limit Exceeded|Temporary Congestion")
         # The places are free again.
         wait_for(lambda: echoscu(self.strict, calling="SCANNER1").returncode == 0, "an association is admitted", 5)
+
+
+@needs_node
+class DiskWatermarks(NodeTestCase):
+    """A ballast file takes the room of a real disk and gives it back."""
+
+    BALLAST_MIB, MARGIN_MIB = 3072, 1024
+
+    def setUp(self):
+        super().setUp()
+        free = shutil.disk_usage(self.folder).free >> 20
+        if free < 2 * self.BALLAST_MIB:
+            self.skipTest(f"{free} MiB free are too little to take some away")
+        self.watermark = free - self.MARGIN_MIB
+        self.ballast = self.folder / f"ballast-{self.id()}"
+        self.addCleanup(self.ballast.unlink, missing_ok=True)
+
+    def started(self, name: str, reject: int, refuse: int):
+        disk = {"reject_associations_below_mebibytes": reject, "refuse_objects_below_mebibytes": refuse}
+        node = self.site.add_node(name, disk=disk)
+        self.addCleanup(node.stop)
+        node.start()
+        return node
+
+    def take_room(self) -> None:
+        with self.ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, self.BALLAST_MIB << 20)
+
+    def test_below_the_first_only_echo_is_admitted_and_it_ends_by_itself(self):
+        node = self.started("nearly-full", reject=self.watermark, refuse=0)
+        study = phantom(self.folder, "--slices", "3")
+        self.assertEqual(echoscu(node).returncode, 0)
+        self.take_room()
+        wait_for(lambda: "disk nearly full" in node.log_text(), "the watch notices", 10, node.log_tail)
+        address = [LOOPBACK, str(node.dicom_port)]
+        answer = run_tool("storescu", "-aet", "SCANNER", "-aec", "ICHNODE", *address, str(study.files[0]))
+        self.assertNotEqual(answer.returncode, 0)
+        self.assertIn("Rejected Transient", answer.stdout)
+        self.assertIn("Temporary Congestion", answer.stdout)
+        self.assertEqual(echoscu(node).returncode, 0, "C-ECHO goes on")
+        self.assertEqual(node.stored(study.uid), [])
+        self.ballast.unlink()
+        wait_for(lambda: "disk has room again" in node.log_text(), "the watch notices", 10, node.log_tail)
+        storescu(node, *study.files)
+        self.assertEqual(len(node.stored(study.uid)), 3)
+
+    def test_below_the_second_objects_of_an_open_association_are_refused(self):
+        node = self.started("full", reject=self.watermark, refuse=self.watermark)
+        study = phantom(self.folder, "--slices", "3")
+        with Sender(node, study.files) as sender:
+            self.assertTrue(sender.store(study.files[0]))
+            self.take_room()
+            self.assertEqual(sender.status(study.files[1]), 0xA700)
+            self.assertEqual(list(node.incoming.iterdir()), [], "nothing of it remains")
+            self.ballast.unlink()
+            self.assertTrue(sender.store(study.files[1]), "it ends by itself")
+        self.assertEqual(len(node.stored(study.uid)), 2)
 
 
 if __name__ == "__main__":

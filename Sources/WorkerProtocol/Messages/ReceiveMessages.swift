@@ -23,11 +23,13 @@ public struct AssociationJob: Codable, Sendable, Equatable {
     /// Seconds that the association may last in all.
     public var deadlineSeconds: Double
     public var limits: ObjectLimits
+    /// With less than so many bytes free, objects are refused with 0xA700.
+    public var leastFreeBytes: UInt64
 
     public init(
         associationID: String, peerAddress: String, calledAETitles: [AETitle], extraSOPClasses: [UID] = [],
         maxPDUBytes: Int = 131_072, idleTimeoutSeconds: Double = 60, deadlineSeconds: Double = 3600,
-        limits: ObjectLimits = .init()
+        limits: ObjectLimits = .init(), leastFreeBytes: UInt64 = 0
     ) {
         self.associationID = associationID
         self.peerAddress = peerAddress
@@ -37,6 +39,7 @@ public struct AssociationJob: Codable, Sendable, Equatable {
         self.idleTimeoutSeconds = idleTimeoutSeconds
         self.deadlineSeconds = deadlineSeconds
         self.limits = limits
+        self.leastFreeBytes = leastFreeBytes
     }
 }
 

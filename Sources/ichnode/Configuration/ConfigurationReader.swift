@@ -25,7 +25,8 @@ enum ConfigurationReader {
         let root = YAMLSection(node, path: "", problems: problems)
         let configuration = NodeConfiguration(
             node: readNode(root.section("node")), dicom: readDICOM(root.section("dicom")),
-            completion: readCompletion(root.section("completion")), delivery: readDelivery(root.section("delivery")),
+            disk: readDisk(root.section("disk")), completion: readCompletion(root.section("completion")),
+            delivery: readDelivery(root.section("delivery")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers")),
             routes: readRoutes(root.sections("routes")))
         root.finish()
@@ -80,6 +81,14 @@ enum ConfigurationReader {
                 "most_object_mebibytes", default: 2048, 1...ObjectLimits.widest.objectBytes >> 20),
             sequenceDepth: section.int("sequence_depth", default: 32, 4...ObjectLimits.widest.sequenceDepth),
             extraSOPClasses: section.list("extra_sop_classes", default: [], "a UID", { UID($0) }))
+    }
+
+    private static func readDisk(_ section: YAMLSection) -> NodeConfiguration.Disk {
+        defer { section.finish() }
+        return NodeConfiguration.Disk(
+            rejectAssociationsBelowMebibytes: section.int(
+                "reject_associations_below_mebibytes", default: 5120, 0...1 << 30),
+            refuseObjectsBelowMebibytes: section.int("refuse_objects_below_mebibytes", default: 1024, 0...1 << 30))
     }
 
     private static func readCompletion(_ section: YAMLSection) -> NodeConfiguration.Completion {
@@ -184,6 +193,9 @@ enum ConfigurationReader {
         }
         if configuration.delivery.firstRetrySeconds > configuration.delivery.mostRetrySeconds {
             root.problem("delivery", "needs first_retry_seconds ≤ most_retry_seconds")
+        }
+        if configuration.disk.refuseObjectsBelowMebibytes > configuration.disk.rejectAssociationsBelowMebibytes {
+            root.problem("disk", "needs refuse_objects_below_mebibytes ≤ reject_associations_below_mebibytes")
         }
         if configuration.dicom.mostAssociationsPerPeer > configuration.dicom.mostAssociations {
             root.problem("dicom", "needs most_associations_per_peer ≤ most_associations")

@@ -36,6 +36,11 @@ struct NodeConfiguration: Sendable, Equatable {
         var extraSOPClasses: [UID]
     }
 
+    struct Disk: Sendable, Equatable {
+        var rejectAssociationsBelowMebibytes: Int
+        var refuseObjectsBelowMebibytes: Int
+    }
+
     struct Completion: Sendable, Equatable {
         var graceSeconds: Double
         var quietSeconds: Double
@@ -59,28 +64,37 @@ struct NodeConfiguration: Sendable, Equatable {
 
     var node: Node
     var dicom: DICOMPort
+    var disk: Disk
     var completion: Completion
     var delivery: Delivery
     var console: Console
     var peers: [Peer]
     var routes: [Route]
 
-    var admissionRules: AdmissionRules {
+    var watermarks: DiskWatch.Watermarks {
+        DiskWatch.Watermarks(
+            association: UInt64(disk.rejectAssociationsBelowMebibytes) << 20,
+            object: UInt64(disk.refuseObjectsBelowMebibytes) << 20)
+    }
+
+    func admissionRules(hasRoom: @escaping @Sendable () -> Bool) -> AdmissionRules {
         AdmissionRules(
             calledAETitles: [node.aeTitle] + node.furtherAETitles, callingAETitles: dicom.allowedCallingAETitles,
             allowedNetworks: dicom.allowedNetworks, mostAssociations: dicom.mostAssociations,
             mostAssociationsPerPeer: dicom.mostAssociationsPerPeer, queueTime: .seconds(dicom.admissionQueueSeconds),
-            requestDeadline: .seconds(dicom.requestDeadlineSeconds))
+            requestDeadline: .seconds(dicom.requestDeadlineSeconds), hasRoom: hasRoom)
     }
 
-    var reception: Reception.Settings {
+    /// - Parameter hasRoom: whether the disk has room to store anything.
+    func reception(hasRoom: @escaping @Sendable () -> Bool) -> Reception.Settings {
         Reception.Settings(
-            addresses: dicom.bind, port: dicom.port, rules: admissionRules, warmWorkers: dicom.warmWorkers,
+            addresses: dicom.bind, port: dicom.port, rules: admissionRules(hasRoom: hasRoom), warmWorkers: dicom.warmWorkers,
             extraSOPClasses: dicom.extraSOPClasses, maxPDUBytes: dicom.maxPDUBytes,
             idleTimeout: .seconds(dicom.idleTimeoutSeconds),
             associationDeadline: .seconds(dicom.associationDeadlineSeconds),
             stopDeadline: .seconds(dicom.stopDeadlineSeconds),
-            limits: ObjectLimits(sequenceDepth: dicom.sequenceDepth, objectBytes: dicom.mostObjectMebibytes << 20))
+            limits: ObjectLimits(sequenceDepth: dicom.sequenceDepth, objectBytes: dicom.mostObjectMebibytes << 20),
+            leastFreeBytes: watermarks.object)
     }
 
     var completionPolicy: CompletionPolicy {

@@ -62,9 +62,10 @@ struct Node {
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger,
             handler: OperatorCommands(ledger: ledger, assembler: assembler).answer)
+        let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
         let reception = try Reception(
-            settings: configuration.reception, spool: folders.spool, program: programs.receive, intake: intake,
-            logger: logger)
+            settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
+            program: programs.receive, intake: intake, logger: logger)
         port = reception.port
         let readiness = Readiness(dicomPort: reception.port, logger: logger)
         let console = ConsoleServer(
@@ -72,7 +73,7 @@ struct Node {
             probes: .init(notReady: { await readiness.missing }), logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way.
-        services = [intake, assembler, pipeline, outbox, console, control, reception]
+        services = [intake, assembler, pipeline, outbox, console, control, disk, reception]
         self.logger = logger
     }
 
