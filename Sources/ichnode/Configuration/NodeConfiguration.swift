@@ -88,7 +88,8 @@ struct NodeConfiguration: Sendable, Equatable {
     /// - Parameter hasRoom: whether the disk has room to store anything.
     func reception(hasRoom: @escaping @Sendable () -> Bool) -> Reception.Settings {
         Reception.Settings(
-            addresses: dicom.bind, port: dicom.port, rules: admissionRules(hasRoom: hasRoom), warmWorkers: dicom.warmWorkers,
+            addresses: dicom.bind, port: dicom.port, rules: admissionRules(hasRoom: hasRoom),
+            warmWorkers: dicom.warmWorkers,
             extraSOPClasses: dicom.extraSOPClasses, maxPDUBytes: dicom.maxPDUBytes,
             idleTimeout: .seconds(dicom.idleTimeoutSeconds),
             associationDeadline: .seconds(dicom.associationDeadlineSeconds),
