@@ -11,12 +11,11 @@ public final class SQLiteLedger: Ledger {
     public init(path: String, clock: WallClock = .system) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
-        configuration.prepareDatabase { database in
-            // WAL with synchronous=FULL: a committed transaction survives a power cut.
-            try database.execute(sql: "PRAGMA synchronous = FULL")
-        }
         self.clock = clock
         database = try DatabasePool(path: path, configuration: configuration)
+        // WAL with synchronous=FULL: a committed transaction survives a power cut. Not in `prepareDatabase`: after it,
+        // the pool gives its one writer NORMAL, under which only checkpoints are fsynced.
+        try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
         try LedgerSchema.migrator.migrate(database)
     }
 

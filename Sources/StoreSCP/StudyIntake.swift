@@ -79,7 +79,9 @@ public final class StudyIntake: Service {
         while true {
             do { return try await ledger.recordInstances(instances) } catch {
                 logger.error("ledger cannot be written; objects wait in the spool", metadata: ["error": "\(error)"])
-                guard (try? await clock.sleep(pause)) != nil else { return [] }
+                // A node that is stopping waits for no disk: the next start finds them in the spool.
+                let waited = try? await cancelWhenGracefulShutdown { [clock, pause] in try await clock.sleep(pause) }
+                guard waited != nil else { return [] }
                 pause = min(pause * 2, .seconds(30))
             }
         }
