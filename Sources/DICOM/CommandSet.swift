@@ -71,7 +71,10 @@ public struct CommandSet: Sendable, Equatable {
     /// - Parameter comment: Error Comment; cut to the 64 characters of its VR.
     public func response(_ status: StoreStatus, comment: String = "") -> CommandSet {
         var response = CommandSet()
-        response.values[Element.affectedSOPClassUID] = values[Element.affectedSOPClassUID]
+        // A peer that sent an odd length is answered with an even one (PS3.5 §7.1).
+        for element in [Element.affectedSOPClassUID, Element.affectedSOPInstanceUID] {
+            response.values[element] = values[element].map { Self.padded($0, with: 0) }
+        }
         response.set(Element.commandField, (short(Element.commandField) ?? 0) | Self.responseBit)
         response.set(Element.messageIDRespondedTo, short(Element.messageID) ?? 0)
         response.set(Element.dataSetType, Self.noDataSet)
@@ -80,7 +83,6 @@ public struct CommandSet: Sendable, Equatable {
             let allowed = comment.utf8.prefix(Self.mostCommentBytes).map { (0x20..<0x7F).contains($0) ? $0 : 0x3F }
             response.values[Element.errorComment] = Self.padded(allowed, with: UInt8(ascii: " "))
         }
-        response.values[Element.affectedSOPInstanceUID] = values[Element.affectedSOPInstanceUID]
         return response
     }
 
