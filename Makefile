@@ -6,8 +6,15 @@ SHELL := /bin/bash
 CONFIGURATION ?= debug
 # A seed repeats a demo; none draws one.
 SEED ?=
+# Trials of `make crash-test`.
+TRIALS ?= 1000
 # Files or folders for `make validate`; demo-output when empty.
 FILES ?=
+# Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
+REPEATS ?= 5
+IMAGES ?= 400
+CHECK ?=
+ICHNODE ?=
 
 BUILD := .build/$(CONFIGURATION)
 PYTHON := .venv/bin/python
@@ -16,12 +23,13 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 # One build at a time, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help setup build release test test-swift test-tools test-training demo run validate lint clean
+.PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test demo run validate
+.PHONY: bench-receive lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 17
 
 setup: ## install Debian packages, the Python environment and OpenVINO (only what is missing)
 	@scripts/setup
@@ -48,6 +56,16 @@ test-training: ## test Training/, all of it once on generated phantoms, and that
 	@scripts/setup train
 	cd Training && ICHNODE=$(CURDIR)/$(BUILD)/ichnode .venv/bin/python -m unittest discover --verbose --start-directory tests
 
+crash-test: build ## kill the node under load; nothing acknowledged may be lost [TRIALS=n] [SEED=n]
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/crash_harness.py --trials $(TRIALS) \
+		$(if $(SEED),--seed $(SEED))
+
+fault-test: build ## fail every file operation of a reception with every error of a disk
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_FAULTS=all $(PYTHON) -m unittest discover --verbose \
+		--start-directory Tests/Tools --pattern test_node_faults.py -k Faults
+
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo
 	@$(PYTHON) scripts/demo/demo.py --ichnode $(BUILD)/ichnode $(if $(SEED),--seed $(SEED))
@@ -59,6 +77,11 @@ run: build ## start the node in the foreground with the example configuration
 
 validate: ## validate reports and heatmaps [FILES="file or folder ..."], by default the demo's
 	@scripts/validate $(FILES)
+
+bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [REPEATS=5] [IMAGES=400] [CHECK=1]
+	@scripts/setup demo
+	@$(PYTHON) Benchmarks/receive.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
+		--images $(IMAGES) $(if $(CHECK),--check)
 
 lint: ## check the format of the Swift sources
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift

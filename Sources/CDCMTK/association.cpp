@@ -1,8 +1,9 @@
-#include "connection.hpp"
+#include "secure.hpp"
 
 #include "dcmtk/dcmnet/assoc.h"
 #include "dcmtk/dcmnet/cond.h"
 #include "dcmtk/dcmnet/dul.h"
+#include "dcmtk/dcmnet/dulstruc.h"
 
 #include <memory>
 #include <poll.h>
@@ -10,12 +11,15 @@
 #include <unistd.h>
 
 #include "cdcmtk_association.h"
+#include "cdcmtk_tls.h"
 #include "text.hpp"
 
 using namespace cdcmtk;
 
 struct cdcmtk_association {
     Waiting waiting;
+    /// Of TLS, or nothing. Outlives the connection that DCMTK makes over it.
+    std::unique_ptr<cdcmtk_secure, void (*)(cdcmtk_secure *)> secure{nullptr, cdcmtk_secure_close};
     T_ASC_Network *network = nullptr;
     T_ASC_Association *association = nullptr;
 };
@@ -49,22 +53,10 @@ const char *phrase(cdcmtk_outcome outcome, const OFCondition &condition) {
     }
 }
 
-// Keeps the reset that close() sends while bytes are unread from overtaking what the peer has yet to read.
-void drain(int socket, int milliseconds) {
-    if (shutdown(socket, SHUT_WR) != 0) return;
-    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
-    char buffer[4096];
-    for (;;) {
-        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
-        pollfd watched = {socket, POLLIN, 0};
-        if (left <= 0 || poll(&watched, 1, static_cast<int>(left)) <= 0) return;
-        if (recv(socket, buffer, sizeof buffer, MSG_DONTWAIT) <= 0) return;
-    }
-}
-
 void destroy(cdcmtk_association *handle) {
     if (!handle) return;
     if (handle->association) {
+        if (handle->secure) handle->secure->session.say_goodbye();
         if (handle->waiting.socket >= 0 && handle->waiting.ended != CDCMTK_CLOSED) drain(handle->waiting.socket, 1000);
         ASC_dropAssociation(handle->association);
         ASC_destroyAssociation(&handle->association);
@@ -82,6 +74,43 @@ cdcmtk_role role_of(T_ASC_SC_ROLE role) {
     }
 }
 
+using Handle = std::unique_ptr<cdcmtk_association, void (*)(cdcmtk_association *)>;
+
+/// Where nothing was made of the socket, `waiting.socket` stays negative.
+cdcmtk_outcome receive(
+    Handle &handle, int socket, const cdcmtk_accept_options *options, cdcmtk_association **association, char *reason,
+    size_t reason_size) {
+    handle->waiting.idle_seconds = options->idle_seconds;
+    handle->waiting.deadline = Clock::now() + seconds(options->deadline_seconds);
+    SecureSession *session = handle->secure ? &handle->secure->session : nullptr;
+
+    dcmExternalSocketHandle.set(socket);
+    const int timeout = static_cast<int>(options->idle_seconds) + 1;
+    OFCondition condition = ASC_initializeNetwork(NET_ACCEPTOR, 0, timeout, &handle->network);
+    if (condition.good())
+        condition = ASC_setTransportLayer(handle->network, new Layer(&handle->waiting, session), 1);
+    if (condition.good())
+        condition = ASC_receiveAssociation(
+            handle->network, &handle->association, options->max_pdu_bytes, nullptr, nullptr, OFFalse, DUL_BLOCK, 0);
+    dcmExternalSocketHandle.set(-1);
+    // DCMTK finds nothing wrong where the peer closes before its request.
+    if (condition.bad() || handle->waiting.ended != CDCMTK_OK) {
+        cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
+        if (outcome == CDCMTK_OK) outcome = handle->waiting.ended;
+        copy_text(reason, reason_size, phrase(outcome, condition));
+        return outcome;
+    }
+    T_ASC_Parameters *parameters = handle->association->params;
+    copy_text(
+        parameters->ourImplementationClassUID, sizeof parameters->ourImplementationClassUID,
+        options->implementation_class_uid);
+    copy_text(
+        parameters->ourImplementationVersionName, sizeof parameters->ourImplementationVersionName,
+        options->implementation_version_name);
+    *association = handle.release();
+    return CDCMTK_OK;
+}
+
 } // namespace
 
 extern "C" cdcmtk_outcome cdcmtk_association_receive(
@@ -89,36 +118,29 @@ extern "C" cdcmtk_outcome cdcmtk_association_receive(
     size_t reason_size) {
     *association = nullptr;
     try {
-        std::unique_ptr<cdcmtk_association, void (*)(cdcmtk_association *)> handle(new cdcmtk_association, destroy);
-        handle->waiting.idle_seconds = options->idle_seconds;
-        handle->waiting.deadline = Clock::now() + seconds(options->deadline_seconds);
-
-        dcmExternalSocketHandle.set(socket);
-        const int timeout = static_cast<int>(options->idle_seconds) + 1;
-        OFCondition condition = ASC_initializeNetwork(NET_ACCEPTOR, 0, timeout, &handle->network);
-        if (condition.good()) condition = ASC_setTransportLayer(handle->network, new Layer(&handle->waiting), 1);
-        if (condition.good())
-            condition = ASC_receiveAssociation(
-                handle->network, &handle->association, options->max_pdu_bytes, nullptr, nullptr, OFFalse, DUL_BLOCK, 0);
-        dcmExternalSocketHandle.set(-1);
-        // DCMTK finds nothing wrong where the peer closes before its request.
-        if (condition.bad() || handle->waiting.ended != CDCMTK_OK) {
-            cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
-            if (outcome == CDCMTK_OK) outcome = handle->waiting.ended;
-            copy_text(reason, reason_size, phrase(outcome, condition));
-            if (handle->waiting.socket < 0) close(socket);
-            return outcome;
-        }
-        T_ASC_Parameters *parameters = handle->association->params;
-        copy_text(
-            parameters->ourImplementationClassUID, sizeof parameters->ourImplementationClassUID,
-            options->implementation_class_uid);
-        copy_text(
-            parameters->ourImplementationVersionName, sizeof parameters->ourImplementationVersionName,
-            options->implementation_version_name);
-        *association = handle.release();
-        return CDCMTK_OK;
+        Handle handle(new cdcmtk_association, destroy);
+        const cdcmtk_outcome outcome = receive(handle, socket, options, association, reason, reason_size);
+        if (outcome != CDCMTK_OK && handle->waiting.socket < 0) close(socket);
+        return outcome;
     } catch (...) {
+        copy_text(reason, reason_size, "out of memory");
+        return CDCMTK_FAILED;
+    }
+}
+
+extern "C" cdcmtk_outcome cdcmtk_association_receive_secure(
+    cdcmtk_secure *secure, const void *request, size_t count, const cdcmtk_accept_options *options,
+    cdcmtk_association **association, char *reason, size_t reason_size) {
+    *association = nullptr;
+    bool is_owned = false;
+    try {
+        Handle handle(new cdcmtk_association, destroy);
+        handle->secure.reset(secure);
+        is_owned = true;
+        secure->session.put_back(request, count);
+        return receive(handle, secure->session.socket(), options, association, reason, reason_size);
+    } catch (...) {
+        if (!is_owned) cdcmtk_secure_close(secure);
         copy_text(reason, reason_size, "out of memory");
         return CDCMTK_FAILED;
     }
@@ -224,13 +246,26 @@ extern "C" void cdcmtk_association_reject(cdcmtk_association *association, int r
     }
 }
 
+// DUL_NextPDV (DCMTK 3.6.7) looks for the third and each further value of a P-DATA-TF PDU in the wrong place: it steps
+// from where the value before the last began by the length of the last. With values of unequal length, which PS3.8
+// §9.3.5 allows, it takes pixels for headers and reads beyond the PDU. The pointer is put right before.
+static OFCondition next_value(DUL_ASSOCIATIONKEY **key, DUL_PDV *value) {
+    constexpr int header_bytes = 6;  // length, context, control header
+    auto *state = reinterpret_cast<PRIVATE_ASSOCIATIONKEY *>(*key);
+    if (state->pdvIndex > 0) {
+        state->pdvPointer = static_cast<unsigned char *>(state->currentPDV.data) - header_bytes;
+    }
+    return DUL_NextPDV(key, value);
+}
+
 extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
     cdcmtk_association *association, int interrupt, cdcmtk_fragment *fragment, char *reason, size_t reason_size) {
     try {
         DUL_ASSOCIATIONKEY **key = &association->association->DULassociation;
         DUL_PDV value;
-        while (DUL_NextPDV(key, &value).bad()) {
-            if (interrupt >= 0) {
+        while (next_value(key, &value).bad()) {
+            const bool is_there = association->secure && association->secure->session.has_buffered();
+            if (interrupt >= 0 && !is_there) {
                 const cdcmtk_outcome outcome = association->waiting.wait(POLLIN, interrupt);
                 if (outcome != CDCMTK_OK) {
                     copy_text(reason, reason_size, phrase(outcome, EC_Normal));

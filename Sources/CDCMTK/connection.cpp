@@ -1,4 +1,5 @@
 #include "connection.hpp"
+#include "secure.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -25,6 +26,18 @@ cdcmtk_outcome Waiting::wait(short events, int interrupt) const {
     }
 }
 
+void drain(int socket, int milliseconds) {
+    if (shutdown(socket, SHUT_WR) != 0) return;
+    const auto end = Clock::now() + std::chrono::milliseconds(milliseconds);
+    char buffer[4096];
+    for (;;) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+        pollfd watched = {socket, POLLIN, 0};
+        if (left <= 0 || poll(&watched, 1, static_cast<int>(left)) <= 0) return;
+        if (recv(socket, buffer, sizeof buffer, MSG_DONTWAIT) <= 0) return;
+    }
+}
+
 Connection::Connection(DcmNativeSocketType socket, Waiting *waiting) : DcmTCPConnection(socket), waiting_(waiting) {
     waiting_->socket = socket;
     const int on = 1;
@@ -38,7 +51,8 @@ ssize_t Connection::read(void *buffer, size_t count) {
         return -1;
     }
     for (;;) {
-        const ssize_t received = recv(waiting_->socket, buffer, count, MSG_DONTWAIT);
+        short events = POLLIN;
+        const ssize_t received = receive(buffer, count, &events);
         if (received > 0) {
             // Not sticky (tcp(7)): without it a sender with Nagle's algorithm waits 40 ms for each response.
             const int on = 1;
@@ -59,7 +73,7 @@ ssize_t Connection::read(void *buffer, size_t count) {
             waiting_->ended = errno == ECONNRESET ? CDCMTK_CLOSED : CDCMTK_FAILED;
             return -1;
         }
-        const cdcmtk_outcome outcome = waiting_->wait(POLLIN);
+        const cdcmtk_outcome outcome = waiting_->wait(events);
         if (outcome != CDCMTK_OK) {
             waiting_->ended = outcome;
             errno = ETIMEDOUT;
@@ -76,8 +90,8 @@ ssize_t Connection::write(void *buffer, size_t count) {
     // DCMTK takes a short write for a failure.
     size_t done = 0;
     while (done < count) {
-        const ssize_t sent =
-            send(waiting_->socket, static_cast<char *>(buffer) + done, count - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        short events = POLLOUT;
+        const ssize_t sent = transmit(static_cast<char *>(buffer) + done, count - done, &events);
         if (sent > 0) {
             done += static_cast<size_t>(sent);
             continue;
@@ -87,7 +101,7 @@ ssize_t Connection::write(void *buffer, size_t count) {
             waiting_->ended = errno == EPIPE || errno == ECONNRESET ? CDCMTK_CLOSED : CDCMTK_FAILED;
             return -1;
         }
-        const cdcmtk_outcome outcome = waiting_->wait(POLLOUT);
+        const cdcmtk_outcome outcome = waiting_->wait(events);
         if (outcome != CDCMTK_OK) {
             waiting_->ended = outcome;
             errno = ETIMEDOUT;
@@ -97,6 +111,14 @@ ssize_t Connection::write(void *buffer, size_t count) {
     return static_cast<ssize_t>(done);
 }
 
+ssize_t Connection::receive(void *buffer, size_t count, short *) {
+    return recv(waiting_->socket, buffer, count, MSG_DONTWAIT);
+}
+
+ssize_t Connection::transmit(const void *buffer, size_t count, short *) {
+    return send(waiting_->socket, buffer, count, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 OFBool Connection::networkDataAvailable(int timeout) {
     Waiting shorter = *waiting_;
     shorter.idle_seconds = std::min(shorter.idle_seconds, static_cast<double>(std::max(timeout, 0)));
@@ -104,7 +126,12 @@ OFBool Connection::networkDataAvailable(int timeout) {
 }
 
 DcmTransportConnection *Layer::createConnection(DcmNativeSocketType socket, OFBool secure) {
-    return secure ? nullptr : new Connection(socket, waiting_);
+    if (secure) return nullptr;
+    if (!session_) return new Connection(socket, waiting_);
+    // From here on DCMTK closes the socket.
+    DcmTransportConnection *connection = new SecureConnection(session_, waiting_);
+    session_->give_up_socket();
+    return connection;
 }
 
 } // namespace cdcmtk

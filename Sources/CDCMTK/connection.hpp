@@ -29,6 +29,9 @@ struct Waiting {
     cdcmtk_outcome wait(short events, int interrupt = -1) const;
 };
 
+/// Keeps the reset that close() sends while bytes are unread from overtaking what the peer has yet to read.
+void drain(int socket, int milliseconds);
+
 class Connection : public DcmTCPConnection {
 public:
     Connection(DcmNativeSocketType socket, Waiting *waiting);
@@ -36,17 +39,26 @@ public:
     ssize_t write(void *buffer, size_t count) override;
     OFBool networkDataAvailable(int timeout) override;
 
+protected:
+    /// As recv(2) and send(2), never waiting; with EAGAIN, `events` is what to poll(2) for.
+    virtual ssize_t receive(void *buffer, size_t count, short *events);
+    virtual ssize_t transmit(const void *buffer, size_t count, short *events);
+
 private:
     Waiting *waiting_;
 };
 
+class SecureSession;
+
 class Layer : public DcmTransportLayer {
 public:
-    explicit Layer(Waiting *waiting) : waiting_(waiting) {}
+    /// With a session, which somebody else owns, the handshake is done already.
+    explicit Layer(Waiting *waiting, SecureSession *session = nullptr) : waiting_(waiting), session_(session) {}
     DcmTransportConnection *createConnection(DcmNativeSocketType socket, OFBool secure) override;
 
 private:
     Waiting *waiting_;
+    SecureSession *session_;
 };
 
 } // namespace cdcmtk

@@ -34,6 +34,8 @@ public final class AcceptedAssociation {
     public let implementation: String
     public private(set) var contexts: [UInt8: Context] = [:]
     public private(set) var proposedContexts = 0
+    /// What the handshake agreed on; nil without TLS.
+    public let tls: SecureConnection?
 
     /// Verification SOP class (PS3.4 Annex A).
     public static let verification = PresentationContext.verification
@@ -45,8 +47,33 @@ public final class AcceptedAssociation {
 
     /// Reads the A-ASSOCIATE-RQ that waits in the socket, which the association owns from here on, checks it, answers.
     /// - Throws: `AssociationEnding` when the request was rejected or never came whole.
-    public init(takingOwnershipOf socket: Int32, job: AssociationJob) throws(AssociationEnding) {
-        let (opened, reason) = withReason { Self.receive(socket, job, $0, $1) }
+    public convenience init(takingOwnershipOf socket: Int32, job: AssociationJob) throws(AssociationEnding) {
+        try self.init(
+            opening: withReason { reason, size in
+                Self.open(job) { cdcmtk_association_receive(socket, &$0, &$1, reason, size) }
+            }, tls: nil, job: job)
+    }
+
+    /// The same within TLS, after its handshake. The request is checked before DCMTK sees a byte of it.
+    public convenience init(
+        takingOwnershipOf socket: Int32, identity: TLSIdentity, admission: SecureAdmission, job: AssociationJob
+    ) throws(AssociationEnding) {
+        let transport = try identity.accept(takingOwnershipOf: socket, within: admission.requestSeconds)
+        let request = try transport.receiveRequest(admission)
+        let handle = transport.takeHandle()
+        try self.init(
+            opening: withReason { reason, size in
+                Self.open(job) {
+                    cdcmtk_association_receive_secure(handle, request, request.count, &$0, &$1, reason, size)
+                }
+            }, tls: transport.agreed, job: job)
+    }
+
+    private init(
+        opening: ((outcome: cdcmtk_outcome, handle: OpaquePointer?), String), tls: SecureConnection?,
+        job: AssociationJob
+    ) throws(AssociationEnding) {
+        let (opened, reason) = opening
         guard let handle = opened.handle else { throw Self.ending(opened.outcome, reason) }
         var request = cdcmtk_association_request()
         let outcome = cdcmtk_association_request_get(handle, &request)
@@ -59,6 +86,7 @@ public final class AcceptedAssociation {
             throw AssociationEnding(.rejected, rejection.reason)
         }
         self.handle = handle
+        self.tls = tls
         callingAETitle = calling
         calledAETitle = called
         implementation = "\(text(request.implementation_class_uid)) \(text(request.implementation_version_name))"
@@ -119,23 +147,23 @@ public final class AcceptedAssociation {
     // MARK: The request
 
     /// Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21).
-    private struct Rejection {
+    private struct Refusal {
         var result: Int32
         var source: Int32
         var diagnosis: Int32
         var reason: String
-        static let noReason = Rejection(
+        static let noReason = Refusal(
             result: 1, source: 1, diagnosis: 1, reason: "the association request is damaged")
-        static let applicationContext = Rejection(
+        static let applicationContext = Refusal(
             result: 1, source: 1, diagnosis: 2, reason: "application context name not supported")
-        static let callingAETitle = Rejection(
+        static let callingAETitle = Refusal(
             result: 1, source: 1, diagnosis: 3, reason: "calling AE title not recognized: it is no AE title")
-        static let calledAETitle = Rejection(
+        static let calledAETitle = Refusal(
             result: 1, source: 1, diagnosis: 7, reason: "called AE title not recognized: check the peer's destination")
     }
 
-    private static func receive(
-        _ socket: Int32, _ job: AssociationJob, _ reason: UnsafeMutablePointer<CChar>, _ size: Int
+    private static func open(
+        _ job: AssociationJob, _ receive: (inout cdcmtk_accept_options, inout OpaquePointer?) -> cdcmtk_outcome
     ) -> (outcome: cdcmtk_outcome, handle: OpaquePointer?) {
         Implementation.classUID.string.withCString { classUID in
             Implementation.versionName.withCString { versionName in
@@ -144,7 +172,7 @@ public final class AcceptedAssociation {
                     max_pdu_bytes: job.maxPDUBytes, implementation_class_uid: classUID,
                     implementation_version_name: versionName)
                 var handle: OpaquePointer?
-                let outcome = cdcmtk_association_receive(socket, &options, &handle, reason, size)
+                let outcome = receive(&options, &handle)
                 return (outcome, handle)
             }
         }
@@ -156,13 +184,13 @@ public final class AcceptedAssociation {
 
     private static func rejection(
         _ request: cdcmtk_association_request, _ calling: AETitle?, _ called: AETitle?, _ job: AssociationJob
-    ) -> Rejection? {
+    ) -> Refusal? {
         guard text(request.application_context) == applicationContext else { return .applicationContext }
         guard let called, job.calledAETitles.contains(called) else { return .calledAETitle }
         return calling == nil ? .callingAETitle : nil
     }
 
-    private static func ending(_ outcome: cdcmtk_outcome, _ reason: String) -> AssociationEnding {
+    static func ending(_ outcome: cdcmtk_outcome, _ reason: String) -> AssociationEnding {
         switch outcome {
         case CDCMTK_RELEASED: AssociationEnding(.released, reason)
         case CDCMTK_ABORTED: AssociationEnding(.abortedByPeer, reason)

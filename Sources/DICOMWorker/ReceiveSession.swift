@@ -2,18 +2,25 @@ internal import DICOM
 internal import Foundation
 internal import WorkerProtocol
 
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
 /// Serves one association from its request to its end: C-ECHO and C-STORE as SCP (PS3.4 Annexes A and B).
 final class ReceiveSession {
     private let channel: Channel
     private let job: AssociationJob
     private let spool: Spool
+    /// For TLS; nil on the plain port.
+    private let identity: TLSIdentity?
     private var stored = 0
     private var mustStop = false
 
-    init(channel: Channel, job: AssociationJob, spool: Spool) {
+    init(channel: Channel, job: AssociationJob, spool: Spool, identity: TLSIdentity? = nil) {
         self.channel = channel
         self.job = job
         self.spool = spool
+        self.identity = identity
     }
 
     /// Sends all events of the association, `ended` last.
@@ -21,7 +28,7 @@ final class ReceiveSession {
     func serve(takingOwnershipOf socket: Int32) throws {
         let association: AcceptedAssociation
         do throws(AssociationEnding) {
-            association = try AcceptedAssociation(takingOwnershipOf: socket, job: job)
+            association = try accept(takingOwnershipOf: socket)
         } catch {
             return try end(error)
         }
@@ -30,7 +37,7 @@ final class ReceiveSession {
                 AssociationAccepted(
                     callingAETitle: association.callingAETitle, calledAETitle: association.calledAETitle,
                     acceptedContexts: association.contexts.count, proposedContexts: association.proposedContexts,
-                    implementation: association.implementation)))
+                    implementation: association.implementation, tls: association.tls)))
         do {
             while true { try serveMessage(association) }
         } catch let ending as AssociationEnding {
@@ -46,6 +53,18 @@ final class ReceiveSession {
             association.abort()
             throw error
         }
+    }
+
+    private func accept(takingOwnershipOf socket: Int32) throws(AssociationEnding) -> AcceptedAssociation {
+        guard let admission = job.tls else {
+            return try AcceptedAssociation(takingOwnershipOf: socket, job: job)
+        }
+        guard let identity else {
+            close(socket)
+            throw AssociationEnding(.failed, "a connection with TLS for a worker without a certificate")
+        }
+        return try AcceptedAssociation(
+            takingOwnershipOf: socket, identity: identity, admission: admission, job: job)
     }
 
     private func end(_ ending: AssociationEnding) throws {

@@ -18,14 +18,21 @@ struct Receive: ParsableCommand {
     @Option(help: "The folder of studies, into which whole objects are moved.")
     var studies: String
 
+    @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
         let partial = PartialFile()
+        var identity: TLSIdentity?
         let confinement = Confinement(
             paths: [.init(incoming, .scratch), .init(studies, .addOnly), .init("/dev/null", .write)])
         Worker.run(
-            "receive", options, confinement: confinement, prepare: { try Library.prepare() },
+            "receive", options, confinement: confinement,
+            prepare: {
+                try Library.prepare()
+                // Confined, the worker may not read the files any more.
+                if let files = tls.files { identity = try TLSIdentity(files) }
+            },
             onDaemonGone: { partial.remove() },
             serve: { channel in
                 guard let (request, socket) = try channel.receive(ReceiveRequest.self) else { return }
@@ -35,7 +42,7 @@ struct Receive: ParsableCommand {
                     throw WorkerError(.protocolViolation, "no job, or no socket with it")
                 }
                 let spool = try Spool(incoming: incoming, studies: studies, job: job, partial: partial)
-                let session = ReceiveSession(channel: channel, job: job, spool: spool)
+                let session = ReceiveSession(channel: channel, job: job, spool: spool, identity: identity)
                 try session.serve(takingOwnershipOf: socket)
             })
     }

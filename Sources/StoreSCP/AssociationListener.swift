@@ -9,16 +9,35 @@ internal import WorkerProtocol
 internal import Glibc
 #endif
 
-/// A connection whose A-ASSOCIATE-RQ is complete, still unread in the socket, and admitted. Owns the descriptor and its
-/// place.
-public struct AdmittedConnection: Sendable {
-    public let descriptor: Int32
-    public let peerAddress: String
-    public let callingAETitle: String
-    public let calledAETitle: String
+/// What a port speaks.
+public enum Transport: Sendable, Hashable {
+    case plain
+    case tls
 }
 
-/// Accepts TCP connections, waits for whole association requests, refuses with a reason, admits.
+/// A connection whose A-ASSOCIATE-RQ (or TLS hello) is complete, still unread in the socket, and admitted. Owns the
+/// descriptor and its place.
+public struct AdmittedConnection: Sendable {
+    public let descriptor: Int32
+    public let transport: Transport
+    public let peerAddress: String
+    /// As the request says; nil within TLS, where nobody has read it yet.
+    public let callingAETitle: String?
+    public let calledAETitle: String?
+}
+
+/// Ports that are bound, or are to be; nil: closed.
+public struct DICOMPorts: Sendable, Equatable {
+    public var plain: Int?
+    public var tls: Int?
+    public init(plain: Int?, tls: Int? = nil) {
+        self.plain = plain
+        self.tls = tls
+    }
+}
+
+/// Accepts TCP connections, waits for whole association requests, refuses with a reason, admits. On the TLS port it
+/// waits for a whole hello; the rest, where a reason can be given, is the worker's.
 ///
 /// One thread with poll(2): idle sockets cost a few bytes, block nobody and time out. `@unchecked Sendable` is safe
 /// because connection state is touched by that thread only; what others touch is guarded by `lock`.
@@ -29,16 +48,17 @@ public final class AssociationListener: @unchecked Sendable {
     private static let peerFinished: Int16 = 0x2000
 
     private struct Waiting {
-        enum Step: Equatable { case request, place(AssociationRequest), drain }
+        enum Step: Equatable { case request, place(AssociationRequest?), drain }
         var step = Step.request
         var deadline: TimeInterval
         var peerAddress: String
+        var transport: Transport
     }
 
     private let rules: AdmissionRules
     private let logger: Logger
     private let admit: @Sendable (AdmittedConnection) -> Void
-    private let listeners: [Int32]
+    private let listeners: [(descriptor: Int32, transport: Transport)]
     private let wakeRead: Int32
     private let wakeWrite: Int32
     private var waiting: [Int32: Waiting] = [:]
@@ -50,27 +70,33 @@ public final class AssociationListener: @unchecked Sendable {
     private var refusalsLogged = RateLimit(perMinute: 60)
     private let refused = Counter(label: "ichnode_associations_refused_total")
 
-    /// The TCP port that was bound (of use when 0 was asked for).
-    public let port: Int
+    /// The TCP ports that were bound (of use when 0 was asked for).
+    public let ports: DICOMPorts
 
     /// Binds and listens; accepts nothing until `run`.
     /// - Throws: `ListenError` naming address, port and cause.
     public init(
-        addresses: [String], port: Int, rules: AdmissionRules, logger: Logger,
+        addresses: [String], ports: DICOMPorts, rules: AdmissionRules, logger: Logger,
         admit: @escaping @Sendable (AdmittedConnection) -> Void
     ) throws {
         self.rules = rules
         self.logger = logger
         self.admit = admit
-        var bound: [Int32] = []
-        var actualPort = port
-        for address in addresses {
-            let (descriptor, used) = try Self.listen(on: address, port: actualPort)
-            bound.append(descriptor)
-            actualPort = used
+        var bound: [(descriptor: Int32, transport: Transport)] = []
+        var ports = ports
+        func open(_ port: Int?, _ transport: Transport) throws -> Int? {
+            guard var port else { return nil }
+            for address in addresses {
+                let (descriptor, used) = try Self.listen(on: address, port: port)
+                bound.append((descriptor, transport))
+                port = used
+            }
+            return port
         }
+        ports.plain = try open(ports.plain, .plain)
+        ports.tls = try open(ports.tls, .tls)
         listeners = bound
-        self.port = actualPort
+        self.ports = ports
         var pair: [Int32] = [-1, -1]
         guard clinux_socket_pair(&pair) == 0 else { throw ListenError("cannot make a socket pair: \(Errno.text)") }
         pair.forEach(Self.doNotBlock)
@@ -114,7 +140,7 @@ public final class AssociationListener: @unchecked Sendable {
     private func loop() {
         while !lock.withLock({ stopping }) {
             var polled = [pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)]
-            polled += listeners.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+            polled += listeners.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
             polled += waiting.map { descriptor, state in
                 // Who waits for a place has sent all it has to: only its leaving counts.
                 let events = if case .place = state.step { Int16(0) } else { Int16(POLLIN) | Self.peerFinished }
@@ -124,22 +150,24 @@ public final class AssociationListener: @unchecked Sendable {
             let next = waiting.values.map(\.deadline).min() ?? now + 3600
             _ = poll(&polled, nfds_t(polled.count), Int32(max(0, min(3600, next - now)) * 1000) + 1)
             if polled[0].revents != 0 { drainWakePipe() }
-            for entry in polled.dropFirst().prefix(listeners.count) where entry.revents != 0 { acceptAll(entry.fd) }
+            for (entry, listener) in zip(polled.dropFirst(), listeners) where entry.revents != 0 {
+                acceptAll(entry.fd, listener.transport)
+            }
             for entry in polled.dropFirst(1 + listeners.count) where entry.revents != 0 {
                 advance(entry.fd, hasAll: entry.revents & Self.peerFinished != 0)
             }
             admitWaiting()
             expire()
         }
-        for descriptor in listeners { close(descriptor) }
+        for listener in listeners { close(listener.descriptor) }
         for (descriptor, state) in waiting {
-            if state.step != .drain { send(.stopping, to: descriptor) }
+            if state.step != .drain && state.transport == .plain { send(.stopping, to: descriptor) }
             close(descriptor)
         }
         waiting = [:]
     }
 
-    private func acceptAll(_ listener: Int32) {
+    private func acceptAll(_ listener: Int32, _ transport: Transport) {
         while true {
             var address = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -166,7 +194,8 @@ public final class AssociationListener: @unchecked Sendable {
                 refuse("too many connections without a request; oldest closed", oldest.value.peerAddress)
                 forget(oldest.key)
             }
-            waiting[descriptor] = Waiting(deadline: Self.now() + rules.requestDeadline.inSeconds, peerAddress: peer)
+            waiting[descriptor] = Waiting(
+                deadline: Self.now() + rules.requestDeadline.inSeconds, peerAddress: peer, transport: transport)
         }
     }
 
@@ -174,7 +203,7 @@ public final class AssociationListener: @unchecked Sendable {
     private func advance(_ descriptor: Int32, hasAll: Bool = false) {
         guard let state = waiting[descriptor] else { return }
         switch state.step {
-        case .request: readRequest(descriptor, state, hasAll: hasAll)
+        case .request: readFirst(descriptor, state, hasAll: hasAll)
         case .place:
             refuse("peer left while it waited for a place", state.peerAddress)
             forget(descriptor)
@@ -185,34 +214,64 @@ public final class AssociationListener: @unchecked Sendable {
         }
     }
 
-    private func readRequest(_ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
+    private func readFirst(_ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
         let count = recv(descriptor, &peeked, AssociationRequest.mostBytes, Int32(MSG_PEEK))
         guard count > 0 else {
             if count < 0 && errno == EAGAIN { return }
             return forget(descriptor)
         }
+        switch state.transport {
+        case .plain: readRequest(peeked.prefix(count), descriptor, state, hasAll: hasAll)
+        case .tls: readHello(peeked.prefix(count), descriptor, state, hasAll: hasAll)
+        }
+    }
+
+    private func readRequest(_ bytes: ArraySlice<UInt8>, _ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
         do throws(AssociationRequest.Problem) {
-            guard count >= AssociationRequest.headerBytes else {
+            guard bytes.count >= AssociationRequest.headerBytes else {
                 // Wait for the rest of the header, unless the first byte says enough.
-                if peeked[0] != 0x01 { throw .notDICOM("not DICOM") }
+                if bytes[0] != 0x01 { throw .notDICOM("not DICOM") }
                 return waitForRest(AssociationRequest.headerBytes, descriptor, state, hasAll: hasAll)
             }
-            let length = try AssociationRequest.length(header: peeked.prefix(AssociationRequest.headerBytes))
-            guard count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
-            let request = try AssociationRequest(pdu: Array(peeked.prefix(length)))
+            let length = try AssociationRequest.length(header: bytes.prefix(AssociationRequest.headerBytes))
+            guard bytes.count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
+            let request = try AssociationRequest(pdu: Array(bytes.prefix(length)))
             if let rejection = rules.rejection(of: request) { return reject(rejection, descriptor, state.peerAddress) }
-            waiting[descriptor]?.step = .place(request)
-            waiting[descriptor]?.deadline = Self.now() + rules.queueTime.inSeconds
+            waitForPlace(descriptor, request)
         } catch {
-            refuse("\(error)", state.peerAddress)
+            refuse("\(error.text)\(advice(plain: bytes[0]))", state.peerAddress)
             forget(descriptor)
         }
+    }
+
+    private func readHello(_ bytes: ArraySlice<UInt8>, _ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
+        do throws(TLSHello.Problem) {
+            let length = try TLSHello.length(bytes) ?? TLSHello.headerBytes
+            guard bytes.count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
+            waitForPlace(descriptor, nil)
+        } catch {
+            let port = error == .plainDICOM ? ports.plain.map { ", or send to port \($0)" } : nil
+            refuse("\(error)\(port ?? "")", state.peerAddress)
+            forget(descriptor)
+        }
+    }
+
+    /// Which port to send to instead, where the first byte is that of a TLS hello.
+    private func advice(plain first: UInt8) -> String {
+        guard first == 0x16 else { return "" }
+        return ports.tls.map { " (\($0))" } ?? "; this node has none, see tls in its configuration"
+    }
+
+    private func waitForPlace(_ descriptor: Int32, _ request: AssociationRequest?) {
+        waiting[descriptor]?.step = .place(request)
+        waiting[descriptor]?.deadline = Self.now() + rules.queueTime.inSeconds
     }
 
     /// The end of a stream is readable whatever the mark: who has finished sending would keep the loop spinning.
     private func waitForRest(_ count: Int, _ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
         guard !hasAll else {
-            refuse("peer left within its association request", state.peerAddress)
+            let what = state.transport == .plain ? "association request" : "TLS hello"
+            refuse("peer left within its \(what)", state.peerAddress)
             return forget(descriptor)
         }
         waitFor(count, descriptor)
@@ -235,8 +294,8 @@ public final class AssociationListener: @unchecked Sendable {
             clinux_tcp_tune(descriptor)
             admit(
                 AdmittedConnection(
-                    descriptor: descriptor, peerAddress: state.peerAddress, callingAETitle: request.callingAETitle,
-                    calledAETitle: request.calledAETitle))
+                    descriptor: descriptor, transport: state.transport, peerAddress: state.peerAddress,
+                    callingAETitle: request?.callingAETitle, calledAETitle: request?.calledAETitle))
         }
     }
 
@@ -256,7 +315,12 @@ public final class AssociationListener: @unchecked Sendable {
         for (descriptor, state) in waiting where state.deadline <= now {
             switch state.step {
             case .request:
-                refuse("no complete association request in time", state.peerAddress)
+                let what = state.transport == .plain ? "association request" : "TLS hello"
+                refuse("no complete \(what) in time", state.peerAddress)
+                forget(descriptor)
+            case .place where state.transport == .tls:
+                // Within TLS a reason could be given, at the price of a handshake: what there is too much of.
+                refuse("\(Rejection.full.text); closed, since it speaks TLS", state.peerAddress)
                 forget(descriptor)
             case .place: reject(.full, descriptor, state.peerAddress)
             case .drain: forget(descriptor)

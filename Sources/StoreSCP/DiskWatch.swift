@@ -88,7 +88,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
         case .roomy: logger.notice("disk has room again: associations are accepted", metadata: metadata)
         case .low:
             logger.error(
-                "disk nearly full: associations that store are rejected; make room, or lower disk.* in the configuration",
+                "disk nearly full: associations that store are rejected: make room, or lower disk.* in the file",
                 metadata: metadata)
         case .full: logger.error("disk full: objects are refused; make room", metadata: metadata)
         }

@@ -16,9 +16,9 @@ internal import Glibc
 public final class Reception: Service {
     public struct Settings: Sendable {
         public var addresses: [String]
-        public var port: Int
+        public var ports: DICOMPorts
         public var rules: AdmissionRules
-        /// Workers kept ready.
+        /// Workers kept ready, for each port.
         public var warmWorkers: Int
         public var extraSOPClasses: [UID]
         public var maxPDUBytes: Int
@@ -31,13 +31,13 @@ public final class Reception: Service {
         public var leastFreeBytes: UInt64
 
         public init(
-            addresses: [String], port: Int, rules: AdmissionRules, warmWorkers: Int = 2, extraSOPClasses: [UID] = [],
-            maxPDUBytes: Int = 131_072, idleTimeout: Duration = .seconds(60),
+            addresses: [String], ports: DICOMPorts, rules: AdmissionRules, warmWorkers: Int = 2,
+            extraSOPClasses: [UID] = [], maxPDUBytes: Int = 131_072, idleTimeout: Duration = .seconds(60),
             associationDeadline: Duration = .seconds(3600), stopDeadline: Duration = .seconds(10),
             limits: ObjectLimits = .init(), leastFreeBytes: UInt64 = 0
         ) {
             self.addresses = addresses
-            self.port = port
+            self.ports = ports
             self.rules = rules
             self.warmWorkers = warmWorkers
             self.extraSOPClasses = extraSOPClasses
@@ -57,23 +57,23 @@ public final class Reception: Service {
     private let admitting: AsyncStream<AdmittedConnection>.Continuation
     private let logger: Logger
 
-    /// The bound TCP port.
-    public var port: Int { listener.port }
+    /// The bound TCP ports.
+    public var ports: DICOMPorts { listener.ports }
 
-    /// Binds the port; accepts once `run` is called.
+    /// Binds the ports; accepts once `run` is called.
     public init(
-        settings: Settings, spool: Spool, program: WorkerProgram, intake: StudyIntake, logger: Logger
+        settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake, logger: Logger
     ) throws {
         self.settings = settings
         self.logger = logger
         (admitted, admitting) = AsyncStream.makeStream()
         listener = try AssociationListener(
-            addresses: settings.addresses, port: settings.port, rules: settings.rules, logger: logger
+            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, logger: logger
         ) { [admitting] connection in
             // The node is stopping: nobody will serve it.
             if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
         }
-        pool = ReceiverPool(settings: settings, spool: spool, program: program, intake: intake, logger: logger)
+        pool = ReceiverPool(settings: settings, spool: spool, programs: programs, intake: intake, logger: logger)
     }
 
     public func run() async throws {
@@ -97,27 +97,53 @@ public final class Reception: Service {
     }
 }
 
-/// The receive workers: those that wait, and those that serve.
+/// What to start for each port.
+public struct ReceivePrograms: Sendable {
+    public var plain: WorkerProgram
+    /// Loads the key material at its start; nil where there is no TLS port.
+    public var tls: WorkerProgram?
+    /// Files that a worker for the TLS port loads: one that is older than they are is of no use.
+    public var tlsFiles: [String]
+
+    public init(plain: WorkerProgram, tls: WorkerProgram? = nil, tlsFiles: [String] = []) {
+        self.plain = plain
+        self.tls = tls
+        self.tlsFiles = tlsFiles
+    }
+
+    func program(_ transport: Transport) -> WorkerProgram? { transport == .plain ? plain : tls }
+}
+
+/// The receive workers: those that wait, and those that serve. Workers for the plain port never hold the private key.
 actor ReceiverPool {
+    /// A worker that waits, and the state of the files that it has loaded.
+    private struct Idle {
+        var worker: WorkerProcess
+        var files: [FileStamp?]
+    }
+
     private let settings: Reception.Settings
     private let spool: Spool
-    private let program: WorkerProgram
+    private let programs: ReceivePrograms
     private let intake: StudyIntake
     private let logger: Logger
-    private var idle: [WorkerProcess] = []
+    private var idle: [Transport: [Idle]] = [:]
     private var serving: [String: WorkerProcess] = [:]
     private var isStopping = false
     private var isRefilling = false
     private var served = 0
+    private var failuresLogged = RateLimit(perMinute: 60)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
     private let associations = Counter(label: "ichnode_associations_total")
+    private let refusedAssociations = Counter(label: "ichnode_associations_refused_total")
+    private let failedHandshakes = Counter(label: "ichnode_tls_handshakes_failed_total")
     private let stored = Counter(label: "ichnode_instances_stored_total")
     private let refusedInstances = Counter(label: "ichnode_instances_refused_total")
 
-    init(settings: Reception.Settings, spool: Spool, program: WorkerProgram, intake: StudyIntake, logger: Logger) {
+    init(settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake, logger: Logger) {
         self.settings = settings
         self.spool = spool
-        self.program = program
+        self.programs = programs
         self.intake = intake
         self.logger = logger
     }
@@ -127,22 +153,52 @@ actor ReceiverPool {
         guard !isRefilling else { return }
         isRefilling = true
         defer { isRefilling = false }
-        while !isStopping && idle.count < settings.warmWorkers {
-            do { idle.append(try await startWorker()) } catch {
-                logger.error("receive worker does not start", metadata: ["error": "\(error)"])
+        if settings.ports.plain != nil { await refill(.plain) }
+        if settings.ports.tls != nil { await refill(.tls) }
+    }
+
+    private func refill(_ transport: Transport) async {
+        while !isStopping && idle[transport, default: []].count < settings.warmWorkers {
+            do {
+                let ready = try await startWorker(transport)
+                idle[transport, default: []].append(ready)
+            } catch {
+                logger.error(
+                    "receive worker does not start",
+                    metadata: ["error": "\(error)", "port": "\(transport == .tls ? "tls" : "plain")"])
                 return
             }
         }
     }
 
-    private func startWorker() async throws -> WorkerProcess {
+    private func startWorker(_ transport: Transport) async throws -> Idle {
+        guard let program = programs.program(transport) else {
+            throw WorkerError(.start, "there is no program for the TLS port")
+        }
+        // Before it loads them: what is replaced meanwhile counts as newer than the worker.
+        let files = currentFiles(transport)
         let worker = try WorkerProcess(program, limits: .messagesOnly)
         let hello = try await worker.start()
         if !hello.confinement.missing.isEmpty {
             logger.warning(
                 "worker confinement is not complete", metadata: ["missing": "\(hello.confinement.missing)"])
         }
-        return worker
+        return Idle(worker: worker, files: files)
+    }
+
+    private func currentFiles(_ transport: Transport) -> [FileStamp?] {
+        transport == .plain ? [] : programs.tlsFiles.map { FileStamp(path: $0) }
+    }
+
+    /// One that waits and can serve: neither dead nor older than the files that it has loaded.
+    private func takeIdle(_ transport: Transport) -> WorkerProcess? {
+        let files = currentFiles(transport)
+        while !idle[transport, default: []].isEmpty {
+            let next = idle[transport, default: []].removeFirst()
+            if next.worker.isRunning && next.files == files { return next.worker }
+            Task { await next.worker.stop() }
+        }
+        return nil
     }
 
     /// Serves one association to its end. Never throws: what goes wrong costs this association and is logged.
@@ -152,14 +208,15 @@ actor ReceiverPool {
         var log = logger
         log[metadataKey: "association.id"] = "\(id)"
         log[metadataKey: "peer.address"] = "\(connection.peerAddress)"
-        log[metadataKey: "peer.ae"] = "\(connection.callingAETitle)"
-        associations.increment()
-        await intake.associationOpened(id, peer: connection.peerAddress)
-        var released = false
+        if let title = connection.callingAETitle { log[metadataKey: "peer.ae"] = "\(title)" }
+        var course = Course(association: id, peer: connection.peerAddress)
+        // Within TLS there is none until the handshake is done and the request was admitted: nobody who only stalls
+        // keeps a study open.
+        if connection.transport == .plain { await opened(&course) }
         do {
             let worker = try await hand(connection, association: id)
             Task { await refill() }
-            released = try await follow(worker, association: id, log)
+            try await follow(worker, &course, &log)
         } catch {
             log.error("association failed", metadata: ["error": "\(error)"])
         }
@@ -173,7 +230,22 @@ actor ReceiverPool {
         do { try spool.removeUnfinished(association: id) } catch {
             log.error("cannot remove what an association left", metadata: ["error": "\(error)"])
         }
-        await intake.associationEnded(id, released: released)
+        if course.isOpen { await intake.associationEnded(id, released: course.isReleased) }
+    }
+
+    /// How far an association has come.
+    private struct Course {
+        let association: String
+        let peer: String
+        var isOpen = false
+        var isReleased = false
+    }
+
+    private func opened(_ course: inout Course) async {
+        guard !course.isOpen else { return }
+        course.isOpen = true
+        associations.increment()
+        await intake.associationOpened(course.association, peer: course.peer)
     }
 
     /// Gives the connection to a worker. Our copy of the descriptor is closed in any case, or it would outlive the
@@ -181,8 +253,8 @@ actor ReceiverPool {
     private func hand(_ connection: AdmittedConnection, association id: String) async throws -> WorkerProcess {
         defer { close(connection.descriptor) }
         // One that died while it waited must not cost an association.
-        idle.removeAll { !$0.isRunning }
-        let worker = idle.isEmpty ? try await startWorker() : idle.removeFirst()
+        let ready = takeIdle(connection.transport)
+        let worker = if let ready { ready } else { try await startWorker(connection.transport).worker }
         serving[id] = worker
         try await worker.send(ReceiveRequest.serve(job(id, connection)), descriptor: connection.descriptor)
         return worker
@@ -194,36 +266,40 @@ actor ReceiverPool {
             extraSOPClasses: settings.extraSOPClasses, maxPDUBytes: settings.maxPDUBytes,
             idleTimeoutSeconds: settings.idleTimeout.inSeconds,
             deadlineSeconds: settings.associationDeadline.inSeconds, limits: settings.limits,
-            leastFreeBytes: settings.leastFreeBytes)
+            leastFreeBytes: settings.leastFreeBytes,
+            tls: connection.transport == .plain
+                ? nil
+                : SecureAdmission(
+                    rules: settings.rules.associationRules, hasRoom: settings.rules.hasRoom(),
+                    requestSeconds: settings.rules.requestDeadline.inSeconds))
     }
 
     /// Handles a worker's events until it closes its channel, or its deadline and some patience passed.
-    /// - Returns: whether the peer released the association.
-    private func follow(_ worker: WorkerProcess, association id: String, _ log: Logger) async throws -> Bool {
-        let patience: Duration = .seconds(5)
-        let watchdog = Task { [settings] in
+    private func follow(_ worker: WorkerProcess, _ course: inout Course, _ log: inout Logger) async throws {
+        // Within TLS the handshake comes before the association, whose deadline the worker keeps.
+        let patience: Duration = .seconds(5) + settings.rules.requestDeadline
+        let watchdog = Task { [settings, log] in
             try await Task.sleep(for: settings.associationDeadline + patience)
             log.error("receive worker overran its deadline and is killed")
             worker.kill()
         }
         defer { watchdog.cancel() }
-        var released = false
         for try await frame in worker.frames {
             let event = try frame.message(ReceiveEvent.self)
-            if case .ended(let ended) = event { released = ended.how == .released }
-            try await handle(event, from: worker, association: id, log)
+            if case .accepted(let accepted) = event {
+                log[metadataKey: "peer.ae"] = "\(accepted.callingAETitle)"
+                await opened(&course)
+            }
+            if case .ended(let ended) = event { course.isReleased = ended.how == .released }
+            try await handle(event, from: worker, association: course.association, log)
         }
-        return released
     }
 
     private func handle(
         _ event: ReceiveEvent, from worker: WorkerProcess, association id: String, _ log: Logger
     ) async throws {
         switch event {
-        case .accepted(let accepted):
-            log.info(
-                "association accepted",
-                metadata: ["contexts": "\(accepted.acceptedContexts) of \(accepted.proposedContexts)"])
+        case .accepted(let accepted): log.info("association accepted", metadata: Self.metadata(accepted))
         case .stored(let record, let path):
             let expected = spool.path(
                 study: record.studyInstanceUID, instance: record.sopInstanceUID, version: record.version)
@@ -249,6 +325,12 @@ actor ReceiverPool {
                 "object refused",
                 metadata: ["status": "0x\(String(refusal.status, radix: 16))", "reason": "\(refusal.reason)"])
         case .echoed: log.debug("echo answered")
+        case .ended(let ended) where ended.how == .handshake:
+            failedHandshakes.increment()
+            warn("TLS handshake failed", ended.reason, log)
+        case .ended(let ended) where ended.how == .rejected:
+            refusedAssociations.increment()
+            warn("connection refused", ended.reason, log)
         case .ended(let ended):
             log.info(
                 "association ended",
@@ -257,6 +339,21 @@ actor ReceiverPool {
                     "instances": "\(ended.storedInstances)",
                 ])
         }
+    }
+
+    private static func metadata(_ accepted: AssociationAccepted) -> Logger.Metadata {
+        var metadata: Logger.Metadata = ["contexts": "\(accepted.acceptedContexts) of \(accepted.proposedContexts)"]
+        guard let tls = accepted.tls else { return metadata }
+        metadata["tls.version"] = "\(tls.version)"
+        metadata["tls.cipher"] = "\(tls.cipher)"
+        if let subject = tls.peerCertificate { metadata["peer.certificate"] = "\(subject)" }
+        return metadata
+    }
+
+    /// Of what any peer can bring about as often as it likes.
+    private func warn(_ message: Logger.Message, _ reason: String, _ log: Logger) {
+        guard failuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { return }
+        log.warning(message, metadata: ["reason": "\(reason)"])
     }
 
     /// Reads two whole files at worst: neither on the actor, nor on the cooperative pool.
@@ -271,8 +368,8 @@ actor ReceiverPool {
     /// Asks all to stop, waits, kills.
     func stop(within deadline: Duration) async {
         isStopping = true
-        for worker in idle { await worker.stop() }
-        idle = []
+        for each in idle.values.joined() { await each.worker.stop() }
+        idle = [:]
         for worker in serving.values { try? await worker.send(ReceiveRequest.stop) }
         let end = ContinuousClock.now + deadline
         while !serving.isEmpty && ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(20)) }

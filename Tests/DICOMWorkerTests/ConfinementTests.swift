@@ -27,7 +27,7 @@ import Glibc
         var couldResolve: Bool
     }
 
-    @Test(arguments: ["receive", "decode", "send", "echo"])
+    @Test(arguments: ["receive", "decode", "send", "echo", "certificates"])
     func aWorkerIsConfined(verb: String) async throws {
         let folder = try TemporaryFolder()
         let allowed = try folder.make("allowed")

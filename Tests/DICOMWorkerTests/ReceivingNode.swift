@@ -12,9 +12,11 @@ final class ReceivingNode: Sendable {
     let incoming: String
     let studies: String
     private let listener: Listener
+    private let tls: TLSFiles?
     var port: UInt16 { listener.port }
 
-    init() throws {
+    init(tls: TLSFiles? = nil) throws {
+        self.tls = tls
         folder = try TemporaryFolder()
         incoming = try folder.make("incoming")
         studies = try folder.make("studies")
@@ -24,7 +26,8 @@ final class ReceivingNode: Sendable {
     func startWorker() async throws -> WorkerProcess {
         let worker = try WorkerProcess(
             WorkerProgram(
-                path: Surroundings.worker, arguments: ["receive", "--incoming", incoming, "--studies", studies]))
+                path: Surroundings.worker,
+                arguments: ["receive", "--incoming", incoming, "--studies", studies] + (tls?.arguments ?? [])))
         let hello = try await worker.start()
         #expect(hello.verb == "receive")
         return worker

@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import WorkerProtocol
 
 @testable import ichnode
 
@@ -23,9 +24,30 @@ import Testing
         let bare = try ConfigurationReader.parse(Self.routes, file: "test.yaml")
         #expect(example.node == bare.node)
         #expect(example.dicom == bare.dicom)
+        #expect(example.tls == nil)
+        #expect(example.disk == bare.disk)
         #expect(example.completion == bare.completion)
         #expect(example.delivery == bare.delivery)
         #expect(example.console == bare.console)
+    }
+
+    @Test func theExampleStatesTheDefaultsOfWhatIsOff() throws {
+        let paths = """
+            tls:
+              certificate: /etc/ichnode/tls/certificate.pem
+              key: /etc/ichnode/tls/key.pem
+              ca: /etc/ichnode/tls/ca.pem
+            """
+        let bare = try ConfigurationReader.parse(paths + "\n" + Self.routes, file: "test.yaml")
+        let lines = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
+            .components(separatedBy: "\n")
+        let start = try #require(lines.firstIndex(of: "# tls:"))
+        let section = lines[start...].prefix { $0.hasPrefix("# ") }.map { String($0.dropFirst(2)) }
+        let text = (lines[..<start] + section + lines[(start + section.count)...]).joined(separator: "\n")
+        let example = try ConfigurationReader.parse(text, file: "ichnode.yaml")
+        #expect(example.tls == bare.tls)
+        #expect(example.tls?.clients == .required)
+        #expect(example.tls?.port == 2762)
     }
 
     @Test func theExampleNamesEveryKey() throws {
@@ -33,14 +55,27 @@ import Testing
         let source = try String(
             contentsOfFile: Repository.file("Sources/ichnode/Configuration/ConfigurationReader.swift"), encoding: .utf8)
         let keys = source.matches(
-            of: /(?:string|int|seconds|bool|list|required|choice|wildcard|aeTitle)\(\s*(?:section, )?"([a-z_]+)"/)
+            of: /(?:string|int|port|seconds|bool|list|required|choice|wildcard|aeTitle)\(\s*(?:section, )?"([a-z_]+)"/)
         #expect(keys.count > 30)
         for key in keys { #expect(example.contains("\(key.1):"), "\(key.1)") }
     }
 
     @Test(arguments: [
         ("node: {ae_tilte: X}", "test.yaml:1: node.ae_tilte is not a known key; did you mean ae_title?"),
-        ("dicom:\n  port: 70000", "test.yaml:2: dicom.port has to be a whole number from 0 to 65535"),
+        ("dicom:\n  port: 70000", "test.yaml:2: dicom.port has to be a whole number from 0 to 65535, or none"),
+        ("dicom: {port: none}", "test.yaml:1: dicom closes its port, and there is no tls section"),
+        ("tls:", "test.yaml:1: tls.certificate is missing"),
+        ("tls: {certificate: /c, ca: /a}", "test.yaml:1: tls.key is missing: add for example \"key: /etc"),
+        ("tls: {certificate: /c, key: /k}", "test.yaml:1: tls.ca is missing"),
+        (
+            "tls: {certificate: c, key: /k, client_certificates: none}",
+            "test.yaml:1: tls names \"c\": paths have to begin with /"
+        ),
+        (
+            "tls: {certificate: /c, key: /k, ca: /a, client_certificates: maybe}",
+            "test.yaml:1: tls.client_certificates has to be one of required, none"
+        ),
+        ("tls: {port: 11112, certificate: /c, key: /k, ca: /a}", "test.yaml:1: tls needs another port than dicom.port"),
         (
             "dicom:\n  allowed_networks: [\"10.0.0.0/99\"]",
             "test.yaml:2: dicom.allowed_networks: \"10.0.0.0/99\" is not a network such as 10.1.0.0/16"
@@ -63,6 +98,22 @@ import Testing
 
     @Test func everyNetworkIsAllowedWithNamedCallers() {
         #expect(problems("dicom: {allowed_networks: [\"0.0.0.0/0\"], allowed_calling_ae_titles: [CT1]}").isEmpty)
+    }
+
+    @Test func everyNetworkIsAllowedWithClientCertificatesAlone() {
+        let everyone = "allowed_networks: [\"0.0.0.0/0\"]"
+        let files = "certificate: /c, key: /k, ca: /a"
+        #expect(problems("dicom: {\(everyone), port: none}\ntls: {\(files)}").isEmpty)
+        #expect(!problems("dicom: {\(everyone)}\ntls: {\(files)}").isEmpty)
+        #expect(!problems("dicom: {\(everyone), port: none}\ntls: {\(files), client_certificates: none}").isEmpty)
+    }
+
+    @Test func withoutClientCertificatesNoIssuersAreNeeded() throws {
+        let text = "dicom: {port: none}\ntls: {certificate: /c, key: /k, ca: /a, client_certificates: none}"
+        let configuration = try ConfigurationReader.parse(text + "\n" + Self.routes, file: "test.yaml")
+        #expect(configuration.dicom.port == nil)
+        #expect(configuration.tls?.files.authorities == nil)
+        #expect(problems("tls: {certificate: /c, key: /k, client_certificates: none}").isEmpty)
     }
 
     @Test func aRouteToNobodyIsRefused() {

@@ -116,7 +116,7 @@ class RestartableNode(Node):
             "routes": [{"name": "default", "destinations": ["pacs"]}],
         }
         for section, keys in sections.items():
-            configuration[section] |= keys
+            configuration[section] = configuration.get(section, {}) | keys
         # JSON is YAML.
         self.configuration.write_text(json.dumps(configuration, indent=2))
 
@@ -347,7 +347,9 @@ def echoscu(node: RestartableNode, *, calling: str = CALLING_AE_TITLE, called: s
 class Sender:
     """An association of pynetdicom's that sends stored data sets unchanged, whatever their transfer syntax."""
 
-    def __init__(self, node: RestartableNode, files: Iterable[Path], calling: str = CALLING_AE_TITLE):
+    def __init__(self, node: RestartableNode, files: Iterable[Path], calling: str = CALLING_AE_TITLE, **options):
+        """`options` go to pynetdicom's associate(): tls_args."""
+        port = options.pop("port", node.dicom_port)
         entity = AE(ae_title=calling)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
         metas = [read_file_meta_info(path) for path in files]
@@ -355,7 +357,7 @@ class Sender:
         for sop_class, syntax in sorted(contexts):
             # A context of its own for each syntax: the receiver could choose only one of several.
             entity.add_requested_context(sop_class, syntax)
-        self.association = entity.associate(LOOPBACK, node.dicom_port, ae_title="ICHNODE")
+        self.association = entity.associate(LOOPBACK, port, ae_title="ICHNODE", **options)
         if not self.association.is_established:
             raise AssertionError(f"no association with the node\n{node.log_tail()}")
 

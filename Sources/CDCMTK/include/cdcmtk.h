@@ -9,3 +9,4 @@
 #include "cdcmtk_inflate.h"
 #include "cdcmtk_library.h"
 #include "cdcmtk_requestor.h"
+#include "cdcmtk_tls.h"

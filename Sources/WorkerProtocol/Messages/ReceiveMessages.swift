@@ -25,11 +25,13 @@ public struct AssociationJob: Codable, Sendable, Equatable {
     public var limits: ObjectLimits
     /// With less than so many bytes free, objects are refused with 0xA700.
     public var leastFreeBytes: UInt64
+    /// Where the peer speaks TLS: then the worker has the handshake before it, and admits.
+    public var tls: SecureAdmission?
 
     public init(
         associationID: String, peerAddress: String, calledAETitles: [AETitle], extraSOPClasses: [UID] = [],
         maxPDUBytes: Int = 131_072, idleTimeoutSeconds: Double = 60, deadlineSeconds: Double = 3600,
-        limits: ObjectLimits = .init(), leastFreeBytes: UInt64 = 0
+        limits: ObjectLimits = .init(), leastFreeBytes: UInt64 = 0, tls: SecureAdmission? = nil
     ) {
         self.associationID = associationID
         self.peerAddress = peerAddress
@@ -40,6 +42,22 @@ public struct AssociationJob: Codable, Sendable, Equatable {
         self.deadlineSeconds = deadlineSeconds
         self.limits = limits
         self.leastFreeBytes = leastFreeBytes
+        self.tls = tls
+    }
+}
+
+/// What the daemon checks of a request on the plain port, and cannot see within TLS.
+public struct SecureAdmission: Codable, Sendable, Equatable {
+    public var rules: AssociationRules
+    /// Whether there was room to store anything when the connection was handed over.
+    public var hasRoom: Bool
+    /// Seconds for the handshake and the whole A-ASSOCIATE-RQ together.
+    public var requestSeconds: Double
+
+    public init(rules: AssociationRules, hasRoom: Bool = true, requestSeconds: Double = 10) {
+        self.rules = rules
+        self.hasRoom = hasRoom
+        self.requestSeconds = requestSeconds
     }
 }
 
@@ -94,15 +112,31 @@ public struct AssociationAccepted: Codable, Sendable, Equatable {
     public var acceptedContexts: Int
     public var proposedContexts: Int
     public var implementation: String
+    public var tls: SecureConnection?
     public init(
         callingAETitle: AETitle, calledAETitle: AETitle, acceptedContexts: Int, proposedContexts: Int,
-        implementation: String = ""
+        implementation: String = "", tls: SecureConnection? = nil
     ) {
         self.callingAETitle = callingAETitle
         self.calledAETitle = calledAETitle
         self.acceptedContexts = acceptedContexts
         self.proposedContexts = proposedContexts
         self.implementation = implementation
+        self.tls = tls
+    }
+}
+
+/// What a TLS handshake agreed on.
+public struct SecureConnection: Codable, Sendable, Equatable {
+    /// Such as TLSv1.3.
+    public var version: String
+    public var cipher: String
+    /// Subject of the peer's certificate, which was verified; nil where none was asked for.
+    public var peerCertificate: String?
+    public init(version: String, cipher: String, peerCertificate: String? = nil) {
+        self.version = version
+        self.cipher = cipher
+        self.peerCertificate = peerCertificate
     }
 }
 
@@ -143,6 +177,8 @@ public struct InstanceRefused: Codable, Sendable, Equatable {
 public struct AssociationEnded: Codable, Sendable, Equatable {
     public enum How: String, Codable, Sendable {
         case released, abortedByPeer, abortedByUs, rejected, closedByPeer, idle, deadline, failed
+        /// There was no association: the TLS handshake failed.
+        case handshake
     }
     public var how: How
     public var reason: String

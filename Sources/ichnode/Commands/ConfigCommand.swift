@@ -1,4 +1,5 @@
 import ArgumentParser
+import WorkerProtocol
 
 struct ConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
@@ -7,7 +8,10 @@ struct ConfigCommand: AsyncParsableCommand {
     struct Check: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Read a configuration file and say what is wrong with it, line by line.",
-            discussion: "Exit code 0 when the node would start with it, 78 when not.")
+            discussion: """
+                Also reads the certificate, the key and the issuers that it names. Exit code 0 when all is well, 78 \
+                when something has to be changed.
+                """)
 
         @Argument(help: "The file.")
         var file = "/etc/ichnode/ichnode.yaml"
@@ -15,10 +19,25 @@ struct ConfigCommand: AsyncParsableCommand {
         func run() async throws {
             try await Terminal.run {
                 let configuration = try ConfigurationReader.read(path: file)
+                if let files = configuration.tls?.files { try await check(files) }
                 Terminal.say(
-                    "\(file): good. AE title \(configuration.node.aeTitle), port \(configuration.dicom.port), "
+                    "\(file): good. AE title \(configuration.node.aeTitle), \(Self.ports(configuration)), "
                         + "\(configuration.peers.count) peers, \(configuration.routes.count) routes.")
             }
+        }
+
+        private func check(_ files: TLSFiles) async throws {
+            let findings = try await CertificateWatch.examine(files).findings
+            for each in findings where each.level == .warning { Terminal.complain("\(file): warning: \(each.text)") }
+            let bad = findings.filter { $0.level == .bad || $0.level == .unusable }
+            guard bad.isEmpty else {
+                throw CommandFailure(.configuration, bad.map { "\(file): \($0.text)" }.joined(separator: "\n"))
+            }
+        }
+
+        private static func ports(_ configuration: NodeConfiguration) -> String {
+            [configuration.dicom.port.map { "port \($0)" }, configuration.tls.map { "TLS port \($0.port)" }]
+                .compactMap { $0 }.joined(separator: ", ")
         }
     }
 }

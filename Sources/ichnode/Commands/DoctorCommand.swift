@@ -18,7 +18,9 @@ struct DoctorCommand: AsyncParsableCommand {
             let configuration = try options.load()
             let logger = Logger.node(level: "error")
             let findings = await Doctor(configuration, logger: logger).examine()
-            for finding in findings { Terminal.say("\(finding.isGood ? "good" : "BAD ")  \(finding.text)") }
+            for finding in findings {
+                Terminal.say("\(finding.isWarning ? "warn" : finding.isGood ? "good" : "BAD ")  \(finding.text)")
+            }
             let bad = findings.count { !$0.isGood }
             if bad > 0 {
                 throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change")
@@ -31,6 +33,8 @@ struct DoctorCommand: AsyncParsableCommand {
 struct Doctor {
     struct Finding {
         var isGood: Bool
+        /// Good for now.
+        var isWarning = false
         var text: String
     }
 
@@ -48,6 +52,7 @@ struct Doctor {
             folder(node.dataDirectory, "data directory"), folder(node.runDirectory, "run directory"), freeSpace(),
         ]
         findings.append(await model())
+        if let files = configuration.tls?.files { findings += await certificates(files) }
         for peer in configuration.peers { findings.append(await echo(peer)) }
         return findings
     }
@@ -93,6 +98,16 @@ struct Doctor {
             await engine.stop()
             return Finding(isGood: true, text: "model \(package.name) \(package.version) loads")
         } catch { return Finding(isGood: false, text: "model \(configuration.node.model) does not load: \(error)") }
+    }
+
+    private func certificates(_ files: TLSFiles) async -> [Finding] {
+        do {
+            return try await CertificateWatch.examine(files).findings.map { finding in
+                Finding(
+                    isGood: finding.level == .good || finding.level == .warning,
+                    isWarning: finding.level == .warning, text: finding.text)
+            }
+        } catch { return [Finding(isGood: false, text: "certificates cannot be checked: \(error)")] }
     }
 
     private func echo(_ peer: NodeConfiguration.Peer) async -> Finding {

@@ -25,7 +25,8 @@ enum ConfigurationReader {
         let root = YAMLSection(node, path: "", problems: problems)
         let configuration = NodeConfiguration(
             node: readNode(root.section("node")), dicom: readDICOM(root.section("dicom")),
-            disk: readDisk(root.section("disk")), completion: readCompletion(root.section("completion")),
+            tls: readTLS(root.optionalSection("tls")), disk: readDisk(root.section("disk")),
+            completion: readCompletion(root.section("completion")),
             delivery: readDelivery(root.section("delivery")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers")),
             routes: readRoutes(root.sections("routes")))
@@ -59,7 +60,7 @@ enum ConfigurationReader {
     private static func readDICOM(_ section: YAMLSection) -> NodeConfiguration.DICOMPort {
         defer { section.finish() }
         return NodeConfiguration.DICOMPort(
-            port: section.int("port", default: 11112, 0...65535),
+            port: section.port("port", default: 11112),
             bind: section.list(
                 "bind", default: ["0.0.0.0", "::"], "an IP address",
                 { $0.contains("/") || NetworkBlock($0) == nil ? nil : $0 }),
@@ -81,6 +82,20 @@ enum ConfigurationReader {
                 "most_object_mebibytes", default: 2048, 1...ObjectLimits.widest.objectBytes >> 20),
             sequenceDepth: section.int("sequence_depth", default: 32, 4...ObjectLimits.widest.sequenceDepth),
             extraSOPClasses: section.list("extra_sop_classes", default: [], "a UID", { UID($0) }))
+    }
+
+    private static func readTLS(_ section: YAMLSection?) -> NodeConfiguration.TLS? {
+        guard let section else { return nil }
+        defer { section.finish() }
+        let clients = section.choice("client_certificates", default: NodeConfiguration.TLS.Clients.required)
+        return NodeConfiguration.TLS(
+            port: section.int("port", default: 2762, 0...65535),
+            certificate: section.required("certificate", "/etc/ichnode/tls/certificate.pem"),
+            key: section.required("key", "/etc/ichnode/tls/key.pem"),
+            // Read in both cases, so that it may stay in the file.
+            authorities: clients == .required
+                ? section.required("ca", "/etc/ichnode/tls/ca.pem") : section.string("ca", default: ""),
+            clients: clients)
     }
 
     private static func readDisk(_ section: YAMLSection) -> NodeConfiguration.Disk {
@@ -183,6 +198,7 @@ enum ConfigurationReader {
             root.problem("node", "log_level has to be one of \(levels.joined(separator: ", "))")
         }
         checkTimes(configuration, root)
+        checkPorts(configuration, root)
         checkExposure(configuration, root)
     }
 
@@ -202,15 +218,29 @@ enum ConfigurationReader {
         }
     }
 
+    private static func checkPorts(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        let (plain, tls) = (configuration.dicom.port, configuration.tls?.port)
+        if plain == nil && tls == nil {
+            root.problem("dicom", "closes its port, and there is no tls section: nothing could be received")
+        }
+        if let plain, plain != 0, plain == tls { root.problem("tls", "needs another port than dicom.port") }
+        guard let tls = configuration.tls else { return }
+        for path in tls.files.paths where !path.isEmpty && !path.hasPrefix("/") {
+            root.problem("tls", "names \"\(path)\": paths have to begin with /")
+        }
+    }
+
     /// What would open the node to whoever reaches it.
     private static func checkExposure(_ configuration: NodeConfiguration, _ root: YAMLSection) {
         let dicom = configuration.dicom
+        // Then a certificate says who may come.
+        let isMutual = dicom.port == nil && configuration.tls?.clients == .required
         let everyone = dicom.allowedNetworks.contains { $0.contains("8.8.8.8") || $0.contains("2001:db8::1") }
-        if everyone && dicom.allowedCallingAETitles.isEmpty {
+        if everyone && dicom.allowedCallingAETitles.isEmpty && !isMutual {
             root.problem(
                 "dicom",
                 "allows every network and every calling AE title: name your networks in allowed_networks, "
-                    + "or the AE titles in allowed_calling_ae_titles")
+                    + "the AE titles in allowed_calling_ae_titles, or receive by TLS with client certificates alone")
         }
         let loopback = ["127.0.0.1", "::1", "localhost"]
         if !loopback.contains(configuration.console.host) {

@@ -18,7 +18,8 @@ struct NodeConfiguration: Sendable, Equatable {
     }
 
     struct DICOMPort: Sendable, Equatable {
-        var port: Int
+        /// nil: closed.
+        var port: Int?
         var bind: [String]
         var allowedNetworks: [NetworkBlock]
         var allowedCallingAETitles: [AETitle]
@@ -34,6 +35,21 @@ struct NodeConfiguration: Sendable, Equatable {
         var mostObjectMebibytes: Int
         var sequenceDepth: Int
         var extraSOPClasses: [UID]
+    }
+
+    struct TLS: Sendable, Equatable {
+        enum Clients: String, CaseIterable, Sendable { case required, none }
+
+        var port: Int
+        var certificate: String
+        var key: String
+        /// Not used where no certificate is asked for.
+        var authorities: String
+        var clients: Clients
+
+        var files: TLSFiles {
+            TLSFiles(certificate: certificate, key: key, authorities: clients == .required ? authorities : nil)
+        }
     }
 
     struct Disk: Sendable, Equatable {
@@ -64,6 +80,8 @@ struct NodeConfiguration: Sendable, Equatable {
 
     var node: Node
     var dicom: DICOMPort
+    /// nil: no TLS port.
+    var tls: TLS?
     var disk: Disk
     var completion: Completion
     var delivery: Delivery
@@ -88,8 +106,8 @@ struct NodeConfiguration: Sendable, Equatable {
     /// - Parameter hasRoom: whether the disk has room to store anything.
     func reception(hasRoom: @escaping @Sendable () -> Bool) -> Reception.Settings {
         Reception.Settings(
-            addresses: dicom.bind, port: dicom.port, rules: admissionRules(hasRoom: hasRoom),
-            warmWorkers: dicom.warmWorkers,
+            addresses: dicom.bind, ports: DICOMPorts(plain: dicom.port, tls: tls?.port),
+            rules: admissionRules(hasRoom: hasRoom), warmWorkers: dicom.warmWorkers,
             extraSOPClasses: dicom.extraSOPClasses, maxPDUBytes: dicom.maxPDUBytes,
             idleTimeout: .seconds(dicom.idleTimeoutSeconds),
             associationDeadline: .seconds(dicom.associationDeadlineSeconds),

@@ -61,6 +61,13 @@ final class YAMLSection {
         YAMLSection(value(key) ?? Self.empty, path: full(key), problems: problems)
     }
 
+    /// nil where the key is not there at all. Empty, it is a section without its keys.
+    func optionalSection(_ key: String) -> YAMLSection? {
+        known.append(key)
+        guard let value = values[key] else { return nil }
+        return YAMLSection(value.null == nil ? value : Self.empty, path: full(key), problems: problems)
+    }
+
     func sections(_ key: String) -> [YAMLSection] {
         guard let value = value(key) else { return [] }
         guard let sequence = value.sequence else {
@@ -88,6 +95,17 @@ final class YAMLSection {
         guard let value = value(key) else { return fallback }
         guard let number = value.int, range.contains(number) else {
             problem(key, "has to be a whole number from \(range.lowerBound) to \(range.upperBound)")
+            return fallback
+        }
+        return number
+    }
+
+    /// A number, or `none` for nil.
+    func port(_ key: String, default fallback: Int?) -> Int? {
+        guard let value = value(key) else { return fallback }
+        if value.scalar?.string == "none" { return nil }
+        guard let number = value.int, (0...65535).contains(number) else {
+            problem(key, "has to be a whole number from 0 to 65535, or none")
             return fallback
         }
         return number

@@ -16,8 +16,8 @@ struct Node {
     private let decoder: DecodeClient
     private let engine: InferenceChild
     private let logger: Logger
-    /// The bound DICOM port.
-    let port: Int
+    /// The bound DICOM ports.
+    let ports: DICOMPorts
 
     /// Opens spool and ledger, mends them, loads the model, binds the ports.
     /// - Throws: what an administrator has to change, in words.
@@ -27,9 +27,11 @@ struct Node {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
+        let certificates = try await CertificateWatch(configuration.tls?.files, logger: logger)
         let lock = try folders.spool.open()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
-        let programs = WorkerPrograms(spool: folders.spool.root, results: folders.results, lock: lock)
+        let programs = WorkerPrograms(
+            spool: folders.spool.root, results: folders.results, tls: configuration.tls?.files, lock: lock)
         decoder = DecodeClient(program: programs.decode, logger: logger)
         engine = InferenceChild(
             package: package, executable: WorkerProgram.beside("ichnode"), threads: configuration.node.inferenceThreads,
@@ -65,15 +67,15 @@ struct Node {
         let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
-            program: programs.receive, intake: intake, logger: logger)
-        port = reception.port
-        let readiness = Readiness(dicomPort: reception.port, logger: logger)
+            programs: programs.receive, intake: intake, logger: logger)
+        ports = reception.ports
+        let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
             host: configuration.console.host, port: configuration.console.port, registry: registry,
             probes: .init(notReady: { await readiness.missing }), logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way.
-        services = [intake, assembler, pipeline, outbox, console, control, disk, reception]
+        services = [intake, assembler, pipeline, outbox, console, control, disk, certificates, reception]
         self.logger = logger
     }
 

@@ -1,14 +1,15 @@
 import Foundation
 import Logging
+import StoreSCP
 
-/// READY is said when both ports listen.
+/// READY is said when all ports listen.
 actor Readiness {
-    private let dicomPort: Int
+    private let ports: DICOMPorts
     private let logger: Logger
     private var consolePort: Int?
 
-    init(dicomPort: Int, logger: Logger) {
-        self.dicomPort = dicomPort
+    init(ports: DICOMPorts, logger: Logger) {
+        self.ports = ports
         self.logger = logger
     }
 
@@ -16,7 +17,10 @@ actor Readiness {
 
     func consoleListens(on port: Int) {
         consolePort = port
-        logger.notice("node ready", metadata: ["dicom.port": "\(dicomPort)", "console.port": "\(port)"])
+        var metadata: Logger.Metadata = ["console.port": "\(port)"]
+        if let plain = ports.plain { metadata["dicom.port"] = "\(plain)" }
+        if let tls = ports.tls { metadata["tls.port"] = "\(tls)" }
+        logger.notice("node ready", metadata: metadata)
         SystemdNotifier.send("READY=1")
     }
 }

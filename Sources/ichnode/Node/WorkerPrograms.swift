@@ -4,7 +4,7 @@ import WorkerProtocol
 
 /// Command lines of the workers.
 struct WorkerPrograms {
-    let receive: WorkerProgram
+    let receive: ReceivePrograms
     let decode: WorkerProgram
     let compose: WorkerProgram
     let send: WorkerProgram
@@ -12,13 +12,17 @@ struct WorkerPrograms {
 
     /// - Parameters:
     ///   - spool: folder that `decode` and `compose` may read.
+    ///   - tls: key material for the TLS port; nil without one.
     ///   - lock: the spool's lock, kept by receive workers; nil where nothing is received.
-    init(spool: URL, results: URL, lock: Int32? = nil) {
+    init(spool: URL, results: URL, tls: TLSFiles? = nil, lock: Int32? = nil) {
         let path = WorkerProgram.beside("ichnode-dicom")
         let layout = Spool(root: spool)
-        receive = WorkerProgram(
-            path: path, arguments: ["receive", "--incoming", layout.incoming.path, "--studies", layout.studies.path],
-            heldDescriptors: lock.map { [$0] } ?? [])
+        let folders = ["receive", "--incoming", layout.incoming.path, "--studies", layout.studies.path]
+        let held = lock.map { [$0] } ?? []
+        receive = ReceivePrograms(
+            plain: WorkerProgram(path: path, arguments: folders, heldDescriptors: held),
+            tls: tls.map { WorkerProgram(path: path, arguments: folders + $0.arguments, heldDescriptors: held) },
+            tlsFiles: tls?.paths ?? [])
         decode = WorkerProgram(path: path, arguments: ["decode", "--spool", spool.path])
         compose = WorkerProgram(path: path, arguments: ["compose", "--spool", spool.path, "--output", results.path])
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])

@@ -1,0 +1,50 @@
+internal import ArgumentParser
+internal import DICOM
+internal import Foundation
+internal import WorkerProtocol
+
+/// Where the node's certificate, key and trusted issuers are.
+struct TLSOptions: ParsableArguments {
+    @Option(help: "Our certificate, then the intermediate ones (PEM).")
+    var tlsCertificate: String?
+
+    @Option(help: "Its private key (PEM, unencrypted).")
+    var tlsKey: String?
+
+    @Option(name: .customLong("tls-ca"), help: "Issuers whose certificates peers have to show (PEM).")
+    var tlsCA: String?
+
+    /// nil without TLS.
+    var files: TLSFiles? {
+        guard let tlsCertificate, let tlsKey else { return nil }
+        return TLSFiles(certificate: tlsCertificate, key: tlsKey, authorities: tlsCA)
+    }
+
+    func validate() throws {
+        guard (tlsCertificate == nil) == (tlsKey == nil) else {
+            throw ValidationError("a certificate needs its key")
+        }
+    }
+}
+
+/// `ichnode-dicom certificates`: says what there is to say of the node's key material, then exits.
+struct Certificates: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "certificates", abstract: "Check the node's certificate, key and trusted issuers.")
+
+    @OptionGroup var tls: TLSOptions
+    @OptionGroup var options: WorkerOptions
+
+    func run() throws {
+        var report = CertificateReport(findings: [])
+        Worker.run(
+            "certificates", options,
+            confinement: Confinement(fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)]),
+            prepare: {
+                try Library.prepare()
+                // The files may lie anywhere, and are the administrator's: they are read before confinement.
+                if let files = tls.files { report = CertificateFindings.report(files) }
+            },
+            serve: { channel in try channel.send(report) })
+    }
+}

@@ -1,0 +1,57 @@
+/// The node's key material. Paths are absolute; the daemon never opens the files.
+public struct TLSFiles: Sendable, Equatable {
+    /// PEM: our certificate, then the intermediate ones.
+    public var certificate: String
+    /// PEM, unencrypted.
+    public var key: String
+    /// PEM: issuers whose certificates peers have to show; nil: none is asked for.
+    public var authorities: String?
+
+    public init(certificate: String, key: String, authorities: String?) {
+        self.certificate = certificate
+        self.key = key
+        self.authorities = authorities
+    }
+
+    /// For the command lines of `ichnode-dicom receive` and `certificates`.
+    public var arguments: [String] {
+        ["--tls-certificate", certificate, "--tls-key", key] + (authorities.map { ["--tls-ca", $0] } ?? [])
+    }
+
+    /// All of them.
+    public var paths: [String] { [certificate, key] + (authorities.map { [$0] } ?? []) }
+}
+
+/// `ichnode-dicom certificates` → daemon, its only message.
+public struct CertificateReport: Codable, Sendable, Equatable {
+    public struct Finding: Codable, Sendable, Equatable {
+        public enum Level: String, Codable, Sendable {
+            case good
+            /// It works, and will not for long, or not with every peer.
+            case warning
+            /// Peers will refuse it.
+            case bad
+            /// No handshake is possible.
+            case unusable
+        }
+        public var level: Level
+        /// Lower-case phrase: which file, what is wrong, what to do.
+        public var text: String
+        public init(_ level: Level, _ text: String) {
+            self.level = level
+            self.text = text
+        }
+    }
+
+    public var findings: [Finding]
+    /// End of our certificate's validity, seconds since 1970; nil where it cannot be read.
+    public var expires: Int64?
+
+    public init(findings: [Finding], expires: Int64? = nil) {
+        self.findings = findings
+        self.expires = expires
+    }
+
+    /// Why no handshake is possible; nil where one is.
+    public var obstacle: String? { findings.first { $0.level == .unusable }?.text }
+}
