@@ -10,6 +10,9 @@ SEED ?=
 TRIALS ?= 1000
 # Files or folders for `make validate`; demo-output when empty.
 FILES ?=
+# For `make fuzz`: how long each target runs, and which one; all when empty.
+SECONDS ?= 60
+TARGET ?=
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
 REPEATS ?= 5
 IMAGES ?= 400
@@ -24,7 +27,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test demo run validate
-.PHONY: bench-receive lint clean
+.PHONY: bench-receive fuzz lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -83,8 +86,13 @@ bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [
 	@$(PYTHON) Benchmarks/receive.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
 		--images $(IMAGES) $(if $(CHECK),--check)
 
+fuzz: ## fuzz what reads foreign bytes [SECONDS=60] [TARGET=name]; see Fuzz/README.md
+	@scripts/setup build
+	@Fuzz/run --seconds $(SECONDS) $(TARGET)
+
 lint: ## check the format of the Swift sources
-	swift format lint --strict --parallel --recursive Sources Tests Package.swift
+	swift format lint --strict --parallel --recursive Sources Tests Package.swift \
+		Fuzz/Checks Fuzz/Targets Fuzz/Package.swift
 
 clean: ## remove build products and what the demo and `make run` left
-	rm -rf .build .demo demo-output .run
+	rm -rf .build .build-fuzz .demo demo-output .run

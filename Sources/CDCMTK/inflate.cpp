@@ -7,6 +7,7 @@
 struct cdcmtk_inflater {
     z_stream stream = {};
     bool ended = false;
+    bool corrupt = false;
 };
 
 extern "C" cdcmtk_inflater *cdcmtk_inflater_new(void) {
@@ -27,6 +28,7 @@ extern "C" void cdcmtk_inflater_free(cdcmtk_inflater *inflater) {
 extern "C" long cdcmtk_inflater_step(
     cdcmtk_inflater *inflater, const uint8_t **bytes, size_t *count, uint8_t *out, size_t size) {
     if (inflater->ended) return 0;
+    if (inflater->corrupt) return -1;
     const size_t given = *count < UINT_MAX ? *count : UINT_MAX;
     const size_t room = size < UINT_MAX ? size : UINT_MAX;
     z_stream &stream = inflater->stream;
@@ -38,6 +40,8 @@ extern "C" long cdcmtk_inflater_step(
     *bytes += given - stream.avail_in;
     *count -= given - stream.avail_in;
     if (result == Z_STREAM_END) inflater->ended = true;
-    else if (result != Z_OK && result != Z_BUF_ERROR) return -1;
-    return static_cast<long>(room - stream.avail_out);
+    else if (result != Z_OK && result != Z_BUF_ERROR) inflater->corrupt = true;
+    // What came before the damage counts, wherever the pieces end.
+    const long written = static_cast<long>(room - stream.avail_out);
+    return inflater->corrupt && written == 0 ? -1 : written;
 }

@@ -45,7 +45,13 @@ struct ElementScanner {
     private var pending: [UInt8] = []
     private var needed = Self.shortHeader
     /// In implicit VR a value that begins like an item is followed as a sequence; where that fails it was none.
-    private var guess: (stackCount: Int, end: Int)?
+    private var guess: Guess?
+
+    private struct Guess {
+        var stackCount: Int
+        var length: Int
+        var end: Int
+    }
 
     private static let shortHeader = 8
     private static let longHeader = 12
@@ -172,6 +178,8 @@ struct ElementScanner {
         needed = Self.shortHeader
         step = .header
         guard bound - offset >= Self.shortHeader else { throw malformed("an element reaches beyond what encloses it") }
+        // Items and delimiters count too.
+        guard offset <= limits.headerBytes else { throw headerOverLimit() }
     }
 
     // MARK: Elements
@@ -220,11 +228,15 @@ struct ElementScanner {
     }
 
     private mutating func peeked(_ valueLength: Int) throws(HeaderError) {
-        guard tag(bigEndian: false) == .item else { return try skip(valueLength - Self.tagBytes) }
+        guard tag(bigEndian: false) == .item else {
+            try checkElement(valueLength)
+            step = .skip(remaining: valueLength - Self.tagBytes)
+            return
+        }
         let end = offset - Self.tagBytes + valueLength
         let enclosing = stack.count
         try push(.sequence, explicit: false, bigEndian: false, end: end)
-        if guess == nil { guess = (enclosing, end) }
+        if guess == nil { guess = Guess(stackCount: enclosing, length: valueLength, end: end) }
         // The four bytes stay: they begin the item's header.
         needed = Self.shortHeader
         step = .header
@@ -266,33 +278,43 @@ struct ElementScanner {
     private mutating func value(_ tag: Tag, length: Int) throws(HeaderError) {
         guard keeps(tag, length: length) else { return try skip(length) }
         _ = try end(of: length)
+        try checkElement(length)
         values[tag] = []
         if length == 0 { return try elementEnded() }
         step = .keep(tag, remaining: length)
     }
 
     private mutating func skip(_ length: Int) throws(HeaderError) {
+        _ = try end(of: length)
+        try checkElement(length)
+        if length == 0 { return try elementEnded() }
+        step = .skip(remaining: length)
+    }
+
+    /// To be called where the value is known to fit into what encloses it: what does not is malformed, and no sequence
+    /// where it was a guess.
+    private func checkElement(_ length: Int) throws(HeaderError) {
         guard length <= limits.elementBytes else {
             throw HeaderError(
                 .overLimit, "an element of \(length) bytes is over the limit of \(limits.elementBytes)", offset: offset)
         }
-        _ = try end(of: length)
-        if length == 0 { return try elementEnded() }
-        step = .skip(remaining: length)
     }
 
     /// Where `length` bytes from here end.
     private func end(of length: Int) throws(HeaderError) -> Int {
         let end = offset + length
         guard end <= bound else { throw malformed("an element reaches beyond what encloses it") }
-        guard end <= limits.headerBytes else {
-            throw HeaderError(.overLimit, "the header is over the limit of \(limits.headerBytes) bytes", offset: offset)
-        }
+        guard end <= limits.headerBytes else { throw headerOverLimit() }
         return end
     }
 
+    private func headerOverLimit() -> HeaderError {
+        HeaderError(.overLimit, "the header is over the limit of \(limits.headerBytes) bytes", offset: offset)
+    }
+
     /// The guess that a value is a sequence was wrong: passes over the rest of the value.
-    private mutating func abandon(_ guess: (stackCount: Int, end: Int)) throws(HeaderError) {
+    private mutating func abandon(_ guess: Guess) throws(HeaderError) {
+        try checkElement(guess.length)
         while stack.count > guess.stackCount { pop() }
         self.guess = nil
         let remaining = guess.end - offset

@@ -23,10 +23,8 @@ final class Inflater {
             let written = cdcmtk_inflater_step(handle, &next, &left, &buffer, buffer.count)
             if written < 0 { return false }
             if written == 0 { return true }
-            let full = written == buffer.count
-            let goesOn = try pass(written, body)
-            // Output may be waiting where the buffer was filled, with no input left.
-            if !goesOn || (left == 0 && !full) { return true }
+            // Goes on with no input left: output may be waiting, or the end of a corrupt stream.
+            guard try pass(written, body) else { return true }
         }
     }
 

@@ -188,15 +188,22 @@ public final class AssociationListener: @unchecked Sendable {
                 close(descriptor)
                 continue
             }
-            if waiting.count >= rules.mostWaiting,
-                let oldest = waiting.min(by: { $0.value.deadline < $1.value.deadline })
-            {
-                refuse("too many connections without a request; oldest closed", oldest.value.peerAddress)
-                forget(oldest.key)
+            if waiting.count >= rules.mostWaiting, let (oldest, busiest) = oldestOfTheBusiest() {
+                refuse("too many connections without a request; its oldest closed", busiest)
+                forget(oldest)
             }
             waiting[descriptor] = Waiting(
                 deadline: Self.now() + rules.requestDeadline.inSeconds, peerAddress: peer, transport: transport)
         }
+    }
+
+    /// A flood from one address costs that address its connections, and nobody else's.
+    private func oldestOfTheBusiest() -> (descriptor: Int32, peer: String)? {
+        let connections = Dictionary(grouping: waiting) { $0.value.peerAddress }
+        guard let busiest = connections.max(by: { $0.value.count < $1.value.count }),
+            let oldest = busiest.value.min(by: { $0.value.deadline < $1.value.deadline })
+        else { return nil }
+        return (oldest.key, busiest.key)
     }
 
     /// - Parameter hasAll: the peer has finished sending: what is there now is all that there will be.

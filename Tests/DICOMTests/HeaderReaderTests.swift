@@ -140,6 +140,63 @@ func stored(_ bytes: [UInt8]) -> [UInt8] {
         #expect(throws: HeaderError(.overLimit, "")) { try read(bytes, limits: limits) }
     }
 
+    /// zlib gives what it has made before the place of the damage, and the damage, in one call or in two.
+    @Test(arguments: [1, 7, 100_000])
+    func damageInADeflatedStreamIsFoundAtTheSamePlaceInPiecesOfAnySize(pieces: Int) throws {
+        let damage: [UInt8] = [0x07]  // RFC 1951 §3.2.3: a block of the reserved type.
+        let header = Array(DataSetBytes.ct().prefix(100))
+        do {
+            _ = try read([0] + stored(header).dropFirst() + damage, .deflated, pieces: pieces)
+            Issue.record("accepted")
+        } catch {
+            #expect(error.code == .malformed)
+            #expect(error.offset == header.count)
+        }
+        // Behind the beginning of Pixel Data nothing is read.
+        let reader = try read([0] + stored(DataSetBytes.ct()).dropFirst() + damage, .deflated, pieces: pieces)
+        #expect(reader.hasPixelData)
+    }
+
+    @Test func itemsWithoutElementsCountAsHeader() throws {
+        var set = DataSetBytes()
+        set.header(0x0040, 0xA730, "SQ", length: DataSetBytes.undefined)
+        for _ in 0..<100 {
+            set.header(0xFFFE, 0xE000, "", length: DataSetBytes.undefined)
+            set.header(0xFFFE, 0xE00D, "", length: 0)
+        }
+        set.header(0xFFFE, 0xE0DD, "", length: 0)
+        var limits = ObjectLimits()
+        limits.headerBytes = set.bytes.count
+        var pixels = DataSetBytes()
+        pixels.element(0x7FE0, 0x0010, "OW", [0, 0])
+        _ = try read(set.bytes + pixels.bytes, limits: limits)
+        limits.headerBytes -= 1
+        #expect(throws: HeaderError(.overLimit, "")) { try read(set.bytes + pixels.bytes, limits: limits) }
+    }
+
+    @Test(arguments: [[UInt8](repeating: 0, count: 4), [0xFE, 0xFF, 0x00, 0xE0]])
+    func boundsElementsInImplicitVR(beginning: [UInt8]) throws {
+        var set = DataSetBytes(explicit: false)
+        set.element(0x0009, 0x1001, "", beginning + [UInt8](repeating: 0xAB, count: 996))
+        let bytes = DataSetBytes.ct(explicit: false, insertion: set.bytes)
+        var limits = ObjectLimits()
+        limits.elementBytes = 1000
+        _ = try read(bytes, .implicitLittleEndian, limits: limits)
+        limits.elementBytes = 999
+        #expect(throws: HeaderError(.overLimit, "")) { try read(bytes, .implicitLittleEndian, limits: limits) }
+    }
+
+    /// Binary values of private elements hold anything: here what looks like a fragment longer than the limit.
+    @Test func aValueThatLooksLikeAnOverlongFragmentIsNoSequence() throws {
+        let inner: [UInt8] =
+            [0xFE, 0xFF, 0x00, 0xE0, 0xFF, 0xFF, 0xFF, 0xFF] + [0xE0, 0x7F, 0x10, 0x00, 0xFF, 0xFF, 0xFF, 0xFF]
+            + [0xFE, 0xFF, 0x00, 0xE0, 0xEE, 0xEE, 0xEE, 0xEE] + [UInt8](repeating: 0xEE, count: 16)
+        var set = DataSetBytes(explicit: false)
+        set.element(0x0019, 0x1001, "", inner)
+        let reader = try read(DataSetBytes.ct(explicit: false, insertion: set.bytes), .implicitLittleEndian)
+        #expect(try InstanceRecord(reader, transferSyntax: .implicitLittleEndian).image.rows == 512)
+    }
+
     @Test func passesOverFragmentsOfAnIcon() throws {
         var set = DataSetBytes()
         set.header(0x0088, 0x0200, "SQ", length: DataSetBytes.undefined)

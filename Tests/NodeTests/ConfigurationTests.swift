@@ -88,6 +88,8 @@ import WorkerProtocol
             "test.yaml:1: dicom allows every network and every calling AE title"
         ),
         ("node: [1, 2", "test.yaml:"),
+        ("node:\n  model: a\n  model: b", "test.yaml:2: model is given twice: keep one"),
+        ("node:\n  model: \u{1}", "test.yaml:2: not YAML:"),
         ("surprise: 1", "test.yaml:1: surprise is not a known key; known here:"),
         ("node: {log_level: loud}", "test.yaml:1: node log_level has to be one of"),
     ])

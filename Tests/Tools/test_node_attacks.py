@@ -776,7 +776,6 @@ class AnswersOwed(AttackTestCase):
                 self.assertEqual(odd, {})
             peer.release()
 
-    @unittest.expectedFailure  # "What is not there yet" in docs/SECURITY.md
     def test_request_in_the_making_outlives_another_addresss_flood(self):
         # Of 512 connections without a request the oldest goes: it should be one of those who have so many.
         flooder = self.arena.next_address()

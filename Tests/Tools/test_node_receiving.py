@@ -210,7 +210,7 @@ class DiskWatermarks(NodeTestCase):
         self.assertEqual(len(node.stored(study.uid)), 3)
 
     def test_below_the_second_objects_of_an_open_association_are_refused(self):
-        node = self.started("full", reject=self.watermark, refuse=self.watermark)
+        node = self.started("disk-full", reject=self.watermark, refuse=self.watermark)
         study = phantom(self.folder, "--slices", "3")
         with Sender(node, study.files) as sender:
             self.assertTrue(sender.store(study.files[0]))

@@ -20,7 +20,7 @@ enum ConfigurationReader {
         let problems = ConfigurationProblems()
         let node: Yams.Node
         do { node = try Yams.compose(yaml: text) ?? YAMLSection.empty } catch let error as YamlError {
-            throw ConfigurationError(file: file, problems: [.init(line: line(of: error), text: "not YAML: \(error)")])
+            throw ConfigurationError(file: file, problems: [problem(error)])
         }
         let root = YAMLSection(node, path: "", problems: problems)
         let configuration = NodeConfiguration(
@@ -36,10 +36,17 @@ enum ConfigurationReader {
         return configuration
     }
 
-    private static func line(of error: YamlError) -> Int {
+    private static func problem(_ error: YamlError) -> ConfigurationError.Problem {
+        let text = "not YAML: \(error)"
         switch error {
-        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark.line
-        default: 1
+        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _):
+            return .init(line: mark.line, text: text)
+        case .reader(_, let offset, _, let yaml):
+            return .init(line: 1 + yaml.prefix(offset ?? 0).count(where: \.isNewline), text: text)
+        case .duplicatedKeysInMapping(let keys, let context):
+            // Its own text holds the whole file.
+            return .init(line: context.mark.line, text: "\(keys.joined(separator: ", ")) is given twice: keep one")
+        default: return .init(line: 1, text: text)
         }
     }
 
