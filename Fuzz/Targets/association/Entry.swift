@@ -1,0 +1,7 @@
+internal import FuzzAssociation
+internal import FuzzSupport
+
+@_cdecl("LLVMFuzzerTestOneInput")
+func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+    run(start, count) { try AssociationCheck.check($0) }
+}

@@ -1,0 +1,7 @@
+internal import FuzzPixels
+internal import FuzzSupport
+
+@_cdecl("LLVMFuzzerTestOneInput")
+func testOneInput(_ start: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
+    run(start, count) { try PixelsCheck.check($0) }
+}
