@@ -22,6 +22,12 @@ struct cdcmtk_association {
     std::unique_ptr<cdcmtk_secure, void (*)(cdcmtk_secure *)> secure{nullptr, cdcmtk_secure_close};
     T_ASC_Network *network = nullptr;
     T_ASC_Association *association = nullptr;
+    /// Source and reason of the A-ABORT that the association would end with now (PS3.8 Table 9-26).
+    uint8_t abort_source = abort_by_user;
+    uint8_t abort_reason = 0;
+
+    static constexpr uint8_t abort_by_user = 0;
+    static constexpr uint8_t abort_by_provider = 2;
 };
 
 namespace {
@@ -40,6 +46,19 @@ cdcmtk_outcome outcome_of(const cdcmtk_association *association, const OFConditi
     return CDCMTK_FAILED;
 }
 
+/// As `outcome_of`. What DCMTK reports as neither good nor bad is a PDU that is not due in this state.
+cdcmtk_outcome end_of(cdcmtk_association *association, const OFCondition &condition) {
+    cdcmtk_outcome outcome = outcome_of(association, condition);
+    if (outcome == CDCMTK_OK) outcome = CDCMTK_VIOLATION;
+    if (outcome == CDCMTK_VIOLATION) {
+        const bool is_unknown = condition.module() == OFM_dcmnet && condition.code() == DULC_UNRECOGNIZEDPDUTYPE;
+        const bool is_unexpected = condition.good() || condition == DUL_UNEXPECTEDPDU;
+        association->abort_source = cdcmtk_association::abort_by_provider;
+        association->abort_reason = is_unknown ? 1 : is_unexpected ? 2 : 6;  // 6: invalid PDU parameter value
+    }
+    return outcome;
+}
+
 const char *phrase(cdcmtk_outcome outcome, const OFCondition &condition) {
     switch (outcome) {
     case CDCMTK_OK: return "";
@@ -49,6 +68,7 @@ const char *phrase(cdcmtk_outcome outcome, const OFCondition &condition) {
     case CDCMTK_IDLE: return "the peer sent nothing within the idle timeout";
     case CDCMTK_DEADLINE: return "the association lasted longer than it may";
     case CDCMTK_INTERRUPTED: return "interrupted";
+    case CDCMTK_VIOLATION: return condition.good() ? "a PDU that is not due here" : condition.text();
     default: return condition.text();
     }
 }
@@ -57,7 +77,8 @@ void destroy(cdcmtk_association *handle) {
     if (!handle) return;
     if (handle->association) {
         if (handle->secure) handle->secure->session.say_goodbye();
-        if (handle->waiting.socket >= 0 && handle->waiting.ended != CDCMTK_CLOSED) drain(handle->waiting.socket, 1000);
+        const bool is_open = handle->waiting.connection && handle->waiting.ended != CDCMTK_CLOSED;
+        if (is_open) drain(handle->waiting.socket, 1000);
         ASC_dropAssociation(handle->association);
         ASC_destroyAssociation(&handle->association);
     }
@@ -82,6 +103,7 @@ cdcmtk_outcome receive(
     size_t reason_size) {
     handle->waiting.idle_seconds = options->idle_seconds;
     handle->waiting.deadline = Clock::now() + seconds(options->deadline_seconds);
+    handle->waiting.withholds_aborts = true;
     SecureSession *session = handle->secure ? &handle->secure->session : nullptr;
 
     dcmExternalSocketHandle.set(socket);
@@ -98,6 +120,8 @@ cdcmtk_outcome receive(
         cdcmtk_outcome outcome = outcome_of(handle.get(), condition);
         if (outcome == CDCMTK_OK) outcome = handle->waiting.ended;
         copy_text(reason, reason_size, phrase(outcome, condition));
+        // PS3.8 Table 9-10, action AA-1.
+        if (handle->waiting.connection) handle->waiting.connection->abort(cdcmtk_association::abort_by_user, 0);
         return outcome;
     }
     T_ASC_Parameters *parameters = handle->association->params;
@@ -264,8 +288,9 @@ extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
         DUL_ASSOCIATIONKEY **key = &association->association->DULassociation;
         DUL_PDV value;
         while (next_value(key, &value).bad()) {
+            // Waited for here and not within DCMTK, which would close the connection on silence.
             const bool is_there = association->secure && association->secure->session.has_buffered();
-            if (interrupt >= 0 && !is_there) {
+            if (!is_there) {
                 const cdcmtk_outcome outcome = association->waiting.wait(POLLIN, interrupt);
                 if (outcome != CDCMTK_OK) {
                     copy_text(reason, reason_size, phrase(outcome, EC_Normal));
@@ -276,8 +301,7 @@ extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
             std::memset(&list, 0, sizeof list);
             const OFCondition condition = DUL_ReadPDVs(key, &list, DUL_BLOCK, 0);
             if (condition == DUL_PDATAPDUARRIVED) continue;
-            cdcmtk_outcome outcome = outcome_of(association, condition);
-            if (outcome == CDCMTK_OK) outcome = CDCMTK_FAILED;
+            const cdcmtk_outcome outcome = end_of(association, condition);
             copy_text(reason, reason_size, phrase(outcome, condition));
             return outcome;
         }
@@ -325,16 +349,8 @@ extern "C" void cdcmtk_association_acknowledge_release(cdcmtk_association *assoc
 }
 
 extern "C" void cdcmtk_association_abort(cdcmtk_association *association) {
-    try {
-        // After a timeout the connection refuses further use; the peer should still learn of the end.
-        if (association->waiting.ended == CDCMTK_IDLE || association->waiting.ended == CDCMTK_DEADLINE) {
-            association->waiting.ended = CDCMTK_OK;
-        }
-        association->waiting.idle_seconds = 1;
-        association->waiting.deadline = Clock::now() + std::chrono::seconds(1);
-        ASC_abortAssociation(association->association);
-    } catch (...) {
-    }
+    Connection *connection = association->waiting.connection;
+    if (connection) connection->abort(association->abort_source, association->abort_reason);
 }
 
 extern "C" void cdcmtk_association_free(cdcmtk_association *association) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -40,10 +41,13 @@ void drain(int socket, int milliseconds) {
 
 Connection::Connection(DcmNativeSocketType socket, Waiting *waiting) : DcmTCPConnection(socket), waiting_(waiting) {
     waiting_->socket = socket;
+    waiting_->connection = this;
     const int on = 1;
     setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
 }
+
+Connection::~Connection() { waiting_->connection = nullptr; }
 
 ssize_t Connection::read(void *buffer, size_t count) {
     if (waiting_->ended != CDCMTK_OK) {
@@ -82,7 +86,17 @@ ssize_t Connection::read(void *buffer, size_t count) {
     }
 }
 
+/// Type, reserved byte and length of an A-ABORT PDU.
+static constexpr unsigned char abort_header[6] = {7, 0, 0, 0, 0, 4};
+static constexpr size_t abort_bytes = sizeof abort_header + 4;
+
 ssize_t Connection::write(void *buffer, size_t count) {
+    const bool is_abort = count == abort_bytes && std::memcmp(buffer, abort_header, sizeof abort_header) == 0;
+    if (is_abort && waiting_->withholds_aborts) return static_cast<ssize_t>(count);
+    return transmit_all(buffer, count);
+}
+
+ssize_t Connection::transmit_all(const void *buffer, size_t count) {
     if (waiting_->ended != CDCMTK_OK) {
         errno = ECONNABORTED;
         return -1;
@@ -91,7 +105,7 @@ ssize_t Connection::write(void *buffer, size_t count) {
     size_t done = 0;
     while (done < count) {
         short events = POLLOUT;
-        const ssize_t sent = transmit(static_cast<char *>(buffer) + done, count - done, &events);
+        const ssize_t sent = transmit(static_cast<const char *>(buffer) + done, count - done, &events);
         if (sent > 0) {
             done += static_cast<size_t>(sent);
             continue;
@@ -109,6 +123,20 @@ ssize_t Connection::write(void *buffer, size_t count) {
         }
     }
     return static_cast<ssize_t>(done);
+}
+
+void Connection::abort(uint8_t source, uint8_t reason) {
+    if (has_aborted_) return;
+    has_aborted_ = true;
+    // After a timeout the connection refuses further use; the peer should still learn of the end.
+    if (waiting_->ended == CDCMTK_IDLE || waiting_->ended == CDCMTK_DEADLINE) waiting_->ended = CDCMTK_OK;
+    waiting_->idle_seconds = 1;
+    waiting_->deadline = Clock::now() + std::chrono::seconds(1);
+    unsigned char pdu[abort_bytes] = {};
+    std::memcpy(pdu, abort_header, sizeof abort_header);
+    pdu[8] = source;
+    pdu[9] = reason;
+    transmit_all(pdu, sizeof pdu);
 }
 
 ssize_t Connection::receive(void *buffer, size_t count, short *) {

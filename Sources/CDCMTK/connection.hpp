@@ -12,6 +12,8 @@ namespace cdcmtk {
 
 using Clock = std::chrono::steady_clock;
 
+class Connection;
+
 inline Clock::duration seconds(double count) {
     return std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(count));
 }
@@ -23,7 +25,11 @@ struct Waiting {
     /// Why the last read or write gave up; CDCMTK_OK while all is well.
     cdcmtk_outcome ended = CDCMTK_OK;
     int socket = -1;
+    /// Over `socket`; null before it is made and after DCMTK has freed it.
+    Connection *connection = nullptr;
     bool quick_acknowledge = true;
+    /// Whether A-ABORT is sent by `Connection::abort` only: of DCMTK's own some name the wrong source, some come twice.
+    bool withholds_aborts = false;
 
     /// Waits until the socket is ready for `events`. `interrupt` (or -1) ends the wait when it is readable.
     cdcmtk_outcome wait(short events, int interrupt = -1) const;
@@ -35,9 +41,12 @@ void drain(int socket, int milliseconds);
 class Connection : public DcmTCPConnection {
 public:
     Connection(DcmNativeSocketType socket, Waiting *waiting);
+    ~Connection() override;
     ssize_t read(void *buffer, size_t count) override;
     ssize_t write(void *buffer, size_t count) override;
     OFBool networkDataAvailable(int timeout) override;
+    /// Sends A-ABORT (PS3.8 §9.3.8) within a second, also after a timeout. Once.
+    void abort(uint8_t source, uint8_t reason);
 
 protected:
     /// As recv(2) and send(2), never waiting; with EAGAIN, `events` is what to poll(2) for.
@@ -45,7 +54,10 @@ protected:
     virtual ssize_t transmit(const void *buffer, size_t count, short *events);
 
 private:
+    ssize_t transmit_all(const void *buffer, size_t count);
+
     Waiting *waiting_;
+    bool has_aborted_ = false;
 };
 
 class SecureSession;

@@ -113,7 +113,10 @@ public final class AcceptedAssociation {
             }
         }
         let (outcome, reason) = withReason { cdcmtk_association_acknowledge(handle, $0, $1) }
-        guard outcome == CDCMTK_OK else { throw Self.ending(outcome, reason) }
+        guard outcome == CDCMTK_OK else {
+            abort()
+            throw Self.ending(outcome, reason)
+        }
     }
 
     /// Waits for the peer's next presentation data value.

@@ -285,8 +285,7 @@ struct ElementScanner {
     }
 
     private mutating func skip(_ length: Int) throws(HeaderError) {
-        _ = try end(of: length)
-        try checkElement(length)
+        _ = try end(of: length, isValue: true)
         if length == 0 { return try elementEnded() }
         step = .skip(remaining: length)
     }
@@ -301,9 +300,11 @@ struct ElementScanner {
     }
 
     /// Where `length` bytes from here end.
-    private func end(of length: Int) throws(HeaderError) -> Int {
+    /// - Parameter isValue: they are one value, and not a sequence or item.
+    private func end(of length: Int, isValue: Bool = false) throws(HeaderError) -> Int {
         let end = offset + length
         guard end <= bound else { throw malformed("an element reaches beyond what encloses it") }
+        if isValue { try checkElement(length) }
         guard end <= limits.headerBytes else { throw headerOverLimit() }
         return end
     }

@@ -14,6 +14,8 @@ final class ReceiveSession {
     /// For TLS; nil on the plain port.
     private let identity: TLSIdentity?
     private var stored = 0
+    /// Whether a message has begun and not ended.
+    private var isWithinMessage = false
     private var mustStop = false
 
     init(channel: Channel, job: AssociationJob, spool: Spool, identity: TLSIdentity? = nil) {
@@ -47,7 +49,9 @@ final class ReceiveSession {
             case .abortedByPeer, .closedByPeer: break
             default: association.abort()
             }
-            try end(ending)
+            // What was being sent is missing: no proper end, though PS3.8 has every release answered.
+            let isCutOff = ending.how == .released && isWithinMessage
+            try end(isCutOff ? AssociationEnding(.abortedByPeer, "released within a message") : ending)
         } catch {
             spool.discard()
             association.abort()
@@ -76,6 +80,7 @@ final class ReceiveSession {
 
     private func serveMessage(_ association: AcceptedAssociation) throws {
         if mustStop { throw AssociationEnding(.abortedByUs, "stopped by the daemon") }
+        isWithinMessage = false
         let (command, contextID) = try receiveCommand(association)
         guard let context = association.contexts[contextID] else {
             throw AssociationEnding(.abortedByUs, "a command in a presentation context that was not accepted")
@@ -107,6 +112,7 @@ final class ReceiveSession {
                 try receiveStop()
                 continue
             }
+            isWithinMessage = true
             guard fragment.isCommand else {
                 throw AssociationEnding(.abortedByUs, "a data set where a command was due")
             }
@@ -225,9 +231,12 @@ final class ReceiveSession {
     private func place(_ temporaryPath: String, _ record: InstanceRecord) throws {
         var record = record
         var path = spool.path(of: record)
-        if try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .taken {
+        // Others may take the name of a version while the verdict is on its way. Each has stored one then, and the
+        // daemon refuses when there are too many.
+        while try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .taken {
             try channel.send(
-                ReceiveEvent.collision(Collision(record: record, temporaryPath: temporaryPath, existingPath: path)))
+                ReceiveEvent.collision(
+                    Collision(record: record, temporaryPath: temporaryPath, existingPath: spool.path(of: record))))
             switch try receiveVerdict() {
             case .identical:
                 spool.discard()
@@ -239,9 +248,6 @@ final class ReceiveSession {
                     throw WorkerError(.protocolViolation, "a version's path outside of its study")
                 }
                 (path, record.version) = (other, version)
-                guard try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .placed else {
-                    throw StoreRefusal(.outOfResources, "the version's name is taken")
-                }
             }
         }
         stored += 1

@@ -161,7 +161,7 @@ public final class AssociationListener: @unchecked Sendable {
         }
         for listener in listeners { close(listener.descriptor) }
         for (descriptor, state) in waiting {
-            if state.step != .drain && state.transport == .plain { send(.stopping, to: descriptor) }
+            if state.step != .drain && state.transport == .plain { send(Rejection.stopping.pdu, to: descriptor) }
             close(descriptor)
         }
         waiting = [:]
@@ -247,7 +247,8 @@ public final class AssociationListener: @unchecked Sendable {
             waitForPlace(descriptor, request)
         } catch {
             refuse("\(error.text)\(advice(plain: bytes[0]))", state.peerAddress)
-            forget(descriptor)
+            if bytes[0] == AssociationAbort.type { return forget(descriptor) }
+            answer(AssociationAbort.pdu, descriptor)
         }
     }
 
@@ -337,18 +338,22 @@ public final class AssociationListener: @unchecked Sendable {
 
     // MARK: Refusing
 
-    /// Reads what was sent, answers, and drains, so that the peer sees the reason and not a reset.
     private func reject(_ rejection: Rejection, _ descriptor: Int32, _ peer: String) {
         refuse(rejection.text, peer)
+        answer(rejection.pdu, descriptor)
+    }
+
+    /// Answers and drains, so that the peer sees the reason and not a reset.
+    private func answer(_ pdu: [UInt8], _ descriptor: Int32) {
         waitFor(1, descriptor)
-        send(rejection, to: descriptor)
+        send(pdu, to: descriptor)
         waiting[descriptor]?.step = .drain
         waiting[descriptor]?.deadline = Self.now() + Self.drainTime
         advance(descriptor)
     }
 
-    private func send(_ rejection: Rejection, to descriptor: Int32) {
-        _ = rejection.pdu.withUnsafeBytes { clinux_send(descriptor, $0.baseAddress, $0.count, -1) }
+    private func send(_ pdu: [UInt8], to descriptor: Int32) {
+        _ = pdu.withUnsafeBytes { clinux_send(descriptor, $0.baseAddress, $0.count, -1) }
         shutdown(descriptor, Int32(SHUT_WR))
     }
 

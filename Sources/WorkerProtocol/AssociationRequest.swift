@@ -129,6 +129,13 @@ public struct Rejection: Equatable, Sendable {
     public var pdu: [UInt8] { [0x03, 0, 0, 0, 0, 4, 0, result, source, reason] }
 }
 
+/// A-ABORT (PS3.8 §9.3.8) in answer to what is no association request (Table 9-10, action AA-1).
+public enum AssociationAbort {
+    public static let type: UInt8 = 0x07
+    /// The ten bytes on the wire: source is the service user, no reason.
+    public static let pdu: [UInt8] = [type, 0, 0, 0, 0, 4, 0, 0, 0, 0]
+}
+
 /// Who may open an association. Checked before DCMTK sees a byte: by the daemon, or within TLS by the worker.
 public struct AssociationRules: Codable, Sendable, Equatable {
     /// AE titles that we answer to.
