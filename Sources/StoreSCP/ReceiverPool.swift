@@ -81,6 +81,7 @@ public final class Reception: Service {
         let listening = listener.start()
         await withTaskCancellationOrGracefulShutdownHandler {
             await withDiscardingTaskGroup { group in
+                group.addTask { [pool] in await pool.keepDeadlines() }
                 for await connection in admitted {
                     group.addTask { [self] in
                         await pool.serve(connection)
@@ -122,13 +123,20 @@ actor ReceiverPool {
         var files: [FileStamp?]
     }
 
+    /// A worker that serves, and when it is killed.
+    private struct Serving {
+        var worker: WorkerProcess
+        var end: ContinuousClock.Instant
+        var log: Logger
+    }
+
     private let settings: Reception.Settings
     private let spool: Spool
     private let programs: ReceivePrograms
     private let intake: StudyIntake
     private let logger: Logger
     private var idle: [Transport: [Idle]] = [:]
-    private var serving: [String: WorkerProcess] = [:]
+    private var serving: [String: Serving] = [:]
     private var isStopping = false
     private var isRefilling = false
     private var served = 0
@@ -163,6 +171,8 @@ actor ReceiverPool {
                 let ready = try await startWorker(transport)
                 idle[transport, default: []].append(ready)
             } catch {
+                // Tried again for each association.
+                guard failuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { return }
                 logger.error(
                     "receive worker does not start",
                     metadata: ["error": "\(error)", "port": "\(transport == .tls ? "tls" : "plain")"])
@@ -214,14 +224,14 @@ actor ReceiverPool {
         // keeps a study open.
         if connection.transport == .plain { await opened(&course) }
         do {
-            let worker = try await hand(connection, association: id)
+            let worker = try await hand(connection, association: id, log)
             Task { await refill() }
             try await follow(worker, &course, &log)
         } catch {
             log.error("association failed", metadata: ["error": "\(error)"])
         }
-        if let worker = serving.removeValue(forKey: id) {
-            let ending = await worker.stop()
+        if let ended = serving.removeValue(forKey: id) {
+            let ending = await ended.worker.stop()
             if ending != .exited(code: 0) {
                 crashes.increment()
                 log.error("receive worker died", metadata: ["ending": "\(ending)"])
@@ -250,12 +260,16 @@ actor ReceiverPool {
 
     /// Gives the connection to a worker. Our copy of the descriptor is closed in any case, or it would outlive the
     /// association.
-    private func hand(_ connection: AdmittedConnection, association id: String) async throws -> WorkerProcess {
+    private func hand(
+        _ connection: AdmittedConnection, association id: String, _ log: Logger
+    ) async throws -> WorkerProcess {
         defer { close(connection.descriptor) }
         // One that died while it waited must not cost an association.
         let ready = takeIdle(connection.transport)
         let worker = if let ready { ready } else { try await startWorker(connection.transport).worker }
-        serving[id] = worker
+        // Within TLS the handshake comes before the association, whose deadline the worker keeps.
+        let patience: Duration = .seconds(5) + settings.rules.requestDeadline
+        serving[id] = Serving(worker: worker, end: .now + settings.associationDeadline + patience, log: log)
         try await worker.send(ReceiveRequest.serve(job(id, connection)), descriptor: connection.descriptor)
         return worker
     }
@@ -274,16 +288,21 @@ actor ReceiverPool {
                     requestSeconds: settings.rules.requestDeadline.inSeconds))
     }
 
-    /// Handles a worker's events until it closes its channel, or its deadline and some patience passed.
-    private func follow(_ worker: WorkerProcess, _ course: inout Course, _ log: inout Logger) async throws {
-        // Within TLS the handshake comes before the association, whose deadline the worker keeps.
-        let patience: Duration = .seconds(5) + settings.rules.requestDeadline
-        let watchdog = Task { [settings, log] in
-            try await Task.sleep(for: settings.associationDeadline + patience)
-            log.error("receive worker overran its deadline and is killed")
-            worker.kill()
+    /// Kills each worker that overruns its deadline, until the pool has stopped. One task for all: a cancelled
+    /// `Task.sleep` keeps its memory until it would have ended, here an hour.
+    func keepDeadlines() async {
+        while !isStopping || !serving.isEmpty {
+            do { try await Task.sleep(for: .milliseconds(500)) } catch { return }
+            for (id, each) in serving where each.end < .now {
+                each.log.error("receive worker overran its deadline and is killed")
+                each.worker.kill()
+                serving[id]?.end = .now + .seconds(3600)
+            }
         }
-        defer { watchdog.cancel() }
+    }
+
+    /// Handles a worker's events until it closes its channel, or is killed.
+    private func follow(_ worker: WorkerProcess, _ course: inout Course, _ log: inout Logger) async throws {
         for try await frame in worker.frames {
             let event = try frame.message(ReceiveEvent.self)
             if case .accepted(let accepted) = event {
@@ -370,9 +389,9 @@ actor ReceiverPool {
         isStopping = true
         for each in idle.values.joined() { await each.worker.stop() }
         idle = [:]
-        for worker in serving.values { try? await worker.send(ReceiveRequest.stop) }
+        for each in serving.values { try? await each.worker.send(ReceiveRequest.stop) }
         let end = ContinuousClock.now + deadline
         while !serving.isEmpty && ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(20)) }
-        for worker in serving.values { worker.kill() }
+        for each in serving.values { each.worker.kill() }
     }
 }

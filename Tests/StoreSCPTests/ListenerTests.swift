@@ -99,6 +99,8 @@ import WorkerProtocol
         try await listening { plain, tls in
             let peer = try Peer(port: plain)
             peer.send(Self.hello[...])
+            // A-ABORT by the service user (PS3.8 Table 9-10, action AA-1).
+            #expect(peer.receive(10) == [7, 0, 0, 0, 0, 4, 0, 0, 0, 0])
             #expect(peer.isClosed())
             log.expect("switch TLS off at the peer, or send to the TLS port (\(tls))")
         }
