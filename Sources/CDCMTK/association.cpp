@@ -46,7 +46,7 @@ cdcmtk_outcome outcome_of(const cdcmtk_association *association, const OFConditi
     return CDCMTK_FAILED;
 }
 
-/// As `outcome_of`. What DCMTK reports as neither good nor bad is a PDU that is not due in this state.
+/// As `outcome_of`, where a PDU with values was due: DCMTK reports no error for one that is not due in this state.
 cdcmtk_outcome end_of(cdcmtk_association *association, const OFCondition &condition) {
     cdcmtk_outcome outcome = outcome_of(association, condition);
     if (outcome == CDCMTK_OK) outcome = CDCMTK_VIOLATION;
@@ -288,7 +288,7 @@ extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
         DUL_ASSOCIATIONKEY **key = &association->association->DULassociation;
         DUL_PDV value;
         while (next_value(key, &value).bad()) {
-            // Waited for here and not within DCMTK, which would close the connection on silence.
+            // Waited for here: after silence between PDUs DCMTK closes the connection, before an A-ABORT can be sent.
             const bool is_there = association->secure && association->secure->session.has_buffered();
             if (!is_there) {
                 const cdcmtk_outcome outcome = association->waiting.wait(POLLIN, interrupt);

@@ -123,10 +123,10 @@ actor ReceiverPool {
         var files: [FileStamp?]
     }
 
-    /// A worker that serves, and when it is killed.
+    /// A worker that serves, and when it is to be killed; nil once it was.
     private struct Serving {
         var worker: WorkerProcess
-        var end: ContinuousClock.Instant
+        var end: ContinuousClock.Instant?
         var log: Logger
     }
 
@@ -141,6 +141,8 @@ actor ReceiverPool {
     private var isRefilling = false
     private var served = 0
     private var failuresLogged = RateLimit(perMinute: 60)
+    /// Apart, so that what peers can bring about does not hide what an administrator has to mend.
+    private var startFailuresLogged = RateLimit(perMinute: 6)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
     private let associations = Counter(label: "ichnode_associations_total")
     private let refusedAssociations = Counter(label: "ichnode_associations_refused_total")
@@ -172,7 +174,7 @@ actor ReceiverPool {
                 idle[transport, default: []].append(ready)
             } catch {
                 // Tried again for each association.
-                guard failuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { return }
+                guard startFailuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { return }
                 logger.error(
                     "receive worker does not start",
                     metadata: ["error": "\(error)", "port": "\(transport == .tls ? "tls" : "plain")"])
@@ -293,10 +295,11 @@ actor ReceiverPool {
     func keepDeadlines() async {
         while !isStopping || !serving.isEmpty {
             do { try await Task.sleep(for: .milliseconds(500)) } catch { return }
-            for (id, each) in serving where each.end < .now {
+            for (id, each) in serving {
+                guard let end = each.end, end < .now else { continue }
                 each.log.error("receive worker overran its deadline and is killed")
                 each.worker.kill()
-                serving[id]?.end = .now + .seconds(3600)
+                serving[id]?.end = nil
             }
         }
     }

@@ -90,8 +90,7 @@ import WorkerProtocol
         let clock = ContinuousClock()
         let started = clock.now
         let path = try await bench.composed(request)[0]
-        // A few on a busy machine; a search of all items for each item would take minutes.
-        #expect(clock.now - started < .seconds(30))
+        #expect(clock.now - started < .seconds(5))
         // Each in the library and in the evidence; the flagged one in its group as well.
         #expect(try Tool.values("ReferencedSOPInstanceUID", of: path).count == 2 * 2000 + 3)
         #expect(try Tool.errors(of: path) == [])

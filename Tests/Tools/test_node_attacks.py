@@ -766,6 +766,11 @@ class AnswersOwed(AttackTestCase):
             peer.send(data_pdu(1, bytes(100), command=False, last=False))
             self.assert_aborted(peer)
 
+    def test_peer_that_falls_silent_within_a_pdu_learns_of_the_end(self):
+        with self.association() as peer:
+            peer.send(data_pdu(1, request(C_STORE_RQ, CT, "1.2.3"), command=True)[:40])
+            self.assert_aborted(peer)
+
     def test_uids_in_responses_have_even_lengths_whatever_was_asked(self):
         # PS3.5 §7.1: what the peer sent wrong does not go back as wrong.
         with self.association() as peer:
