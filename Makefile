@@ -8,6 +8,8 @@ CONFIGURATION ?= debug
 SEED ?=
 # Trials of `make crash-test`.
 TRIALS ?= 1000
+# Of `make load-test`.
+INSTANCES ?= 20000
 # Files or folders for `make validate`; demo-output when empty.
 FILES ?=
 # For `make fuzz`: how long each target runs, and which one; all when empty.
@@ -26,7 +28,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 # One build at a time, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test demo run validate
+.PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test load-test demo run validate
 .PHONY: bench-receive fuzz lint clean
 
 help: ## this list
@@ -70,6 +72,11 @@ fault-test: build ## fail every file operation of a reception with every error o
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_FAULTS=all $(PYTHON) -m unittest discover --verbose \
 		--start-directory Tests/Tools --pattern test_node_faults.py -k Faults
+
+load-test: build ## store from 64 associations at once; nothing may be lost [INSTANCES=n]
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_LOAD_INSTANCES=$(INSTANCES) $(PYTHON) -m unittest discover --verbose \
+		--start-directory Tests/Tools --pattern test_node_load.py
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo

@@ -309,7 +309,7 @@ def frame(kind: int, payload: bytes, length: int | None = None) -> bytes:
 RECORD = {
     "sopClassUID": CT, "sopInstanceUID": "1.2.3.4", "studyInstanceUID": "1.2.3", "seriesInstanceUID": "1.2.3.1",
     "transferSyntaxUID": "1.2.840.10008.1.2.1", "callingAETitle": "CT1", "calledAETitle": "ICHNODE",
-    "fileSize": 526000, "dataSetDigest": "00" * 32, "version": 1, "patient": {"name": "TEST^A", "id": "1"},
+    "fileSize": 526000, "version": 1, "patient": {"name": "TEST^A", "id": "1"},
     "study": {"date": "20240101", "time": "120000.5"}, "series": {"modality": "CT", "number": 2},
     "image": {
         "imageType": ["ORIGINAL"], "hasPixelData": True, "position": [-125.5, 1e-300, 0], "rows": 512,

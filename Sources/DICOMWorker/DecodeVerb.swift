@@ -59,7 +59,7 @@ struct DecodeAnswer {
     }
 
     private func decode(_ path: String) throws {
-        try StoredFile(path: path, below: spool).checkBeforeDecoding()
+        let digest = try StoredFile(path: path, below: spool).checkBeforeDecoding()
         let image = try ImageDecoder(path: path)
         var planes = Data(count: image.rows * image.columns * MemoryLayout<Int16>.size)
         // A frame is decoded before it is announced; where a later one fails, `failed` follows the planes before it.
@@ -70,7 +70,8 @@ struct DecodeAnswer {
             try channel.send(
                 DecodeEvent.plane(
                     DecodedPlane(
-                        path: path, frame: frame, frameCount: image.frames, rows: image.rows, columns: image.columns)))
+                        path: path, frame: frame, frameCount: image.frames, rows: image.rows, columns: image.columns,
+                        dataSetDigest: digest)))
             try channel.send(.bulk(planes))
         }
     }

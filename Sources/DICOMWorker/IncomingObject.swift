@@ -7,14 +7,13 @@ internal import WorkerProtocol
 internal import Glibc
 #endif
 
-/// One object on its way to disk: its bytes go to the file as they are, while its header is read and its digest taken.
+/// One object on its way to disk: its bytes go to the file as they are, while its header is read.
 final class IncomingObject {
     let temporaryPath: String
     private let meta: FileMeta
     private let syntax: TransferSyntax
     private let limits: ObjectLimits
     private let reader: HeaderReader
-    private let digest = SHA256Digest()
     private var descriptor: Int32
     private var dataSetBytes = 0
     private let metaBytes: Int
@@ -47,7 +46,6 @@ final class IncomingObject {
         }
         do throws(HeaderError) { try reader.consume(bytes) } catch { throw StoreRefusal(error) }
         try write(bytes)
-        digest.update(bytes)
     }
 
     /// The data set has ended: checks what it says of itself, and makes the file durable under its temporary name.
@@ -68,7 +66,6 @@ final class IncomingObject {
         record.callingAETitle = meta.sourceAETitle
         record.calledAETitle = meta.receivingAETitle
         record.fileSize = metaBytes + dataSetBytes
-        record.dataSetDigest = digest.finish()
         return record
     }
 

@@ -14,6 +14,7 @@ final class ReceiveSession {
     /// For TLS; nil on the plain port.
     private let identity: TLSIdentity?
     private var stored = 0
+    private var toldCommon: CommonAttributes?
     /// Whether a message has begun and not ended.
     private var isWithinMessage = false
     private var mustStop = false
@@ -251,7 +252,10 @@ final class ReceiveSession {
             }
         }
         stored += 1
-        try channel.send(ReceiveEvent.stored(record, path: path))
+        let common = CommonAttributes(record)
+        if common != toldCommon { try channel.send(ReceiveEvent.common(common)) }
+        toldCommon = common
+        try channel.send(ReceiveEvent.stored(OwnAttributes(record)))
     }
 
     private func receiveVerdict() throws -> CollisionVerdict {

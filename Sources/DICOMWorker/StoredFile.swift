@@ -71,18 +71,20 @@ final class StoredFile {
     }
 
     /// Checks what DCMTK, whose reader recurses and allocates what a file declares, is about to read.
-    func checkBeforeDecoding(limits: ObjectLimits = .widest) throws {
-        let reader = try scan(limits: limits, digest: nil)
+    /// - Returns: SHA-256 of the data set, lower-case hexadecimal.
+    func checkBeforeDecoding(limits: ObjectLimits = .widest) throws -> String {
+        let digest = SHA256Digest()
+        let reader = try scan(limits: limits, digest: digest)
         guard reader.hasPixelData else { throw WorkerError(.failed, "no pixel data") }
         guard reader.pixelDataLength ?? 0 <= 2 * DecodeLimits.decodedBytes else {
             throw WorkerError(.failed, "pixel data is longer than the limit")
         }
+        return digest.finish()
     }
 
     /// What `receive` recorded of the file, from the file alone.
     func record(limits: ObjectLimits = .widest) throws -> InstanceRecord {
-        let digest = SHA256Digest()
-        let reader = try scan(limits: limits, digest: digest)
+        let reader = try scan(limits: limits, digest: nil)
         var record: InstanceRecord
         do { record = try InstanceRecord(reader, transferSyntax: syntax) } catch let error as HeaderError {
             throw WorkerError(.failed, error.description)
@@ -90,7 +92,6 @@ final class StoredFile {
         record.callingAETitle = meta.sourceAETitle
         record.calledAETitle = meta.receivingAETitle
         record.fileSize = size
-        record.dataSetDigest = digest.finish()
         record.version = Self.version(path)
         return record
     }

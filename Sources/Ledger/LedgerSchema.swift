@@ -7,6 +7,9 @@ enum LedgerSchema {
         migrator.registerMigration("first") { database in
             try database.execute(sql: first)
         }
+        migrator.registerMigration("common attributes") { database in
+            try database.execute(sql: commonAttributes)
+        }
         return migrator
     }
 
@@ -43,5 +46,12 @@ enum LedgerSchema {
             id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL, at DOUBLE PRECISION NOT NULL,
             kind VARCHAR(32) NOT NULL, text TEXT NOT NULL);
         CREATE INDEX event_by_study ON event (study_uid);
+        """
+
+    /// What the instances of a series have in common, once; with `common_id` an instance's `record` holds the rest.
+    private static let commonAttributes = """
+        CREATE TABLE common_attributes (
+            id INTEGER PRIMARY KEY, digest VARCHAR(64) NOT NULL UNIQUE, attributes TEXT NOT NULL);
+        ALTER TABLE instance ADD COLUMN common_id INTEGER REFERENCES common_attributes (id);
         """
 }

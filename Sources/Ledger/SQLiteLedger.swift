@@ -23,64 +23,40 @@ public final class SQLiteLedger: Ledger {
 
     @discardableResult
     public func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance] {
-        try await database.write { database in try instances.filter { try Self.insert($0, into: database) } }
-    }
-
-    private static func insert(_ instance: StoredInstance, into database: Database) throws -> Bool {
-        let record = instance.record
-        // Auto-routing loops bring our own results back: kept, but they make no study new.
-        let isOwn = try isOwnObject(record.sopInstanceUID, database)
-        try database.execute(
-            sql: """
-                INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
-                                   first_received_at, last_received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
-                """,
-            arguments: [
-                record.studyInstanceUID.string, (isOwn ? StudyState.concluded : .receiving).rawValue,
-                record.callingAETitle?.string, record.calledAETitle?.string,
-                record.study.accessionNumber, record.study.description, instance.receivedAt.timeIntervalSince1970,
-                instance.receivedAt.timeIntervalSince1970,
-            ])
-        try database.execute(
-            sql: """
-                INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
-                """,
-            arguments: [
-                record.studyInstanceUID.string, record.seriesInstanceUID.string, record.sopInstanceUID.string,
-                record.version, instance.path, try json(record), instance.receivedAt.timeIntervalSince1970,
-            ])
-        guard database.changesCount > 0 else { return false }
-        guard !isOwn else { return false }
-        try database.execute(
-            sql: """
-                UPDATE study SET state = 'receiving', last_received_at = max(last_received_at, ?) WHERE study_uid = ?
-                """,
-            arguments: [instance.receivedAt.timeIntervalSince1970, record.studyInstanceUID.string])
-        if record.version > 1 {
-            try event(
-                "conflict", "other bytes under a known SOP Instance UID kept as version \(record.version)",
-                record.studyInstanceUID, instance.receivedAt, database)
+        try await database.write { database in
+            var writer = InstanceWriter(database)
+            let new = try instances.filter { try writer.insert($0) }
+            try writer.finish()
+            return new
         }
-        return true
     }
 
     public func instances(ofStudy uid: UID) async throws -> [StoredInstance] {
         try await database.read { database in
-            try Row.fetchAll(
+            var common: [Int64: CommonAttributes] = [:]
+            return try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT path, record, received_at FROM instance WHERE study_uid = ?
-                    AND sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY id
+                    SELECT i.path, i.record, i.received_at, i.common_id, c.attributes FROM instance i
+                    LEFT JOIN common_attributes c ON c.id = i.common_id WHERE i.study_uid = ?
+                    AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY i.id
                     """,
                 arguments: [uid.string]
             ).map { row in
                 StoredInstance(
-                    record: try Self.value(InstanceRecord.self, row["record"]), path: row["path"],
+                    record: try Self.record(row, &common), path: row["path"],
                     receivedAt: Date(timeIntervalSince1970: row["received_at"]))
             }
         }
+    }
+
+    /// - Parameter common: those read so far, so that they are read and held once.
+    private static func record(_ row: Row, _ common: inout [Int64: CommonAttributes]) throws -> InstanceRecord {
+        // Rows of the first schema hold all.
+        guard let id = row["common_id"] as Int64? else { return try value(InstanceRecord.self, row["record"]) }
+        let attributes = try common[id] ?? value(CommonAttributes.self, row["attributes"])
+        common[id] = attributes
+        return InstanceRecord(attributes, try value(OwnAttributes.self, row["record"]))
     }
 
     public func instancePaths() async throws -> Set<String> {
@@ -203,7 +179,7 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
-    private static func isOwnObject(_ uid: UID, _ database: Database) throws -> Bool {
+    static func isOwnObject(_ uid: UID, _ database: Database) throws -> Bool {
         try Bool.fetchOne(
             database, sql: "SELECT EXISTS (SELECT 1 FROM result_object WHERE sop_uid = ?)", arguments: [uid.string])
             ?? false
@@ -339,13 +315,13 @@ public final class SQLiteLedger: Ledger {
             objects: try value([DeliveryObject].self, row["objects"]))
     }
 
-    private static func event(_ kind: String, _ text: String, _ uid: UID, _ at: Date, _ database: Database) throws {
+    static func event(_ kind: String, _ text: String, _ uid: UID, _ at: Date, _ database: Database) throws {
         try database.execute(
             sql: "INSERT INTO event (study_uid, at, kind, text) VALUES (?, ?, ?, ?)",
             arguments: [uid.string, at.timeIntervalSince1970, kind, text])
     }
 
-    private static func json(_ value: some Encodable) throws -> String {
+    static func json(_ value: some Encodable) throws -> String {
         String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
     }
 

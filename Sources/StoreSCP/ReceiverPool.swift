@@ -251,6 +251,8 @@ actor ReceiverPool {
         let peer: String
         var isOpen = false
         var isReleased = false
+        /// Of the instances that the worker tells of.
+        var common: CommonAttributes?
     }
 
     private func opened(_ course: inout Course) async {
@@ -312,33 +314,32 @@ actor ReceiverPool {
                 log[metadataKey: "peer.ae"] = "\(accepted.callingAETitle)"
                 await opened(&course)
             }
+            if case .common(let common) = event { course.common = common }
             if case .ended(let ended) = event { course.isReleased = ended.how == .released }
-            try await handle(event, from: worker, association: course.association, log)
+            try await handle(event, from: worker, course, log)
         }
     }
 
     private func handle(
-        _ event: ReceiveEvent, from worker: WorkerProcess, association id: String, _ log: Logger
+        _ event: ReceiveEvent, from worker: WorkerProcess, _ course: Course, _ log: Logger
     ) async throws {
+        let id = course.association
         switch event {
         case .accepted(let accepted): log.info("association accepted", metadata: Self.metadata(accepted))
-        case .stored(let record, let path):
-            let expected = spool.path(
-                study: record.studyInstanceUID, instance: record.sopInstanceUID, version: record.version)
-            guard path == expected.path else {
-                throw WorkerError(.protocolViolation, "worker stored an object under another name than its UIDs give")
+        case .common: break
+        case .stored(let own):
+            guard let common = course.common else {
+                throw WorkerError(.protocolViolation, "an instance before what it has in common with others")
             }
             stored.increment()
-            await intake.stored(record, path: path, association: id)
+            await take(InstanceRecord(common, own), association: id)
         case .collision(let collision):
             let (verdict, version) = await judge(collision)
             if verdict == .identical {
                 // The ledger may not know it: the worker that stored it died before it could say so.
                 var record = collision.record
                 record.version = version
-                let path = spool.path(
-                    study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
-                await intake.stored(record, path: path.path, association: id)
+                await take(record, association: id)
             }
             try await worker.send(ReceiveRequest.verdict(verdict))
         case .refused(let refusal):
@@ -361,6 +362,12 @@ actor ReceiverPool {
                     "instances": "\(ended.storedInstances)",
                 ])
         }
+    }
+
+    private func take(_ record: InstanceRecord, association id: String) async {
+        let path = spool.path(
+            study: record.studyInstanceUID, instance: record.sopInstanceUID, version: record.version)
+        await intake.stored(record, path: path, association: id)
     }
 
     private static func metadata(_ accepted: AssociationAccepted) -> Logger.Metadata {

@@ -65,9 +65,9 @@ public struct Spool: Sendable {
         }
     }
 
-    public func path(study: UID, instance: UID, version: Int = 1) -> URL {
-        let name = version == 1 ? "\(instance).dcm" : "\(instance).v\(version).dcm"
-        return studies.appendingPathComponent(study.string).appendingPathComponent(name)
+    public func path(study: UID, instance: UID, version: Int = 1) -> String {
+        version == 1
+            ? "\(studies.path)/\(study)/\(instance).dcm" : "\(studies.path)/\(study)/\(instance).v\(version).dcm"
     }
 
     /// What to do with an object whose name is taken.
@@ -83,11 +83,11 @@ public struct Spool: Sendable {
         let temporary = URL(fileURLWithPath: collision.temporaryPath)
         for version in 1...Self.mostVersions {
             let existing = path(study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
-            guard FileManager.default.fileExists(atPath: existing.path) else {
-                return (.keepAs(path: existing.path, version: version), version)
+            guard FileManager.default.fileExists(atPath: existing) else {
+                return (.keepAs(path: existing, version: version), version)
             }
             do {
-                if try Self.sameDataSet(temporary, existing) { return (.identical, version) }
+                if try Self.sameDataSet(temporary, URL(fileURLWithPath: existing)) { return (.identical, version) }
             } catch { return (.refuse(reason: "cannot compare with the stored object"), version) }
         }
         return (.refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance"), Self.mostVersions)

@@ -16,7 +16,8 @@ public final class StudyIntake: Service {
         case ended(association: String, released: Bool, at: Date)
     }
 
-    private static let mostInBatch = 256
+    private static let mostInBatch = 1024
+    private static let pause: Duration = .milliseconds(50)
     private let ledger: any Ledger
     private let assembler: StudyAssembler
     private let clock: WallClock
@@ -50,7 +51,11 @@ public final class StudyIntake: Service {
 
     public func run() async throws {
         await withTaskCancellationOrGracefulShutdownHandler {
-            for await batch in items { await apply(batch) }
+            for await batch in items {
+                await apply(batch)
+                // What comes meanwhile shares the next transaction and its fsync.
+                try? await clock.sleep(Self.pause)
+            }
         } onCancelOrGracefulShutdown: { [buffer] in
             Task { await buffer.finish() }
         }

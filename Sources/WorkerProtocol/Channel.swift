@@ -16,6 +16,7 @@ public final class Channel: @unchecked Sendable {
     public let descriptor: Int32
     private let limits: Frame.Limits
     private let lock = NSLock()
+    private let encoder = JSONEncoder()
     private var isOpen = true
 
     public init(takingOwnershipOf descriptor: Int32, limits: Frame.Limits = .init()) {
@@ -53,7 +54,7 @@ public final class Channel: @unchecked Sendable {
     }
 
     public func send(_ message: some Encodable, descriptor: Int32? = nil) throws {
-        try send(.message(try JSONEncoder().encode(message)), descriptor: descriptor)
+        try send(.message(try encoder.encode(message)), descriptor: descriptor)
     }
 
     /// - Returns: nil when the other end closed between two frames.

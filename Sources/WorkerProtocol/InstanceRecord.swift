@@ -12,8 +12,6 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
     public var calledAETitle: AETitle?
     /// Bytes of the whole file.
     public var fileSize: Int
-    /// SHA-256 of the data set as received (without preamble and file meta header), lower-case hexadecimal.
-    public var dataSetDigest: String
     /// 1 for the first object of this SOP Instance UID in the study, 2… for later objects of the same UID and other
     /// bytes.
     public var version: Int
@@ -24,8 +22,7 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
 
     public init(
         sopClassUID: UID, sopInstanceUID: UID, studyInstanceUID: UID, seriesInstanceUID: UID, transferSyntaxUID: UID,
-        callingAETitle: AETitle? = nil, calledAETitle: AETitle? = nil, fileSize: Int = 0, dataSetDigest: String = "",
-        version: Int = 1, patient: PatientIdentity = .init(), study: StudyAttributes = .init(),
+        callingAETitle: AETitle? = nil, calledAETitle: AETitle? = nil, fileSize: Int = 0, version: Int = 1, patient: PatientIdentity = .init(), study: StudyAttributes = .init(),
         series: SeriesAttributes = .init(), image: ImageAttributes = .init()
     ) {
         self.sopClassUID = sopClassUID
@@ -36,7 +33,6 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
         self.callingAETitle = callingAETitle
         self.calledAETitle = calledAETitle
         self.fileSize = fileSize
-        self.dataSetDigest = dataSetDigest
         self.version = version
         self.patient = patient
         self.study = study

@@ -88,8 +88,9 @@ final class ReceivingNode: Sendable {
 extension [ReceiveEvent] {
     /// The kinds in order, for comparison.
     var kinds: [String] {
-        map { event in
+        compactMap { event in
             switch event {
+            case .common: nil
             case .accepted: "accepted"
             case .stored: "stored"
             case .collision: "collision"
@@ -101,7 +102,12 @@ extension [ReceiveEvent] {
     }
 
     var records: [InstanceRecord] {
-        compactMap { if case .stored(let record, _) = $0 { record } else { nil } }
+        var common: CommonAttributes?
+        return compactMap { event in
+            if case .common(let told) = event { common = told }
+            guard case .stored(let own) = event, let common else { return nil }
+            return InstanceRecord(common, own)
+        }
     }
 
     var refusals: [InstanceRefused] {

@@ -6,6 +6,7 @@ import WorkerProtocol
 /// Part 10 files in explicit VR little endian, with pixels that tests choose.
 struct StoredObject {
     var instance = "1.2.3.4"
+    var sourceAETitle = "SCANNER"
     var rows = 4
     var columns = 4
     var bitsAllocated = 16
@@ -28,7 +29,7 @@ struct StoredObject {
     func write(to path: String) throws {
         let meta = FileMeta(
             sopClassUID: UID(RawPeer.ct)!, sopInstanceUID: UID(instance)!,
-            transferSyntaxUID: UID(RawPeer.explicitLittleEndian)!, sourceAETitle: AETitle("SCANNER"),
+            transferSyntaxUID: UID(RawPeer.explicitLittleEndian)!, sourceAETitle: AETitle(sourceAETitle),
             receivingAETitle: AETitle("ICHNODE"))
         try Data(meta.encoded + dataSet).write(to: URL(fileURLWithPath: path))
     }

@@ -121,7 +121,7 @@ struct SyntheticHead {
     }
 
     func slices() throws -> [(StudySlice, Plane)] {
-        try (0..<count).map { (try StudySlice(record(at: $0)), try plane(at: $0)) }
+        try (0..<count).map { (try StudySlice(record(at: $0), contentDigest: "d\($0)"), try plane(at: $0)) }
     }
 
     func encoder(_ package: ModelPackage, _ engine: any InferenceEngine) throws -> StudyEncoder {
@@ -146,7 +146,7 @@ enum Records {
     ) -> InstanceRecord {
         var record = InstanceRecord(
             sopClassUID: uid(sopClass), sopInstanceUID: uid("\(series).\(index + 1)"), studyInstanceUID: uid("1.2"),
-            seriesInstanceUID: uid(series), transferSyntaxUID: uid("1.2.840.10008.1.2.1"), dataSetDigest: "d\(index)")
+            seriesInstanceUID: uid(series), transferSyntaxUID: uid("1.2.840.10008.1.2.1"))
         record.series.modality = "CT"
         record.series.manufacturer = "GE MEDICAL SYSTEMS"
         record.series.convolutionKernel = "STANDARD"

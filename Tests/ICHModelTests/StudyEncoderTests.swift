@@ -55,7 +55,7 @@ import WorkerProtocol
             var record = try head.record(at: index)
             record.image.spacingBetweenSlices = 5
             record.image.sliceThickness = 5
-            try await encoder.add(try StudySlice(record), plane: try head.plane(at: index))
+            try await encoder.add(try StudySlice(record, contentDigest: "d\(index)"), plane: try head.plane(at: index))
             if index % 4 == 3 { try await encoder.encodePending() }
         }
         #expect(try finding(try await encoder.finish(threshold: threshold)) == straight)

@@ -134,7 +134,8 @@ import WorkerProtocol
 @Suite struct SlabPlanTests {
     private func slices(_ positions: [Double]) throws -> [StudySlice] {
         try positions.enumerated().map { index, z in
-            try StudySlice(Records.make(index: index) { $0.image.position = [0, 0, z] })
+            try StudySlice(
+                Records.make(index: index) { $0.image.position = [0, 0, z] }, contentDigest: "d\(index)")
         }
     }
 

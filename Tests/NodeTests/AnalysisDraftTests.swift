@@ -18,7 +18,7 @@ import WorkerProtocol
             var record = InstanceRecord(
                 sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.2.3.4.\(number)")!,
                 studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.2.3.4")!,
-                transferSyntaxUID: UID("1.2.840.10008.1.2.1")!, dataSetDigest: "digest\(number)")
+                transferSyntaxUID: UID("1.2.840.10008.1.2.1")!)
             record.patient.id = patient(number)
             record.series.modality = "CT"
             record.series.bodyPartExamined = "HEAD"
@@ -46,6 +46,7 @@ import WorkerProtocol
                 decision: decision, lastArrival: .now), known: known, selection: selection, threshold: threshold,
             startedAt: .now)
         draft.analysed = selection.series[0].instances
+        draft.digests = Dictionary(uniqueKeysWithValues: draft.analysed.map { ($0, "digest of \($0)") })
         return draft
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,18 @@ class CertificateFolder:
             *("x509", "-req", "-in", request, "-CA", self.pem(authority), "-CAkey", self.key(authority)),
             *("-CAcreateserial", "-days", str(days), "-out", self.pem(name)),
         )
+
+    def tls_section(self, name: str, trusts: str, port: int, **keys) -> dict:
+        """Of a node's configuration."""
+        files = {"certificate": self.pem(name), "key": self.key(name), "ca": self.pem(trusts)}
+        return {"port": port, **{key: str(path) for key, path in files.items()}, **keys}
+
+    def client_context(self, name: str | None, trusts: str) -> ssl.SSLContext:
+        context = ssl.create_default_context(cafile=str(self.pem(trusts)))
+        context.check_hostname = False
+        if name:
+            context.load_cert_chain(self.pem(name), self.key(name))
+        return context
 
     def _issue_expired(self, name: str, authority: str, request: Path) -> None:
         """`openssl x509` cannot date a certificate back; `openssl ca` can."""

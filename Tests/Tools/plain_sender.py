@@ -101,12 +101,17 @@ class PlainSender:
     """An association with one presentation context for each SOP class, in explicit little endian."""
 
     def __init__(
-        self, address: tuple[str, int], sop_classes: list[str], calling: str = "DEMOPACS", timeout: float = 30
+        self,
+        address: tuple[str, int],
+        sop_classes: list[str],
+        calling: str = "DEMOPACS",
+        timeout: float = 30,
+        source: str = "127.0.0.1",
     ):
         self._contexts = {uid: 2 * index + 1 for index, uid in enumerate(sop_classes)}
         self._messages = 0
         self._buffer = b""
-        self._socket = socket.create_connection(address, timeout=timeout)
+        self._socket = socket.create_connection(address, timeout=timeout, source_address=(source, 0))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             self._socket.sendall(self._request(calling))

@@ -4,6 +4,7 @@ test wants to be wrong. Needs nothing but the standard library."""
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from contextlib import contextmanager
@@ -271,11 +272,16 @@ class Image:
 
 
 class Peer:
-    """A TCP connection from a loopback address of its own. Sends what it is told, reads whole PDUs."""
+    """A TCP connection from a loopback address of its own, within TLS where a context is given. Sends what it is told,
+    reads whole PDUs."""
 
-    def __init__(self, port: int, address: str = "127.0.0.1", timeout: float = 30):
+    def __init__(
+        self, port: int, address: str = "127.0.0.1", timeout: float = 30, tls: ssl.SSLContext | None = None
+    ):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout, source_address=(address, 0))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket)
         self.messages = 0
 
     def __enter__(self) -> Peer:
@@ -312,7 +318,8 @@ class Peer:
         return b"".join(parts)
 
     def finish_sending(self) -> None:
-        self.socket.shutdown(socket.SHUT_WR)
+        # Of TCP: SSLSocket's own shutdown() would read no further either.
+        socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     def reset(self) -> None:
         """Ends the connection with RST instead of FIN."""

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from certificates import CertificateFolder
 from node_fixture import RestartableNode, data_set_bytes, free_ports, phantom, wait_for, why_not
 from raw_dicom import (
     ABORT,
@@ -148,12 +149,19 @@ class Control:
 
 
 class Arena:
-    """A node for this module alone, with short deadlines, and its control peer. Nobody listens where it delivers."""
+    """A node for this module alone, with short deadlines, and its control peer. Nobody listens where it delivers.
+    With certificates attackers come through TLS, and to the plain port the control peer alone."""
 
-    def __init__(self, folder: Path, number: int, **dicom):
-        (nowhere,) = free_ports(1)
+    def __init__(self, folder: Path, number: int, certificates: CertificateFolder | None, **dicom):
+        nowhere, tls_port = free_ports(2)
         self.folder = folder
-        self.node = RestartableNode(folder / f"node-{number}", nowhere, dicom=dicom)
+        sections = {"dicom": dicom}
+        self.tls, self.attacked_port = None, None
+        if certificates:
+            sections["tls"] = certificates.tls_section("node", "site", tls_port)
+            self.tls, self.attacked_port = certificates.client_context("scanner", "site"), tls_port
+        self.node = RestartableNode(folder / f"node-{number}", nowhere, **sections)
+        self.attacked_port = self.attacked_port or self.node.dicom_port
         self.node.start()
         self.pid = self.node.process.pid
         self.control_address = f"127.0.{number}.1"
@@ -180,10 +188,10 @@ class Arena:
         return int(line.split()[1])
 
     def connections(self) -> int:
-        """Established connections of the node's DICOM port, without the peers' ends."""
-        port = f":{self.node.dicom_port:04X}"
+        """Established connections of the node's DICOM ports, without the peers' ends."""
+        ports = {f"{port:04X}" for port in (self.node.dicom_port, self.attacked_port)}
         rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        return sum(row[1].endswith(port) and row[3] == "01" for row in rows)
+        return sum(row[1].split(":")[1] in ports and row[3] == "01" for row in rows)
 
     def untidiness(self) -> list[str]:
         """Files and folders where a received object has no business to be."""
@@ -199,23 +207,27 @@ class Arena:
         return strange
 
 
-_folder: tempfile.TemporaryDirectory
 _open: Arena
 _strict: Arena
 
 
 def setUpModule():
-    global _folder, _open, _strict
+    open_arenas()
+
+
+def open_arenas(certificates: CertificateFolder | None = None):
+    """Until the end of the module whose setUpModule calls this."""
+    global _open, _strict
     if reason := why_not():
         raise unittest.SkipTest(reason)
-    _folder = tempfile.TemporaryDirectory(prefix="ichnode-attacks-")
-    unittest.addModuleCleanup(_folder.cleanup)
-    folder = Path(_folder.name)
+    temporary = tempfile.TemporaryDirectory(prefix="ichnode-attacks-")
+    unittest.addModuleCleanup(temporary.cleanup)
+    folder = Path(temporary.name)
     limits = {"most_associations_per_peer": MOST_PER_PEER, "warm_workers": WARM_WORKERS, "admission_queue_seconds": 1}
-    _open = Arena(folder, 11, request_deadline_seconds=2, idle_timeout_seconds=5, **limits)
+    _open = Arena(folder, 11, certificates, request_deadline_seconds=2, idle_timeout_seconds=5, **limits)
     unittest.addModuleCleanup(_open.stop)
     limits |= {"association_deadline_seconds": 10, "most_object_mebibytes": 1}
-    _strict = Arena(folder, 12, request_deadline_seconds=2, **limits)
+    _strict = Arena(folder, 12, certificates, request_deadline_seconds=2, **limits)
     unittest.addModuleCleanup(_strict.stop)
     unittest.addModuleCleanup(print_latency)
 
@@ -325,7 +337,7 @@ class AttackTestCase(unittest.TestCase):
     # Attacking
 
     def peer(self, address: str | None = None, timeout: float = 30) -> Peer:
-        return Peer(self.node.dicom_port, address or self.address, timeout)
+        return Peer(self.arena.attacked_port, address or self.address, timeout, self.arena.tls)
 
     @contextmanager
     def association(self, *contexts: bytes, address: str | None = None, **fields):
@@ -789,7 +801,7 @@ class AnswersOwed(AttackTestCase):
             peer.send(sent[:100])
             for _ in range(520):
                 each = socket.create_connection(
-                    ("127.0.0.1", self.node.dicom_port), timeout=5, source_address=(flooder, 0)
+                    ("127.0.0.1", self.arena.attacked_port), timeout=5, source_address=(flooder, 0)
                 )
                 flood.enter_context(each)
             peer.send(sent[100:])
@@ -1413,7 +1425,7 @@ class StrictNode(AttackTestCase):
             sockets = []
             for number in range(400):
                 each = socket.create_connection(
-                    ("127.0.0.1", self.node.dicom_port), timeout=10, source_address=(self.address, 0)
+                    ("127.0.0.1", self.arena.attacked_port), timeout=10, source_address=(self.address, 0)
                 )
                 sockets.append(held.enter_context(each))
                 if number % 3 == 0:

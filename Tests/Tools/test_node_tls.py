@@ -54,10 +54,7 @@ class TLSTestCase(NodeTestCase):
 
     @classmethod
     def tls_section(cls, identity: str = "node", **keys) -> dict:
-        (port,) = free_ports(1)
-        files = {"certificate": cls.certificates.pem(identity), "key": cls.certificates.key(identity)}
-        files["ca"] = cls.certificates.pem("site")
-        return {"port": port, **{key: str(path) for key, path in files.items()}, **keys}
+        return cls.certificates.tls_section(identity, "site", *free_ports(1), **keys)
 
     @classmethod
     def started(cls, name: str, tls: dict, **dicom) -> RestartableNode:
@@ -85,11 +82,7 @@ class TLSTestCase(NodeTestCase):
         return wait_for(line, f"{texts} in one line of the log", 5, lambda: node.log_tail(30))
 
     def context(self, name: str | None = "scanner") -> ssl.SSLContext:
-        context = ssl.create_default_context(cafile=str(self.certificates.pem("site")))
-        context.check_hostname = False
-        if name:
-            context.load_cert_chain(self.certificates.pem(name), self.certificates.key(name))
-        return context
+        return self.certificates.client_context(name, "site")
 
     def connected(self, node, name: str | None = "scanner") -> ssl.SSLSocket:
         plain = socket.create_connection((LOOPBACK, node.tls_port), timeout=10)

@@ -60,7 +60,7 @@ extension SecureAdmission {
 
 extension ReceiveEvent {
     static func generated(_ source: inout ByteSource) -> ReceiveEvent {
-        switch source.below(6) {
+        switch source.below(7) {
         case 0:
             .accepted(
                 AssociationAccepted(
@@ -71,7 +71,8 @@ extension ReceiveEvent {
                         SecureConnection(
                             version: $0.text(), cipher: $0.text(), peerCertificate: $0.optional { $0.text() })
                     }))
-        case 1: .stored(.generated(&source), path: source.text())
+        case 1: .stored(OwnAttributes(.generated(&source)))
+        case 5: .common(CommonAttributes(.generated(&source)))
         case 2:
             .collision(
                 Collision(
@@ -94,7 +95,7 @@ extension InstanceRecord {
             sopClassUID: .generated(&source), sopInstanceUID: .generated(&source),
             studyInstanceUID: .generated(&source), seriesInstanceUID: .generated(&source),
             transferSyntaxUID: .generated(&source), callingAETitle: source.optional { .generated(&$0) },
-            fileSize: source.integer(), dataSetDigest: source.text(), version: source.integer())
+            fileSize: source.integer(), version: source.integer())
         record.patient = PatientIdentity(
             name: source.optional { $0.text() }, id: source.optional { $0.text() },
             birthDate: source.optional { $0.text() })
@@ -120,7 +121,7 @@ extension DecodeEvent {
             .plane(
                 DecodedPlane(
                     path: source.text(), frame: source.integer(), frameCount: source.integer(), rows: source.integer(),
-                    columns: source.integer()))
+                    columns: source.integer(), dataSetDigest: source.text()))
         case 2: .failed(path: source.text(), reason: source.text())
         default: .done
         }

@@ -102,7 +102,30 @@ enum HeaderVocabulary {
 
     /// Lower case, accents removed, underscores and carets as spaces.
     static func folded(_ text: String?) -> String {
-        let plain = (text ?? "").folding(
+        guard let text else { return "" }
+        return foldedASCII(text) ?? foldedUnicode(text)
+    }
+
+    /// What most header texts are, at a small part of the cost: every instance that arrives is judged.
+    private static func foldedASCII(_ text: String) -> String? {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(text.utf8.count)
+        for byte in text.utf8 {
+            switch byte {
+            case 0x80...: return nil
+            case UInt8(ascii: "_"), UInt8(ascii: "^"), 0: bytes.append(UInt8(ascii: " "))
+            case UInt8(ascii: "A")...UInt8(ascii: "Z"): bytes.append(byte | 0x20)
+            default: bytes.append(byte)
+            }
+        }
+        let isSpace = { (byte: UInt8) in byte == UInt8(ascii: " ") || byte == UInt8(ascii: "\t") }
+        guard let first = bytes.firstIndex(where: { !isSpace($0) }), let last = bytes.lastIndex(where: { !isSpace($0) })
+        else { return "" }
+        return String(decoding: bytes[first...last], as: UTF8.self)
+    }
+
+    private static func foldedUnicode(_ text: String) -> String {
+        let plain = text.folding(
             options: [.caseInsensitive, .diacriticInsensitive], locale: Locale(identifier: "en_US_POSIX"))
         let spaced = plain.map { "_^\0".contains($0) ? " " : $0 }
         return String(spaced).lowercased().trimmingCharacters(in: .whitespaces)

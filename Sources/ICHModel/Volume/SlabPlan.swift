@@ -4,7 +4,7 @@ public import WorkerProtocol
 /// One slice of the series under analysis.
 public struct StudySlice: Sendable, Equatable {
     public let sopInstanceUID: UID
-    /// Changes when the pixels change: the data set digest.
+    /// Changes when the pixels change.
     public let contentDigest: String
     public let geometry: SliceGeometry
 
@@ -15,9 +15,9 @@ public struct StudySlice: Sendable, Equatable {
     }
 
     /// - Throws: `ModelError` with code `slice` where the record has no usable geometry.
-    public init(_ record: InstanceRecord) throws {
+    public init(_ record: InstanceRecord, contentDigest: String) throws {
         self.init(
-            sopInstanceUID: record.sopInstanceUID, contentDigest: record.dataSetDigest,
+            sopInstanceUID: record.sopInstanceUID, contentDigest: contentDigest,
             geometry: try SliceGeometry(record.image))
     }
 

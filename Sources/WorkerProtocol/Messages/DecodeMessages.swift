@@ -25,12 +25,15 @@ public struct DecodedPlane: Codable, Sendable, Equatable {
     public var frameCount: Int
     public var rows: Int
     public var columns: Int
-    public init(path: String, frame: Int, frameCount: Int, rows: Int, columns: Int) {
+    /// SHA-256 of the file's data set (without preamble and file meta header), lower-case hexadecimal.
+    public var dataSetDigest: String
+    public init(path: String, frame: Int, frameCount: Int, rows: Int, columns: Int, dataSetDigest: String) {
         self.path = path
         self.frame = frame
         self.frameCount = frameCount
         self.rows = rows
         self.columns = columns
+        self.dataSetDigest = dataSetDigest
     }
 }
 

@@ -94,8 +94,11 @@ public struct ObjectLimits: Codable, Sendable, Equatable {
 public enum ReceiveEvent: Codable, Sendable {
     /// The association was accepted; sent before its first DIMSE message is read.
     case accepted(AssociationAccepted)
-    /// An object is durable in the spool and was acknowledged. Sent right before the C-STORE response.
-    case stored(InstanceRecord, path: String)
+    /// What the instances that follow have in common, until another is told.
+    case common(CommonAttributes)
+    /// An object is durable in the spool, under the name that its UIDs and version give. Sent right before the C-STORE
+    /// response.
+    case stored(OwnAttributes)
     /// The final name exists already; the worker waits for the verdict.
     case collision(Collision)
     /// An object was refused with a status of the 0xA000 or 0xC000 range; nothing of it remains.

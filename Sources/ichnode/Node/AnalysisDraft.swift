@@ -14,6 +14,8 @@ struct AnalysisDraft {
     let startedAt: Date
     /// Instances that the analysis saw, feet → head.
     var analysed: [UID] = []
+    /// Of their data sets.
+    var digests: [UID: String] = [:]
     /// What keeps a study without a finding from being negative.
     var defects: [String] = []
     var encoderCalls = (all: 0, early: 0)
@@ -92,7 +94,7 @@ struct AnalysisDraft {
     /// Over the data sets that the analysis saw, and what was missing. Where it saw none, over the reason alone: what
     /// comes later and leaves the reason as it is gives no second report.
     private func revisionDigest(_ reason: String) -> String {
-        let seen = analysed.sorted().flatMap { [$0.string, known[$0]?.record.dataSetDigest ?? ""] }
+        let seen = analysed.sorted().flatMap { [$0.string, digests[$0] ?? ""] }
         return SHA256Digest.hex(of: (seen.isEmpty ? [reason] : seen) + ["defects"] + defects)
     }
 

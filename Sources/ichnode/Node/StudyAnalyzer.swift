@@ -45,10 +45,10 @@ actor StudyAnalyzer {
     /// A series on its way through decoder and encoder.
     private struct SeriesWork {
         let encoder: StudyEncoder
-        /// Digest of the data set that the encoder has taken, by SOP Instance UID.
-        var fed: [UID: String] = [:]
-        /// Digest of the data set that could not be decoded.
-        var undecodable: [UID: String] = [:]
+        /// What the encoder has taken, by SOP Instance UID.
+        var fed: [UID: (path: String, digest: String)] = [:]
+        /// Paths of what could not be decoded.
+        var undecodable: Set<String> = []
     }
 
     init(tools: Tools) { self.tools = tools }
@@ -94,40 +94,41 @@ actor StudyAnalyzer {
         return Array(selection.series.filter(\.mayBeChosen).prefix(mostCandidates))
     }
 
-    /// Whether the encoder has the instance's present data set.
+    /// Whether the encoder has the instance's present version, which has a path of its own.
     private func isFed(_ uid: UID, in series: UID) -> Bool {
-        guard let digest = known[uid]?.record.dataSetDigest else { return false }
-        return work[series]?.fed[uid] == digest
+        guard let path = known[uid]?.path else { return false }
+        return work[series]?.fed[uid]?.path == path
     }
 
     private func feed(_ instances: [UID], of series: UID) async throws {
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
-            guard let digest = known[uid]?.record.dataSetDigest else { return false }
-            return !isFed(uid, in: series) && work[series]?.undecodable[uid] != digest
+            guard let path = known[uid]?.path else { return false }
+            return !isFed(uid, in: series) && work[series]?.undecodable.contains(path) != true
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
             let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
             let outcomes = try await tools.decoder.planes(of: batch.map(\.path))
-            for instance in batch { try await take(instance.record, outcomes[instance.path], encoder, series) }
+            for instance in batch { try await take(instance, outcomes[instance.path], encoder, series) }
             try await encoder.encodePending()
         }
     }
 
     private func take(
-        _ record: InstanceRecord, _ outcome: DecodeClient.Outcome?, _ encoder: StudyEncoder, _ series: UID
+        _ instance: StoredInstance, _ outcome: DecodeClient.Outcome?, _ encoder: StudyEncoder, _ series: UID
     ) async throws {
-        let uid = record.sopInstanceUID
+        let uid = instance.record.sopInstanceUID
         switch outcome {
         case .plane(let decoded):
             let plane = try Plane(rows: decoded.plane.rows, columns: decoded.plane.columns, values: decoded.hounsfield)
-            try await encoder.add(StudySlice(record), plane: plane)
-            work[series]?.fed[uid] = record.dataSetDigest
+            let digest = decoded.plane.dataSetDigest
+            try await encoder.add(StudySlice(instance.record, contentDigest: digest), plane: plane)
+            work[series]?.fed[uid] = (instance.path, digest)
         case .failed(let reason):
             // An earlier version of it, if there was one, does not stand in for it.
             await encoder.remove(sopInstanceUID: uid)
             work[series]?.fed[uid] = nil
-            work[series]?.undecodable[uid] = record.dataSetDigest
+            work[series]?.undecodable.insert(instance.path)
             tools.logger.warning(
                 "an image cannot be decoded", metadata: ["instance.uid": "\(uid)", "reason": "\(reason)"])
         case nil: throw WorkerError(.failed, "the decoder did not answer for an image")
@@ -177,6 +178,7 @@ actor StudyAnalyzer {
         }
         try await feed(series.instances, of: uid)
         draft.analysed = series.instances.filter { isFed($0, in: uid) }
+        draft.digests = work[uid]?.fed.mapValues(\.digest) ?? [:]
         let unreadable = series.instances.count - draft.analysed.count
         if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
         guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }

@@ -12,6 +12,8 @@ import WorkerProtocol
 actor StudyPipeline: Service {
     /// Studies that are encoded ahead at once; further ones are decoded when they are complete.
     private static let mostAhead = 8
+    /// All series of a study are judged anew with every batch of arrivals: not with every image.
+    private static let batchPause: Duration = .milliseconds(100)
     /// After this long without an arrival the crop is settled.
     private static let settleAfter: Duration = .milliseconds(300)
     /// Tries of an analysis before the study is given up as *not analysed*, and the pauses between them.
@@ -79,8 +81,13 @@ actor StudyPipeline: Service {
         defer { working.remove(uid) }
         guard let analyzer = analyzers[uid] else { return }
         while !Task.isCancelled && analyzers[uid] === analyzer {
-            while let batch = arrived.removeValue(forKey: uid) { await analyzer.encodeAhead(batch) }
-            do { try await tools.clock.sleep(Self.settleAfter) } catch { return }
+            do {
+                while let batch = arrived.removeValue(forKey: uid) {
+                    await analyzer.encodeAhead(batch)
+                    try await tools.clock.sleep(Self.batchPause)
+                }
+                try await tools.clock.sleep(Self.settleAfter)
+            } catch { return }
             guard arrived[uid] == nil else { continue }
             await analyzer.settle()
             if arrived[uid] == nil { return }

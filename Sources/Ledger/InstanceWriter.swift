@@ -1,0 +1,85 @@
+internal import Foundation
+internal import GRDB
+internal import WorkerProtocol
+
+/// Writes what arrived, within one transaction.
+struct InstanceWriter {
+    private let database: Database
+    private var commonIDs: [CommonAttributes: Int64] = [:]
+    /// When the last instance came of each study that the transaction changes.
+    private var arrivals: [UID: Double] = [:]
+    private var begun: Set<UID> = []
+
+    init(_ database: Database) { self.database = database }
+
+    /// - Returns: false where it was known, or is an object of the node's own.
+    mutating func insert(_ instance: StoredInstance) throws -> Bool {
+        let record = instance.record
+        // Auto-routing loops bring our own results back: kept, but they make no study new.
+        let isOwn = try SQLiteLedger.isOwnObject(record.sopInstanceUID, database)
+        let at = instance.receivedAt.timeIntervalSince1970
+        if begun.insert(record.studyInstanceUID).inserted {
+            try insertStudy(record, state: isOwn ? .concluded : .receiving, at: at)
+        }
+        let statement = try database.cachedStatement(
+            sql: """
+                INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, common_id, record, received_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
+                """)
+        try statement.execute(arguments: [
+            record.studyInstanceUID.string, record.seriesInstanceUID.string, record.sopInstanceUID.string,
+            record.version, instance.path, try commonID(of: record), try SQLiteLedger.json(OwnAttributes(record)), at,
+        ])
+        guard database.changesCount > 0, !isOwn else { return false }
+        arrivals[record.studyInstanceUID] = max(arrivals[record.studyInstanceUID] ?? at, at)
+        if record.version > 1 {
+            try SQLiteLedger.event(
+                "conflict", "other bytes under a known SOP Instance UID kept as version \(record.version)",
+                record.studyInstanceUID, instance.receivedAt, database)
+        }
+        return true
+    }
+
+    /// To be called when all are in.
+    func finish() throws {
+        for (uid, at) in arrivals {
+            let statement = try database.cachedStatement(
+                sql: """
+                    UPDATE study SET state = 'receiving', last_received_at = max(last_received_at, ?)
+                    WHERE study_uid = ?
+                    """)
+            try statement.execute(arguments: [at, uid.string])
+        }
+    }
+
+    private func insertStudy(_ record: InstanceRecord, state: StudyState, at: Double) throws {
+        let statement = try database.cachedStatement(
+            sql: """
+                INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
+                                   first_received_at, last_received_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
+                """)
+        try statement.execute(arguments: [
+            record.studyInstanceUID.string, state.rawValue, record.callingAETitle?.string,
+            record.calledAETitle?.string, record.study.accessionNumber, record.study.description, at, at,
+        ])
+    }
+
+    private mutating func commonID(of record: InstanceRecord) throws -> Int64 {
+        let common = CommonAttributes(record)
+        if let id = commonIDs[common] { return id }
+        let attributes = try SQLiteLedger.json(common)
+        let digest = SHA256Digest.hex(of: [attributes])
+        let statement = try database.cachedStatement(
+            sql: """
+                INSERT INTO common_attributes (digest, attributes) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING
+                """)
+        try statement.execute(arguments: [digest, attributes])
+        let select = try database.cachedStatement(sql: "SELECT id FROM common_attributes WHERE digest = ?")
+        guard let id = try Int64.fetchOne(select, arguments: [digest]) else {
+            throw LedgerError(reason: "a row that was just written is not there")
+        }
+        commonIDs[common] = id
+        return id
+    }
+}
