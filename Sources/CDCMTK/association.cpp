@@ -331,8 +331,13 @@ extern "C" cdcmtk_outcome cdcmtk_association_send_command(
         std::memset(&list, 0, sizeof list);
         list.count = 1;
         list.pdv = &value;
+        Connection *connection = association->waiting.connection;
+        if (!connection) return CDCMTK_CLOSED;
+        connection->gather();
         const OFCondition condition = DUL_WritePDVs(&association->association->DULassociation, &list);
-        const cdcmtk_outcome outcome = outcome_of(association, condition);
+        connection->flush();
+        cdcmtk_outcome outcome = outcome_of(association, condition);
+        if (outcome == CDCMTK_OK) outcome = association->waiting.ended;
         if (outcome != CDCMTK_OK) copy_text(reason, reason_size, phrase(outcome, condition));
         return outcome;
     } catch (...) {

@@ -13,6 +13,8 @@
 namespace cdcmtk {
 
 cdcmtk_outcome Waiting::wait(short events, int interrupt) const {
+    const int on = 1;
+    if (quick_acknowledge && (events & POLLIN)) setsockopt(socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
     const auto start = Clock::now();
     const auto idle_end = start + seconds(idle_seconds);
     const auto end = std::min(idle_end, deadline);
@@ -58,10 +60,6 @@ ssize_t Connection::read(void *buffer, size_t count) {
         short events = POLLIN;
         const ssize_t received = receive(buffer, count, &events);
         if (received > 0) {
-            // Not sticky (tcp(7)): without it a sender with Nagle's algorithm waits 40 ms for each response.
-            const int on = 1;
-            if (waiting_->quick_acknowledge)
-                setsockopt(waiting_->socket, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
             // A peer that sends a byte now and then is never idle, yet has to end.
             if (Clock::now() < waiting_->deadline) return received;
             waiting_->ended = CDCMTK_DEADLINE;
@@ -93,7 +91,16 @@ static constexpr size_t abort_bytes = sizeof abort_header + 4;
 ssize_t Connection::write(void *buffer, size_t count) {
     const bool is_abort = count == abort_bytes && std::memcmp(buffer, abort_header, sizeof abort_header) == 0;
     if (is_abort && waiting_->withholds_aborts) return static_cast<ssize_t>(count);
-    return transmit_all(buffer, count);
+    if (!is_gathering_) return transmit_all(buffer, count);
+    const auto *bytes = static_cast<const uint8_t *>(buffer);
+    gathered_.insert(gathered_.end(), bytes, bytes + count);
+    return static_cast<ssize_t>(count);
+}
+
+void Connection::flush() {
+    is_gathering_ = false;
+    if (!gathered_.empty()) transmit_all(gathered_.data(), gathered_.size());
+    gathered_.clear();
 }
 
 ssize_t Connection::transmit_all(const void *buffer, size_t count) {

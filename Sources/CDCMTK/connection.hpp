@@ -5,6 +5,7 @@
 #include "dcmtk/dcmnet/dcmtrans.h"
 
 #include <chrono>
+#include <vector>
 
 #include "cdcmtk_association.h"
 
@@ -31,7 +32,9 @@ struct Waiting {
     /// Whether A-ABORT is sent by `Connection::abort` only: of DCMTK's own some name the wrong source, some come twice.
     bool withholds_aborts = false;
 
-    /// Waits until the socket is ready for `events`. `interrupt` (or -1) ends the wait when it is readable.
+    /// Waits until the socket is ready for `events`. `interrupt` (or -1) ends the wait when it is readable. What was
+    /// received is acknowledged before: not sticky (tcp(7)), and without it a sender with Nagle's algorithm waits 40 ms
+    /// for each response.
     cdcmtk_outcome wait(short events, int interrupt = -1) const;
 };
 
@@ -45,6 +48,10 @@ public:
     ssize_t read(void *buffer, size_t count) override;
     ssize_t write(void *buffer, size_t count) override;
     OFBool networkDataAvailable(int timeout) override;
+    /// Until `flush` what is written is held, and then sent in one piece: DCMTK writes header and body of a PDU one after
+    /// the other, and the peer would be woken twice.
+    void gather() { is_gathering_ = true; }
+    void flush();
     /// Sends A-ABORT (PS3.8 §9.3.8) within a second, also after a timeout. Once.
     void abort(uint8_t source, uint8_t reason);
 
@@ -58,6 +65,8 @@ private:
 
     Waiting *waiting_;
     bool has_aborted_ = false;
+    bool is_gathering_ = false;
+    std::vector<uint8_t> gathered_;
 };
 
 class SecureSession;

@@ -13,6 +13,8 @@ public final class Channel: @unchecked Sendable {
     /// The descriptor on which every child finds its end.
     public static let childDescriptor: Int32 = 3
 
+    private static let mostInOnePiece = 16 << 10
+
     public let descriptor: Int32
     private let limits: Frame.Limits
     private let lock = NSLock()
@@ -43,14 +45,17 @@ public final class Channel: @unchecked Sendable {
 
     /// - Parameter descriptor: sent along (SCM_RIGHTS); the caller still owns its copy.
     public func send(_ frame: Frame, descriptor: Int32? = nil) throws {
-        let header = frame.header()
-        let first = try header.withUnsafeBytes { bytes in
+        var beginning = frame.header()
+        // One piece wakes the other end once.
+        let isSmall = frame.payload.count <= Self.mostInOnePiece
+        if isSmall { beginning += frame.payload }
+        let first = try beginning.withUnsafeBytes { bytes in
             let sent = clinux_send(self.descriptor, bytes.baseAddress, bytes.count, descriptor ?? -1)
             guard sent > 0 else { throw WorkerError(.closed, "send failed: \(Errno.text)") }
             return sent
         }
-        try header.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[first...])) }
-        try frame.payload.withUnsafeBytes(write)
+        try beginning.withUnsafeBytes { try write(UnsafeRawBufferPointer(rebasing: $0[first...])) }
+        if !isSmall { try frame.payload.withUnsafeBytes(write) }
     }
 
     public func send(_ message: some Encodable, descriptor: Int32? = nil) throws {
