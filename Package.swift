@@ -85,7 +85,9 @@ let package = Package(
         .testTarget(name: "DICOMTests", dependencies: ["DICOM", "WorkerProtocol"]),
         .testTarget(name: "DICOMWorkerTests", dependencies: ["DICOM", "WorkerProtocol", "DICOMWorker", "CLinux"]),
         .testTarget(name: "WorkerProtocolTests", dependencies: ["WorkerProtocol", "CLinux"]),
-        .testTarget(name: "LedgerTests", dependencies: ["Ledger", "WorkerProtocol"]),
+        .testTarget(
+            name: "LedgerTests",
+            dependencies: ["Ledger", "WorkerProtocol", .product(name: "GRDB", package: "GRDB.swift")]),
         .testTarget(name: "StoreSCPTests", dependencies: ["StoreSCP", "Ledger", "WorkerProtocol", lifecycle, logging]),
         .testTarget(
             name: "AlertDispatcherTests", dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging]),

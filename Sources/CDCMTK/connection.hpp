@@ -48,8 +48,8 @@ public:
     ssize_t read(void *buffer, size_t count) override;
     ssize_t write(void *buffer, size_t count) override;
     OFBool networkDataAvailable(int timeout) override;
-    /// Until `flush` what is written is held, and then sent in one piece: DCMTK writes header and body of a PDU one after
-    /// the other, and the peer would be woken twice.
+    /// Until `flush` what is written is held, and then sent in one piece: DCMTK writes header and body of a PDU one
+    /// after the other, and the peer would be woken twice.
     void gather() { is_gathering_ = true; }
     void flush();
     /// Sends A-ABORT (PS3.8 §9.3.8) within a second, also after a timeout. Once.

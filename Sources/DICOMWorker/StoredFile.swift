@@ -86,7 +86,7 @@ final class StoredFile {
     func record(limits: ObjectLimits = .widest) throws -> InstanceRecord {
         let reader = try scan(limits: limits, digest: nil)
         var record: InstanceRecord
-        do { record = try InstanceRecord(reader, transferSyntax: syntax) } catch let error as HeaderError {
+        do { record = try InstanceRecord(reader, transferSyntax: syntax) } catch {
             throw WorkerError(.failed, error.description)
         }
         record.callingAETitle = meta.sourceAETitle

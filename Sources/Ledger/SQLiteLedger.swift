@@ -321,8 +321,11 @@ public final class SQLiteLedger: Ledger {
             arguments: [uid.string, at.timeIntervalSince1970, kind, text])
     }
 
+    /// With sorted keys: equal values have equal texts.
     static func json(_ value: some Encodable) throws -> String {
-        String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return String(decoding: try encoder.encode(value), as: UTF8.self)
     }
 
     private static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {

@@ -22,7 +22,8 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
 
     public init(
         sopClassUID: UID, sopInstanceUID: UID, studyInstanceUID: UID, seriesInstanceUID: UID, transferSyntaxUID: UID,
-        callingAETitle: AETitle? = nil, calledAETitle: AETitle? = nil, fileSize: Int = 0, version: Int = 1, patient: PatientIdentity = .init(), study: StudyAttributes = .init(),
+        callingAETitle: AETitle? = nil, calledAETitle: AETitle? = nil, fileSize: Int = 0, version: Int = 1,
+        patient: PatientIdentity = .init(), study: StudyAttributes = .init(),
         series: SeriesAttributes = .init(), image: ImageAttributes = .init()
     ) {
         self.sopClassUID = sopClassUID

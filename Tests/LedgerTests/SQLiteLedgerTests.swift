@@ -1,7 +1,9 @@
 import Foundation
-import Ledger
+import GRDB
 import Testing
 import WorkerProtocol
+
+@testable import Ledger
 
 @Suite struct SQLiteLedgerTests {
     private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("ledger-\(UUID().uuidString)")
@@ -41,6 +43,43 @@ import WorkerProtocol
         #expect(try await ledger.recordInstances([instance(2), instance(3)]).map(\.path) == ["/spool/3.v1"])
         #expect(try await ledger.instances(ofStudy: study) == [instance(1), instance(2), instance(3)])
         #expect(try await ledger.study(study)?.study.callingAETitle == "CT1")
+    }
+
+    @Test func whatASeriesHasInCommonIsKeptOnce() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1), instance(2)])
+        try await ledger.recordInstances([instance(3)])
+        var other = instance(4)
+        other.record.series.convolutionKernel = "BONE"
+        try await ledger.recordInstances([other])
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1), instance(2), instance(3), other])
+        let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
+        #expect(try await database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM common_attributes") } == 2)
+    }
+
+    @Test func rowsOfTheFirstSchemaAreReadAfterMigration() async throws {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let record = String(decoding: try JSONEncoder().encode(instance(1).record), as: UTF8.self)
+        do {
+            let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
+            try LedgerSchema.migrator.migrate(database, upTo: "first")
+            try await database.write { database in
+                try database.execute(
+                    sql: """
+                        INSERT INTO study (study_uid, state, first_received_at, last_received_at)
+                        VALUES ('1.2.3', 'receiving', 1, 1);
+                        """)
+                try database.execute(
+                    sql: """
+                        INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at)
+                        VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1)
+                        """, arguments: [record])
+            }
+        }
+        let ledger = try ledger()
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1)])
+        try await ledger.recordInstances([instance(2)])
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1), instance(2)])
     }
 
     @Test func whatIsRecordedSurvivesReopening() async throws {

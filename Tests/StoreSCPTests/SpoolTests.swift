@@ -18,6 +18,10 @@ import WorkerProtocol
         return data
     }
 
+    private func stored(version: Int = 1) -> URL {
+        URL(fileURLWithPath: spool.path(study: study, instance: sop, version: version))
+    }
+
     private func write(_ data: Data, _ url: URL) throws {
         try FileManager.default.createDirectory(at: url.deletingLastPathComponent(), withIntermediateDirectories: true)
         try data.write(to: url)
@@ -30,17 +34,17 @@ import WorkerProtocol
             sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: sop, studyInstanceUID: study,
             seriesInstanceUID: UID("1.9")!, transferSyntaxUID: UID("1.2.840.10008.1.2")!)
         return Collision(
-            record: record, temporaryPath: temporary.path, existingPath: spool.path(study: study, instance: sop).path)
+            record: record, temporaryPath: temporary.path, existingPath: stored().path)
     }
 
     @Test func theSameDataSetIsIdenticalWhateverItsMetaHeader() throws {
-        try write(file(meta: 40, "same"), spool.path(study: study, instance: sop))
+        try write(file(meta: 40, "same"), stored())
         #expect(spool.verdict(on: try collision("same")) == .identical)
     }
 
     @Test func otherBytesBecomeTheNextVersion() throws {
-        try write(file(meta: 20, "one"), spool.path(study: study, instance: sop))
-        let second = spool.path(study: study, instance: sop, version: 2)
+        try write(file(meta: 20, "one"), stored())
+        let second = stored(version: 2)
         #expect(spool.verdict(on: try collision("two")) == .keepAs(path: second.path, version: 2))
         try write(file(meta: 20, "two"), second)
         #expect(spool.verdict(on: try collision("two")) == .identical)
@@ -50,17 +54,17 @@ import WorkerProtocol
     @Test func dataSetsThatDifferInTheirLastByteOrLengthAreNotIdentical() throws {
         // More than one chunk is compared.
         let long = String(repeating: "x", count: (1 << 20) + 7)
-        let existing = spool.path(study: study, instance: sop)
+        let existing = stored()
         try write(file(meta: 20, long + "a"), existing)
         #expect(spool.verdict(on: try collision(long + "a")) == .identical)
         for other in [long + "b", long, long + "ab"] {
             let verdict = spool.verdict(on: try collision(other))
-            #expect(verdict == .keepAs(path: spool.path(study: study, instance: sop, version: 2).path, version: 2))
+            #expect(verdict == .keepAs(path: stored(version: 2).path, version: 2))
         }
     }
 
     @Test func whatIsNoWholeRegularFileIsNotCompared() throws {
-        let existing = spool.path(study: study, instance: sop)
+        let existing = stored()
         try write(file(meta: 40, "").prefix(150), existing)
         if case .refuse = spool.verdict(on: try collision("x")) {} else { Issue.record("cut short") }
         try FileManager.default.removeItem(at: existing)
@@ -78,7 +82,7 @@ import WorkerProtocol
 
     @Test func versionsAreLimited() throws {
         for version in 1...Spool.mostVersions {
-            try write(file(meta: 20, "\(version)"), spool.path(study: study, instance: sop, version: version))
+            try write(file(meta: 20, "\(version)"), stored(version: version))
         }
         if case .refuse = spool.verdict(on: try collision("other")) {} else { Issue.record("kept") }
         #expect(spool.verdict(on: try collision("16")) == .identical)

@@ -24,6 +24,31 @@ import WorkerProtocol
     @Test func acceptsSixteenCharacters() { #expect(AETitle("SIXTEEN_LETTERS_") != nil) }
 }
 
+@Suite struct InstancePartsTests {
+    @Test func commonAndOwnMakeTheWholeRecord() throws {
+        var record = InstanceRecord(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.2.3.4.5")!,
+            studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.2.3.4")!,
+            transferSyntaxUID: UID("1.2.840.10008.1.2.1")!, callingAETitle: AETitle("CT1"),
+            calledAETitle: AETitle("ICHNODE"), fileSize: 7, version: 2, patient: PatientIdentity(name: "A^B", id: "1"))
+        record.study.date = "20240101"
+        record.series.number = 3
+        record.image.instanceNumber = 4
+        record.image.acquisitionNumber = 5
+        record.image.acquisitionDateTime = "20240101120000"
+        record.image.position = [1, 2, 3]
+        record.image.rows = 512
+        record.image.hasPixelData = true
+        #expect(InstanceRecord(CommonAttributes(record), OwnAttributes(record)) == record)
+        var next = record
+        next.sopInstanceUID = UID("1.2.3.4.6")!
+        next.image.position = [1, 2, 8]
+        next.image.instanceNumber = 9
+        #expect(CommonAttributes(next) == CommonAttributes(record))
+        #expect(OwnAttributes(next) != OwnAttributes(record))
+    }
+}
+
 @Suite struct DigestTests {
     /// FIPS 180-4, examples.
     @Test func agreesWithThePublishedExamples() {
