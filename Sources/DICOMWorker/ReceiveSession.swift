@@ -234,28 +234,48 @@ final class ReceiveSession {
         var path = spool.path(of: record)
         // Others may take the name of a version while the verdict is on its way. Each has stored one then, and the
         // daemon refuses when there are too many.
-        while try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) == .taken {
-            try channel.send(
-                ReceiveEvent.collision(
-                    Collision(record: record, temporaryPath: temporaryPath, existingPath: spool.path(of: record))))
-            switch try receiveVerdict() {
-            case .identical:
-                spool.discard()
-                try spool.confirm(study: record.studyInstanceUID)
-                return
-            case .refuse(let reason): throw StoreRefusal(.outOfResources, reason)
-            case .keepAs(let other, let version):
-                guard spool.isVersionPath(other, of: record) else {
-                    throw WorkerError(.protocolViolation, "a version's path outside of its study")
-                }
-                (path, record.version) = (other, version)
+        while true {
+            switch try spool.place(temporaryPath, as: path, study: record.studyInstanceUID) {
+            case .placed:
+                stored += 1
+                return try tell(record)
+            case .placedOnly(let refusal):
+                // It stays: another association may have found it there and acknowledged the same bytes. Known, it is
+                // no litter, and the sender comes again.
+                try tell(record)
+                throw refusal
+            case .taken:
+                guard let version = try version(of: record, temporaryPath) else { return }
+                (path, record.version) = version
             }
         }
-        stored += 1
+    }
+
+    private func tell(_ record: InstanceRecord) throws {
         let common = CommonAttributes(record)
         if common != toldCommon { try channel.send(ReceiveEvent.common(common)) }
         toldCommon = common
         try channel.send(ReceiveEvent.stored(OwnAttributes(record)))
+    }
+
+    /// The name is taken: where to put the object.
+    /// - Returns: nil where it is there already, byte for byte.
+    private func version(of record: InstanceRecord, _ temporaryPath: String) throws -> (path: String, version: Int)? {
+        try channel.send(
+            ReceiveEvent.collision(
+                Collision(record: record, temporaryPath: temporaryPath, existingPath: spool.path(of: record))))
+        switch try receiveVerdict() {
+        case .identical:
+            spool.discard()
+            try spool.confirm(study: record.studyInstanceUID)
+            return nil
+        case .refuse(let reason): throw StoreRefusal(.outOfResources, reason)
+        case .keepAs(let path, let version):
+            guard spool.isVersionPath(path, of: record) else {
+                throw WorkerError(.protocolViolation, "a version's path outside of its study")
+            }
+            return (path, version)
+        }
     }
 
     private func receiveVerdict() throws -> CollisionVerdict {

@@ -61,6 +61,8 @@ final class Spool {
     /// What became of a final name.
     enum Placement {
         case placed
+        /// The object has it, but a power cut may take it away: not to be acknowledged.
+        case placedOnly(StoreRefusal)
         case taken
     }
 
@@ -78,7 +80,7 @@ final class Spool {
             throw .system("cannot move the object into its study")
         }
         partial.end()
-        try sync(folder)
+        do throws(StoreRefusal) { try sync(folder) } catch { return .placedOnly(error) }
         return .placed
     }
 
