@@ -101,11 +101,11 @@ final class SecureTransport {
     /// Waits for the whole A-ASSOCIATE-RQ and admits it, or answers with the reason.
     func receiveRequest(_ admission: SecureAdmission) throws(AssociationEnding) -> [UInt8] {
         let header = try read(AssociationRequest.headerBytes)
-        let length = try Self.orRejected { () throws(AssociationRequest.Problem) in
+        let length = try orAborted(header) { () throws(AssociationRequest.Problem) in
             try AssociationRequest.length(header: header)
         }
         let pdu = header + (try read(length - header.count))
-        let request = try Self.orRejected { () throws(AssociationRequest.Problem) in
+        let request = try orAborted(header) { () throws(AssociationRequest.Problem) in
             try AssociationRequest(pdu: pdu)
         }
         if let rejection = admission.rules.rejection(of: request, hasRoom: admission.hasRoom) {
@@ -130,9 +130,16 @@ final class SecureTransport {
         }
     }
 
-    private static func orRejected<R>(
-        _ body: () throws(AssociationRequest.Problem) -> R
+    /// PS3.8 Table 9-10: what is no request is answered with A-ABORT (AA-1), save an A-ABORT (AA-2).
+    private func orAborted<R>(
+        _ header: [UInt8], _ body: () throws(AssociationRequest.Problem) -> R
     ) throws(AssociationEnding) -> R {
-        do { return try body() } catch { throw AssociationEnding(.rejected, error.text) }
+        do { return try body() } catch {
+            if header.first != AssociationAbort.type {
+                let pdu = AssociationAbort.pdu
+                _ = cdcmtk_secure_write(handle, pdu, pdu.count)
+            }
+            throw AssociationEnding(.rejected, error.text)
+        }
     }
 }

@@ -158,30 +158,36 @@ actor ReceiverPool {
         self.logger = logger
     }
 
-    /// Starts workers until enough are ready.
+    /// Starts workers until enough are ready for either port.
     func refill() async {
         guard !isRefilling else { return }
         isRefilling = true
         defer { isRefilling = false }
-        if settings.ports.plain != nil { await refill(.plain) }
-        if settings.ports.tls != nil { await refill(.tls) }
-    }
-
-    private func refill(_ transport: Transport) async {
-        while !isStopping && idle[transport, default: []].count < settings.warmWorkers {
+        var failed: Set<Transport> = []
+        // Looked at anew after each: while one port's are started, the other's are taken.
+        while !isStopping, let transport = lacking(besides: failed) {
             do {
                 let ready = try await startWorker(transport)
                 idle[transport, default: []].append(ready)
             } catch {
                 // Tried again for each association.
-                guard startFailuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { return }
+                failed.insert(transport)
+                guard startFailuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { continue }
                 logger.error(
                     "receive worker does not start",
                     metadata: ["error": "\(error)", "port": "\(transport == .tls ? "tls" : "plain")"])
-                return
             }
         }
     }
+
+    /// The port with the fewest workers ready, where that is too few.
+    private func lacking(besides failed: Set<Transport>) -> Transport? {
+        let open: [Transport] =
+            (settings.ports.plain == nil ? [] : [.plain]) + (settings.ports.tls == nil ? [] : [.tls])
+        return open.filter { !failed.contains($0) && ready($0) < settings.warmWorkers }.min { ready($0) < ready($1) }
+    }
+
+    private func ready(_ transport: Transport) -> Int { idle[transport, default: []].count }
 
     private func startWorker(_ transport: Transport) async throws -> Idle {
         guard let program = programs.program(transport) else {

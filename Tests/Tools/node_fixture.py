@@ -478,4 +478,6 @@ class NodeTestCase(unittest.TestCase):
 
     def events(self, study: Study | str, kind: str) -> list[str]:
         uid = study if isinstance(study, str) else study.uid
-        return [each["text"] for each in self.node.study(uid)["events"] if each["kind"] == kind]
+        # The ledger is written a little later than the spool.
+        known = self.node.study(uid) or {"events": []}
+        return [each["text"] for each in known["events"] if each["kind"] == kind]

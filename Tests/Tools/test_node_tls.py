@@ -220,6 +220,8 @@ class TLSReceiving(TLSTestCase):
     def test_request_over_the_limit_within_tls(self):
         secure = self.connected(self.secure)
         secure.sendall(bytes([1, 0, 0xFF, 0xFF, 0xFF, 0xF0]) + bytes(68))
+        # PS3.8 Table 9-10, AA-1: A-ABORT by the service user.
+        self.assertEqual(secure.recv(100), bytes([7, 0, 0, 0, 0, 4, 0, 0, 0, 0]))
         self.assertEqual(secure.recv(1), b"")
         self.assert_logged(self.secure, "connection refused", "is over the limit")
 
