@@ -28,7 +28,7 @@ from random import Random
 from typing import Iterator
 
 from faults import FaultyNode, Mode, Operation, compiler, kill_process, temporary_folder
-from node_fixture import LOOPBACK, DemoFailure, data_set_bytes, phantom, wait_for, why_not
+from node_fixture import DemoFailure, data_set_bytes, phantom, wait_for, why_not
 from plain_sender import Instance, PlainSender, Template, image_of, new_uid, small_image
 
 SENDERS = 4
@@ -149,7 +149,7 @@ class LoadSender(threading.Thread):
         while waiting or not self.finishing.is_set():
             done: list[Instance] = []
             try:
-                with PlainSender((LOOPBACK, self.node.dicom_port), self.templates.sop_classes) as sender:
+                with PlainSender(self.node.dicom_port, self.templates.sop_classes) as sender:
                     self._serve(sender, waiting, done)
             except OSError:
                 self.losses += 1

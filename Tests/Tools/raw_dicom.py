@@ -271,6 +271,10 @@ class Image:
 # --- The peer ---------------------------------------------------------------------------------------------------------
 
 
+class CutOff(ConnectionError):
+    """The other side went away within a PDU."""
+
+
 class Peer:
     """A TCP connection from a loopback address of its own, within TLS where a context is given. Sends what it is told,
     reads whole PDUs."""
@@ -300,11 +304,13 @@ class Peer:
         header = self._read(6)
         if not header:
             return None
-        assert len(header) == 6, f"the stream ends within a PDU header: {header.hex()}"
+        if len(header) < 6:
+            raise CutOff(f"the stream ends within a PDU header: {header.hex()}")
         kind, reserved, length = struct.unpack(">BBI", header)
         assert reserved == 0 and length <= 1 << 20, header.hex()
         body = self._read(length)
-        assert len(body) == length, "the stream ends within a PDU"
+        if len(body) < length:
+            raise CutOff(f"the stream ends within a PDU of type {kind}")
         return kind, body
 
     def _read(self, count: int) -> bytes:

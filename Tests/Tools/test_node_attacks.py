@@ -74,8 +74,8 @@ from raw_dicom import (
 MOST_SECONDS_AT_P99 = 0.5
 MOST_SECONDS = 3
 ORDINARY_LOAD = 4 * os.cpu_count()
-# 10,000 is what a night's run asks for.
-HOSTILE_REQUESTS = int(os.environ.get("ICHNODE_HOSTILE_REQUESTS", "200"))
+# 10,000 are asked for by Benchmarks/memory.py, where nobody else's studies grow meanwhile.
+HOSTILE_REQUESTS = 200
 WARM_UP = 20
 MOST_GROWTH_KIB = 8 << 10
 

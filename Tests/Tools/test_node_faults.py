@@ -13,7 +13,7 @@ from random import Random
 
 from crash_harness import Check, Harness, Holdings, Summary, rows
 from faults import LEDGER_OPERATIONS, FaultyNode, Mode, Operation, WORKER_OPERATIONS, compiler, temporary_folder
-from node_fixture import LOOPBACK, data_set_bytes, needs_node, wait_for
+from node_fixture import data_set_bytes, needs_node, wait_for
 from plain_sender import Instance, PlainSender, new_uid, small_image
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EROFS)
@@ -54,7 +54,7 @@ class FaultTestCase(unittest.TestCase):
         return self.images.instance(of.study_uid, of.series_uid, of.sop_uid, mark)
 
     def associate(self) -> PlainSender:
-        return PlainSender((LOOPBACK, self.node.dicom_port), [self.images.sop_class_uid])
+        return PlainSender(self.node.dicom_port, [self.images.sop_class_uid])
 
     def store(self, instance: Instance) -> None:
         with self.associate() as sender:

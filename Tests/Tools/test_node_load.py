@@ -38,9 +38,9 @@ class Load(NodeTestCase):
         def send(number: int) -> None:
             own = Random(number)
             study, series = studies[number % STUDIES]
-            address = (("127.0.0.1", node.dicom_port), [template.sop_class_uid])
+            source = ADDRESSES[number // STUDIES % 2]
             try:
-                with PlainSender(*address, timeout=60, source=ADDRESSES[number // STUDIES % 2]) as sender:
+                with PlainSender(node.dicom_port, [template.sop_class_uid], timeout=60, source=source) as sender:
                     all_open.wait(60)
                     full_seen.wait(60)
                     for _ in range(number, INSTANCES, ASSOCIATIONS):
@@ -58,7 +58,7 @@ class Load(NodeTestCase):
             sender.start()
         all_open.wait(60)
         with self.assertRaisesRegex(SenderFailure, "PDU of type 3 "):
-            PlainSender(("127.0.0.1", node.dicom_port), [template.sop_class_uid], source="127.0.0.13")
+            PlainSender(node.dicom_port, [template.sop_class_uid], source="127.0.0.13")
         started = time.monotonic()
         full_seen.wait(60)
         for sender in senders:

@@ -97,7 +97,7 @@ public enum ReceiveEvent: Codable, Sendable {
     /// What the instances that follow have in common, until another is told.
     case common(CommonAttributes)
     /// An object is durable in the spool, under the name that its UIDs and version give. Sent right before the C-STORE
-    /// response.
+    /// response. Where `refused` follows, its name may not survive a power cut, and the sender was told to come again.
     case stored(OwnAttributes)
     /// The final name exists already; the worker waits for the verdict.
     case collision(Collision)
