@@ -27,7 +27,8 @@ final class StorageServer: @unchecked Sendable {
         throw WorkerError(.deadline, "storescp does not listen")
     }
 
-    deinit { process.terminate() }
+    // The test runner's children ignore SIGTERM.
+    deinit { kill(process.processIdentifier, SIGKILL) }
 
     var peer: RemotePeer { RemotePeer(aeTitle: AETitle("PACS1")!, host: "127.0.0.1", port: Int(port)) }
 }
