@@ -230,6 +230,7 @@ def run(arguments: argparse.Namespace, chosen: list[Case]) -> int:
     for name in ("fast_sender", "raw_sink"):
         compile_native(name)
     with Places(arguments.disk, arguments.memory) as places:
+        places.wait_for_inodes()
         found = environment(places)
         print(tables.on_one_line(found), file=sys.stderr, flush=True)
         benchmark = Benchmark(arguments, places)

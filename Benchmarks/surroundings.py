@@ -115,6 +115,10 @@ def file_system(folder: Path) -> str:
     return kind
 
 
+# RECENCY_MIN and RECENCY_DIRTY of fs/ext4/ialloc.c together.
+EXT4_REMEMBERS_SECONDS = 360
+
+
 class Places:
     """A folder on disk and one in memory, removed at the end."""
 
@@ -130,6 +134,7 @@ class Places:
             for medium, parent in (("disk", disk), ("memory", memory))
         }
         self._count = 0
+        self._removed = disk / "removed"
 
     def __enter__(self) -> Places:
         return self
@@ -137,6 +142,17 @@ class Places:
     def __exit__(self, *_) -> None:
         for each in self._folders.values():
             each.cleanup()
+        self._removed.touch()
+
+    def wait_for_inodes(self) -> None:
+        """Until ext4 has forgotten what the run before has deleted (`remove` says why)."""
+        try:
+            left = self._removed.stat().st_mtime + EXT4_REMEMBERS_SECONDS - time.time()
+        except FileNotFoundError:
+            return
+        if left > 0:
+            print(f"waiting {left:.0f} s: the files of the run before were deleted a moment ago", file=sys.stderr)
+            time.sleep(left)
 
     def root(self, medium: str) -> Path:
         return Path(self._folders[medium].name)
@@ -149,8 +165,15 @@ class Places:
         return folder
 
     def remove(self, folder: Path) -> None:
-        """With what the kernel still has to write of it, so that the next receiver does not pay."""
-        shutil.rmtree(folder, ignore_errors=True)
+        """With what the kernel still has to write of it, so that the next receiver does not pay. On disk the files are
+        emptied and stay until the end: for minutes ext4 gives no file the inode of one that was deleted, and goes
+        through all of those for each new file."""
+        if folder.parent == self.root("memory"):
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            for each in folder.rglob("*"):
+                if each.is_file() and not each.is_symlink():
+                    os.truncate(each, 0)
         self.settle_disk()
 
     def settle_disk(self) -> None:

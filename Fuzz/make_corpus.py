@@ -316,6 +316,13 @@ RECORD = {
         "pixelSpacing": [0.5, 0.5], "instanceNumber": -1,
     },
 }  # fmt: skip
+OWN = {
+    "sopInstanceUID": "1.2.3.4", "fileSize": 526000, "version": 1, "instanceNumber": -1, "acquisitionNumber": 1,
+    "acquisitionDateTime": "20240101120000.5", "position": [-125.5, 1e-300, 0],
+}  # fmt: skip
+COMMON = {name: value for name, value in RECORD.items() if name not in OWN} | {
+    "image": {name: value for name, value in RECORD["image"].items() if name not in OWN}
+}
 LIMITS = {
     "sequenceDepth": 32, "elementBytes": 64 << 20, "headerBytes": 128 << 20, "objectBytes": 2 << 30,
     "deflateRatio": 1032,
@@ -332,7 +339,7 @@ MESSAGES: list[tuple[int, object]] = [
     (0, {"serve": {"_0": JOB}}), (0, {"verdict": {"_0": {"keepAs": {"path": "/s/1.v2.dcm", "version": 2}}}}),
     (0, {"verdict": {"_0": {"identical": {}}}}), (0, {"verdict": {"_0": {"refuse": {"reason": "x"}}}}),
     (0, {"stop": {}}),
-    (1, {"stored": {"_0": RECORD, "path": "/s/1.dcm"}}), (1, {"echoed": {}}),
+    (1, {"common": {"_0": COMMON}}), (1, {"stored": {"_0": OWN}}), (1, {"echoed": {}}),
     (1, {"accepted": {"_0": {"callingAETitle": "CT1", "calledAETitle": "ICHNODE", "acceptedContexts": 1,
                              "proposedContexts": 128, "implementation": "X"}}}),
     (1, {"collision": {"_0": {"record": RECORD, "temporaryPath": "/i/1", "existingPath": "/s/1"}}}),
@@ -353,6 +360,7 @@ MESSAGES: list[tuple[int, object]] = [
     (10, {"protocolVersion": 1, "verb": "receive", "processID": 7,
           "confinement": {"landlockVersion": 1, "seccomp": True, "missing": ["x"]}}),
     (11, {"findings": [{"level": "warning", "text": "x"}], "expires": 1800000000}),
+    (12, {"fork": {}}), (13, {"forked": {"processID": 7}}), (13, {"failed": {"reason": "x"}}),
 ]  # fmt: skip
 
 

@@ -69,7 +69,7 @@ const char *phrase(cdcmtk_outcome outcome, const OFCondition &condition) {
     case CDCMTK_DEADLINE: return "the association lasted longer than it may";
     case CDCMTK_INTERRUPTED: return "interrupted";
     case CDCMTK_VIOLATION: return condition.good() ? "a PDU that is not due here" : condition.text();
-    default: return condition.text();
+    default: return condition.good() ? "the connection failed" : condition.text();
     }
 }
 
@@ -289,13 +289,11 @@ extern "C" cdcmtk_outcome cdcmtk_association_next_fragment(
         DUL_PDV value;
         while (next_value(key, &value).bad()) {
             // Waited for here: after silence between PDUs DCMTK closes the connection, before an A-ABORT can be sent.
-            const bool is_there = association->secure && association->secure->session.has_buffered();
-            if (!is_there) {
-                const cdcmtk_outcome outcome = association->waiting.wait(POLLIN, interrupt);
-                if (outcome != CDCMTK_OK) {
-                    copy_text(reason, reason_size, phrase(outcome, EC_Normal));
-                    return outcome;
-                }
+            Connection *connection = association->waiting.connection;
+            const cdcmtk_outcome waited = connection ? connection->await_data(interrupt) : CDCMTK_CLOSED;
+            if (waited != CDCMTK_OK) {
+                copy_text(reason, reason_size, phrase(waited, EC_Normal));
+                return waited;
             }
             DUL_PDVLIST list;
             std::memset(&list, 0, sizeof list);

@@ -58,7 +58,15 @@ ssize_t Connection::read(void *buffer, size_t count) {
     }
     for (;;) {
         short events = POLLIN;
-        const ssize_t received = receive(buffer, count, &events);
+        ssize_t received;
+        if (ahead() > 0) {
+            const size_t taken = std::min(count, ahead());
+            std::memcpy(buffer, ahead_.data() + ahead_begin_, taken);
+            ahead_begin_ += taken;
+            received = static_cast<ssize_t>(taken);
+        } else {
+            received = receive(buffer, count, &events);
+        }
         if (received > 0) {
             // A peer that sends a byte now and then is never idle, yet has to end.
             if (Clock::now() < waiting_->deadline) return received;
@@ -66,21 +74,37 @@ ssize_t Connection::read(void *buffer, size_t count) {
             errno = ETIMEDOUT;
             return -1;
         }
-        if (received == 0) {
-            waiting_->ended = CDCMTK_CLOSED;
-            return 0;
-        }
-        if (errno == EINTR) continue;
-        if (errno != EAGAIN && errno != EWOULDBLOCK) {
-            waiting_->ended = errno == ECONNRESET ? CDCMTK_CLOSED : CDCMTK_FAILED;
-            return -1;
-        }
+        if (received < 0 && errno == EINTR) continue;
+        if (is_end(received)) return received;
         const cdcmtk_outcome outcome = waiting_->wait(events);
         if (outcome != CDCMTK_OK) {
             waiting_->ended = outcome;
             errno = ETIMEDOUT;
             return -1;
         }
+    }
+}
+
+bool Connection::is_end(ssize_t received) {
+    if (received < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return false;
+    waiting_->ended = received == 0 || errno == ECONNRESET ? CDCMTK_CLOSED : CDCMTK_FAILED;
+    return true;
+}
+
+cdcmtk_outcome Connection::await_data(int interrupt) {
+    for (;;) {
+        if (ahead() > 0) return CDCMTK_OK;
+        short events = POLLIN;
+        const ssize_t received = receive(ahead_.data(), ahead_.size(), &events);
+        if (received > 0) {
+            ahead_begin_ = 0;
+            ahead_end_ = static_cast<size_t>(received);
+            continue;
+        }
+        if (received < 0 && errno == EINTR) continue;
+        if (is_end(received)) return waiting_->ended;
+        const cdcmtk_outcome outcome = waiting_->wait(events, interrupt);
+        if (outcome != CDCMTK_OK) return outcome;
     }
 }
 
@@ -155,6 +179,7 @@ ssize_t Connection::transmit(const void *buffer, size_t count, short *) {
 }
 
 OFBool Connection::networkDataAvailable(int timeout) {
+    if (ahead() > 0) return OFTrue;
     Waiting shorter = *waiting_;
     shorter.idle_seconds = std::min(shorter.idle_seconds, static_cast<double>(std::max(timeout, 0)));
     return shorter.wait(POLLIN) == CDCMTK_OK;

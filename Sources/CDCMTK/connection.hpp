@@ -4,6 +4,7 @@
 #include "dcmtk/dcmnet/dcmlayer.h"
 #include "dcmtk/dcmnet/dcmtrans.h"
 
+#include <array>
 #include <chrono>
 #include <vector>
 
@@ -48,6 +49,8 @@ public:
     ssize_t read(void *buffer, size_t count) override;
     ssize_t write(void *buffer, size_t count) override;
     OFBool networkDataAvailable(int timeout) override;
+    /// Waits until something can be read, or the connection has ended. `interrupt` as in `Waiting::wait`.
+    cdcmtk_outcome await_data(int interrupt);
     /// Until `flush` what is written is held, and then sent in one piece: DCMTK writes header and body of a PDU one
     /// after the other, and the peer would be woken twice.
     void gather() { is_gathering_ = true; }
@@ -62,8 +65,15 @@ protected:
 
 private:
     ssize_t transmit_all(const void *buffer, size_t count);
+    /// Whether nothing more will be received after `receive` gave this; then `Waiting::ended` says why.
+    bool is_end(ssize_t received);
+    size_t ahead() const { return ahead_end_ - ahead_begin_; }
 
     Waiting *waiting_;
+    /// Read ahead of DCMTK, which reads each PDU in two pieces: its header, and what that promises.
+    std::array<uint8_t, 4096> ahead_;
+    size_t ahead_begin_ = 0;
+    size_t ahead_end_ = 0;
     bool has_aborted_ = false;
     bool is_gathering_ = false;
     std::vector<uint8_t> gathered_;

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +20,23 @@ int clinux_rename_noreplace(const char *from, const char *to) {
 }
 
 int clinux_open_read(const char *path) { return open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC); }
+
+int clinux_write_two(int file, const void *first, size_t first_count, const void *second, size_t second_count) {
+    struct iovec parts[2] = {
+        {.iov_base = (void *)first, .iov_len = first_count}, {.iov_base = (void *)second, .iov_len = second_count}};
+    while (parts[0].iov_len + parts[1].iov_len > 0) {
+        ssize_t written = writev(file, parts, 2);
+        if (written < 0 && errno == EINTR) continue;
+        if (written <= 0) return -1;
+        for (int i = 0; i < 2; i++) {
+            size_t done = (size_t)written < parts[i].iov_len ? (size_t)written : parts[i].iov_len;
+            parts[i].iov_base = (char *)parts[i].iov_base + done;
+            parts[i].iov_len -= done;
+            written -= (ssize_t)done;
+        }
+    }
+    return 0;
+}
 
 int clinux_create(const char *path) { return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640); }
 

@@ -2,10 +2,12 @@
 #include "clinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -55,6 +57,23 @@ pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], con
     }
     return pid;
 }
+
+pid_t clinux_fork_sibling(void) {
+    // As fork(3) of glibc does for the child: its own number where the C library keeps it.
+    int *thread_id = NULL;
+    if (prctl(PR_GET_TID_ADDRESS, &thread_id) != 0) thread_id = NULL;
+    unsigned long flags = CLONE_PARENT | SIGCHLD;
+    if (thread_id) flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+#if defined(__x86_64__)
+    pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, thread_id, 0UL);
+#else
+    pid_t pid = (pid_t)syscall(SYS_clone, flags, NULL, NULL, 0UL, thread_id);
+#endif
+    if (pid == 0) setpgid(0, 0);
+    return pid;
+}
+
+void clinux_set_process_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
 
 int clinux_reap(pid_t pid, int *status) {
     pid_t ended;

@@ -73,8 +73,10 @@ enum CharacterSet {
 
     func decode(_ bytes: [UInt8]) -> String {
         switch self {
-        case .latin1: String(String.UnicodeScalarView(bytes.map { Unicode.Scalar($0) }))
-        case .utf8: String(decoding: bytes, as: UTF8.self)
+        // Nearly all of it is ASCII, which is UTF-8 as it stands.
+        case .latin1 where bytes.contains { $0 > 0x7F }:
+            String(String.UnicodeScalarView(bytes.map { Unicode.Scalar($0) }))
+        case .latin1, .utf8: String(decoding: bytes, as: UTF8.self)
         }
     }
 }

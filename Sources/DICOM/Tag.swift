@@ -8,6 +8,9 @@ public struct Tag: Hashable, Sendable, CustomStringConvertible {
         self.element = element
     }
 
+    /// One number is hashed in half the time of two.
+    public func hash(into hasher: inout Hasher) { hasher.combine(UInt32(group) << 16 | UInt32(element)) }
+
     /// As in PS3.6: (gggg,eeee).
     public var description: String { "(\(Self.hexadecimal(group)),\(Self.hexadecimal(element)))" }
 

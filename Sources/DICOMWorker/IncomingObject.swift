@@ -17,8 +17,12 @@ final class IncomingObject {
     private var descriptor: Int32
     private var dataSetBytes = 0
     private let metaBytes: Int
+    /// Taken and not yet written, less than a block.
+    private var tail: [UInt8] = []
 
-    /// Creates the file and writes its meta header.
+    private static let blockBytes = 64 << 10
+
+    /// Creates the file, which begins with its meta header.
     init(path: String, meta: FileMeta, syntax: TransferSyntax, limits: ObjectLimits) throws(StoreRefusal) {
         temporaryPath = path
         self.meta = meta
@@ -29,10 +33,7 @@ final class IncomingObject {
         metaBytes = header.count
         descriptor = clinux_create(path)
         guard descriptor >= 0 else { throw .system("cannot create a file") }
-        let written = header.withUnsafeBytes { bytes in
-            Result { () throws(StoreRefusal) in try write(bytes) }
-        }
-        try written.get()
+        tail = header
     }
 
     deinit {
@@ -62,6 +63,7 @@ final class IncomingObject {
         guard record.sopInstanceUID == meta.sopInstanceUID else {
             throw StoreRefusal(.doesNotMatch, "SOP Instance UID of command and data set differ")
         }
+        try put(UnsafeRawBufferPointer(start: nil, count: 0))
         guard fsync(descriptor) == 0 else { throw .system("cannot make the file durable") }
         record.callingAETitle = meta.sourceAETitle
         record.calledAETitle = meta.receivingAETitle
@@ -69,12 +71,22 @@ final class IncomingObject {
         return record
     }
 
+    /// Whole blocks go to the file, the rest waits for more: of writes that begin anywhere the kernel makes many small
+    /// folios of page cache, of these few large ones.
     private func write(_ bytes: UnsafeRawBufferPointer) throws(StoreRefusal) {
-        var rest = bytes
-        while !rest.isEmpty {
-            let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
-            guard count > 0 || (count < 0 && errno == EINTR) else { throw .system("cannot write the object") }
-            rest = UnsafeRawBufferPointer(rebasing: rest[max(0, count)...])
+        let whole = (tail.count + bytes.count) / Self.blockBytes * Self.blockBytes
+        guard whole > 0 else { return tail.append(contentsOf: bytes) }
+        let rest = whole - tail.count
+        try put(UnsafeRawBufferPointer(rebasing: bytes[..<rest]))
+        tail.append(contentsOf: bytes[rest...])
+    }
+
+    /// Writes the tail, then the bytes.
+    private func put(_ bytes: UnsafeRawBufferPointer) throws(StoreRefusal) {
+        let isWritten = tail.withUnsafeBytes { tail in
+            clinux_write_two(descriptor, tail.baseAddress, tail.count, bytes.baseAddress, bytes.count) == 0
         }
+        guard isWritten else { throw .system("cannot write the object") }
+        tail.removeAll(keepingCapacity: true)
     }
 }

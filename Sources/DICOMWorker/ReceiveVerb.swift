@@ -32,6 +32,7 @@ struct Receive: ParsableCommand {
                 try Library.prepare()
                 // Confined, the worker may not read the files any more.
                 if let files = tls.files { identity = try TLSIdentity(files) }
+                if options.template { try Rehearsal.run() }
             },
             onDaemonGone: { partial.remove() },
             serve: { channel in

@@ -11,6 +11,8 @@ internal import Glibc
 struct WorkerOptions: ParsableArguments {
     @Flag(help: .hidden)
     var probeConfinement = false
+    @Flag(help: .hidden)
+    var template = false
 }
 
 enum Worker {
@@ -21,11 +23,14 @@ enum Worker {
     ) {
         do {
             try prepare()
+            if options.template { try WorkerSide.becomeTemplate(verb: verb) }
             let channel = try WorkerSide.begin(verb: verb, confinement: confinement, onDaemonGone: onDaemonGone)
             // A file that grows beyond its limit is an error of write(2), not the end of the process.
             signal(SIGXFSZ, SIG_IGN)
             guard !options.probeConfinement else { return try ConfinementProbe.answer(channel) }
             try serve(channel)
+            // What would be tidied up at exit(3) is shared with the template until it is touched.
+            if options.template { _exit(0) }
         } catch {
             WorkerSide.fail(verb, error)
         }

@@ -21,15 +21,7 @@ struct InstanceWriter {
         if begun.insert(record.studyInstanceUID).inserted {
             try insertStudy(record, state: isOwn ? .concluded : .receiving, at: at)
         }
-        let statement = try database.cachedStatement(
-            sql: """
-                INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, common_id, record, received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
-                """)
-        try statement.execute(arguments: [
-            record.studyInstanceUID.string, record.seriesInstanceUID.string, record.sopInstanceUID.string,
-            record.version, instance.path, try commonID(of: record), try SQLiteLedger.json(OwnAttributes(record)), at,
-        ])
+        try insertRow(instance)
         guard database.changesCount > 0, !isOwn else { return false }
         arrivals[record.studyInstanceUID] = max(arrivals[record.studyInstanceUID] ?? at, at)
         if record.version > 1 {
@@ -38,6 +30,26 @@ struct InstanceWriter {
                 record.studyInstanceUID, instance.receivedAt, database)
         }
         return true
+    }
+
+    /// Only the row, unless there is one of its path.
+    mutating func insertRow(_ instance: StoredInstance) throws {
+        let record = instance.record
+        let own = OwnAttributes(record)
+        let statement = try database.cachedStatement(
+            sql: """
+                INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, common_id, file_size,
+                                      instance_number, acquisition_number, acquisition_date_time, position_x,
+                                      position_y, position_z, received_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
+                """)
+        let position = own.position.flatMap { $0.count == 3 ? $0 : nil }
+        try statement.execute(arguments: [
+            record.studyInstanceUID.string, record.seriesInstanceUID.string, own.sopInstanceUID.string, own.version,
+            instance.path, try commonID(of: record), own.fileSize, own.instanceNumber, own.acquisitionNumber,
+            own.acquisitionDateTime, position?[0], position?[1], position?[2],
+            instance.receivedAt.timeIntervalSince1970,
+        ])
     }
 
     /// To be called when all are in.

@@ -1,4 +1,6 @@
+internal import Foundation
 internal import GRDB
+internal import WorkerProtocol
 
 /// The tables, in SQL that other databases understand too. Times are seconds since 1970 UTC.
 enum LedgerSchema {
@@ -9,6 +11,18 @@ enum LedgerSchema {
         }
         migrator.registerMigration("common attributes") { database in
             try database.execute(sql: commonAttributes)
+        }
+        migrator.registerMigration("columns of instances") { database in
+            try database.execute(sql: columnsOfInstances)
+            var writer = InstanceWriter(database)
+            let rows = try Row.fetchCursor(
+                database,
+                sql: """
+                    SELECT i.path, i.record, i.received_at, c.attributes FROM instance_before i
+                    LEFT JOIN common_attributes c ON c.id = i.common_id ORDER BY i.id
+                    """)
+            while let row = try rows.next() { try writer.insertRow(instanceBefore(row)) }
+            try database.execute(sql: "DROP TABLE instance_before")
         }
         return migrator
     }
@@ -54,4 +68,34 @@ enum LedgerSchema {
             id INTEGER PRIMARY KEY, digest VARCHAR(64) NOT NULL UNIQUE, attributes TEXT NOT NULL);
         ALTER TABLE instance ADD COLUMN common_id INTEGER REFERENCES common_attributes (id);
         """
+
+    /// What an instance has of its own, in columns: JSON costs as much as all else that is done to write a row.
+    private static let columnsOfInstances = """
+        ALTER TABLE instance RENAME TO instance_before;
+        DROP INDEX instance_by_study;
+        DROP INDEX instance_by_sop;
+        CREATE TABLE instance (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL REFERENCES study (study_uid),
+            series_uid VARCHAR(64) NOT NULL, sop_uid VARCHAR(64) NOT NULL, version INTEGER NOT NULL,
+            path TEXT NOT NULL UNIQUE, common_id INTEGER NOT NULL REFERENCES common_attributes (id),
+            file_size BIGINT NOT NULL, instance_number INTEGER, acquisition_number INTEGER,
+            acquisition_date_time TEXT, position_x DOUBLE PRECISION, position_y DOUBLE PRECISION,
+            position_z DOUBLE PRECISION, received_at DOUBLE PRECISION NOT NULL);
+        CREATE INDEX instance_by_study ON instance (study_uid);
+        CREATE INDEX instance_by_sop ON instance (sop_uid);
+        """
+
+    /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.
+    private static func instanceBefore(_ row: Row) throws -> StoredInstance {
+        let record: InstanceRecord
+        if let attributes = row["attributes"] as String? {
+            record = InstanceRecord(
+                try SQLiteLedger.value(CommonAttributes.self, attributes),
+                try SQLiteLedger.value(OwnAttributes.self, row["record"]))
+        } else {
+            record = try SQLiteLedger.value(InstanceRecord.self, row["record"])
+        }
+        return StoredInstance(
+            record: record, path: row["path"], receivedAt: Date(timeIntervalSince1970: row["received_at"]))
+    }
 }

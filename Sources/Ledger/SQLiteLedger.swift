@@ -37,26 +37,30 @@ public final class SQLiteLedger: Ledger {
             return try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT i.path, i.record, i.received_at, i.common_id, c.attributes FROM instance i
-                    LEFT JOIN common_attributes c ON c.id = i.common_id WHERE i.study_uid = ?
-                    AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY i.id
+                    SELECT i.*, c.attributes FROM instance i JOIN common_attributes c ON c.id = i.common_id
+                    WHERE i.study_uid = ? AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY i.id
                     """,
                 arguments: [uid.string]
             ).map { row in
-                StoredInstance(
-                    record: try Self.record(row, &common), path: row["path"],
+                // Read and held once.
+                let shared = try common[row["common_id"]] ?? Self.value(CommonAttributes.self, row["attributes"])
+                common[row["common_id"]] = shared
+                return StoredInstance(
+                    record: InstanceRecord(shared, try Self.ownAttributes(row)), path: row["path"],
                     receivedAt: Date(timeIntervalSince1970: row["received_at"]))
             }
         }
     }
 
-    /// - Parameter common: those read so far, so that they are read and held once.
-    private static func record(_ row: Row, _ common: inout [Int64: CommonAttributes]) throws -> InstanceRecord {
-        // Rows of the first schema hold all.
-        guard let id = row["common_id"] as Int64? else { return try value(InstanceRecord.self, row["record"]) }
-        let attributes = try common[id] ?? value(CommonAttributes.self, row["attributes"])
-        common[id] = attributes
-        return InstanceRecord(attributes, try value(OwnAttributes.self, row["record"]))
+    private static func ownAttributes(_ row: Row) throws -> OwnAttributes {
+        guard let uid = UID(row["sop_uid"] as String) else {
+            throw LedgerError(reason: "a row with a SOP Instance UID that is none")
+        }
+        let position = [row["position_x"], row["position_y"], row["position_z"]].compactMap { $0 as Double? }
+        return OwnAttributes(
+            sopInstanceUID: uid, fileSize: row["file_size"], version: row["version"],
+            instanceNumber: row["instance_number"], acquisitionNumber: row["acquisition_number"],
+            acquisitionDateTime: row["acquisition_date_time"], position: position.count == 3 ? position : nil)
     }
 
     public func instancePaths() async throws -> Set<String> {
@@ -328,7 +332,7 @@ public final class SQLiteLedger: Ledger {
         return String(decoding: try encoder.encode(value), as: UTF8.self)
     }
 
-    private static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
+    static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
         try JSONDecoder().decode(type, from: Data(text.utf8))
     }
 }

@@ -10,7 +10,7 @@ internal import Glibc
 #endif
 
 /// What a port speaks.
-public enum Transport: Sendable, Hashable {
+public enum Transport: CaseIterable, Sendable, Hashable {
     case plain
     case tls
 }

@@ -123,6 +123,12 @@ actor ReceiverPool {
         var files: [FileStamp?]
     }
 
+    /// What workers are made of, and the state of the files that it has loaded.
+    private struct Prepared {
+        var template: WorkerTemplate
+        var files: [FileStamp?]
+    }
+
     /// A worker that serves, and when it is to be killed; nil once it was.
     private struct Serving {
         var worker: WorkerProcess
@@ -135,6 +141,8 @@ actor ReceiverPool {
     private let programs: ReceivePrograms
     private let intake: StudyIntake
     private let logger: Logger
+    private var templates: [Transport: Prepared] = [:]
+    private let starting = AsyncLock()
     private var idle: [Transport: [Idle]] = [:]
     private var serving: [String: Serving] = [:]
     private var isStopping = false
@@ -190,18 +198,48 @@ actor ReceiverPool {
     private func ready(_ transport: Transport) -> Int { idle[transport, default: []].count }
 
     private func startWorker(_ transport: Transport) async throws -> Idle {
-        guard let program = programs.program(transport) else {
-            throw WorkerError(.start, "there is no program for the TLS port")
+        let (worker, files) = try await starting.inTurn {
+            let prepared = try await preparedTemplate(transport)
+            do { return (try await prepared.template.makeWorker(limits: .messagesOnly), prepared.files) } catch {
+                // It may have been killed a moment ago.
+                discardTemplate(transport)
+                let another = try await preparedTemplate(transport)
+                return (try await another.template.makeWorker(limits: .messagesOnly), another.files)
+            }
         }
-        // Before it loads them: what is replaced meanwhile counts as newer than the worker.
-        let files = currentFiles(transport)
-        let worker = try WorkerProcess(program, limits: .messagesOnly)
         let hello = try await worker.start()
         if !hello.confinement.missing.isEmpty {
             logger.warning(
                 "worker confinement is not complete", metadata: ["missing": "\(hello.confinement.missing)"])
         }
         return Idle(worker: worker, files: files)
+    }
+
+    /// That of the port, a new one where it has ended or is older than the files that it has loaded.
+    private func preparedTemplate(_ transport: Transport) async throws -> Prepared {
+        guard let program = programs.program(transport) else {
+            throw WorkerError(.start, "there is no program for the TLS port")
+        }
+        // Before it loads them: what is replaced meanwhile counts as newer than the template.
+        let files = currentFiles(transport)
+        if let known = templates[transport], known.template.isRunning, known.files == files { return known }
+        discardTemplate(transport)
+        let prepared = Prepared(template: try await WorkerTemplate(program), files: files)
+        templates[transport] = prepared
+        return prepared
+    }
+
+    private func discardTemplate(_ transport: Transport) {
+        guard let old = templates.removeValue(forKey: transport) else { return }
+        Task { await old.template.stop() }
+    }
+
+    /// Nothing that a peer may have learned by a crash holds for the next worker: it is made of a new template, with
+    /// other addresses.
+    private func startAfresh(_ transport: Transport) {
+        discardTemplate(transport)
+        for each in idle.removeValue(forKey: transport) ?? [] { Task { await each.worker.stop() } }
+        Task { await refill() }
     }
 
     private func currentFiles(_ transport: Transport) -> [FileStamp?] {
@@ -243,6 +281,7 @@ actor ReceiverPool {
             if ending != .exited(code: 0) {
                 crashes.increment()
                 log.error("receive worker died", metadata: ["ending": "\(ending)"])
+                startAfresh(connection.transport)
             }
         }
         do { try spool.removeUnfinished(association: id) } catch {
@@ -405,6 +444,7 @@ actor ReceiverPool {
         isStopping = true
         for each in idle.values.joined() { await each.worker.stop() }
         idle = [:]
+        for transport in Transport.allCases { discardTemplate(transport) }
         for each in serving.values { try? await each.worker.send(ReceiveRequest.stop) }
         let end = ContinuousClock.now + deadline
         while !serving.isEmpty && ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(20)) }

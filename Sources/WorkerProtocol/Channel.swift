@@ -38,6 +38,15 @@ public final class Channel: @unchecked Sendable {
         }
     }
 
+    /// Closes this process's copy alone: after fork(2) the other process goes on with its own.
+    func abandon() {
+        lock.withLock {
+            guard isOpen else { return }
+            isOpen = false
+            Glibc.close(descriptor)
+        }
+    }
+
     /// Ends both directions but keeps the descriptor, so that a reader in another thread sees the end safely.
     public func shutDown() {
         lock.withLock { if isOpen { _ = shutdown(descriptor, Int32(SHUT_RDWR)) } }

@@ -40,6 +40,19 @@ public struct OwnAttributes: Codable, Sendable, Hashable {
     public var acquisitionDateTime: String?
     public var position: [Double]?
 
+    public init(
+        sopInstanceUID: UID, fileSize: Int, version: Int, instanceNumber: Int?, acquisitionNumber: Int?,
+        acquisitionDateTime: String?, position: [Double]?
+    ) {
+        self.sopInstanceUID = sopInstanceUID
+        self.fileSize = fileSize
+        self.version = version
+        self.instanceNumber = instanceNumber
+        self.acquisitionNumber = acquisitionNumber
+        self.acquisitionDateTime = acquisitionDateTime
+        self.position = position
+    }
+
     public init(_ record: InstanceRecord) {
         sopInstanceUID = record.sopInstanceUID
         fileSize = record.fileSize

@@ -12,6 +12,8 @@ public struct WorkerProgram: Sendable {
     /// Inherited from descriptor 4 on; the child never touches them (a lock on the spool lives as long as its last
     /// holder).
     public var heldDescriptors: [Int32]
+    /// NAME=value, beside what every child is given.
+    var environment: [String] = []
 
     public init(path: String, arguments: [String], heldDescriptors: [Int32] = []) {
         self.path = path
@@ -58,28 +60,36 @@ public final class WorkerProcess: @unchecked Sendable {
     /// - Parameter limits: of each frame that is read from it; a worker that could be turned against us gets no more
     ///   than its verb needs.
     /// - Throws: `WorkerError` with code `start` when it cannot be started.
-    public init(_ program: WorkerProgram, limits: Frame.Limits = .init()) throws {
+    public convenience init(_ program: WorkerProgram, limits: Frame.Limits = .init()) throws {
         var sockets: [Int32] = [-1, -1]
         guard clinux_socket_pair(&sockets) == 0 else {
             throw WorkerError(.system, "cannot make a socket pair: \(Errno.text)")
         }
         var arguments: [UnsafeMutablePointer<CChar>?] = ([program.path] + program.arguments).map { strdup($0) } + [nil]
-        var environment: [UnsafeMutablePointer<CChar>?] = Self.childEnvironment().map { strdup($0) } + [nil]
+        var environment: [UnsafeMutablePointer<CChar>?] =
+            (Self.childEnvironment() + program.environment).map { strdup($0) } + [nil]
         defer { (arguments + environment).forEach { free($0) } }
         let descriptors = [sockets[1]] + program.heldDescriptors
         let pid = clinux_spawn(program.path, &arguments, &environment, descriptors, Int32(descriptors.count))
         let failure = Errno.text
         Glibc.close(sockets[1])
-        channel = Channel(takingOwnershipOf: sockets[0], limits: limits)
+        let channel = Channel(takingOwnershipOf: sockets[0], limits: limits)
         guard pid > 0 else { throw WorkerError(.start, "cannot start \(program.path): \(failure)") }
-        processID = pid
-        sending = DispatchQueue(label: "worker.\(pid).send")
+        self.init(processID: pid, channel: channel)
+    }
+
+    /// Takes over a child of this process that runs already.
+    /// - Parameter channel: our end.
+    init(processID: Int32, channel: Channel) {
+        self.processID = processID
+        self.channel = channel
+        sending = DispatchQueue(label: "worker.\(processID).send")
         (frames, continuation) = AsyncThrowingStream.makeStream()
         let thread = Thread { [channel, continuation, weak self] in
             Self.read(channel, continuation) { hello in self?.settleHello(hello) }
             self?.waitForEnd()
         }
-        thread.name = "worker \(pid)"
+        thread.name = "worker \(processID)"
         thread.stackSize = 512 << 10
         thread.start()
     }

@@ -29,6 +29,17 @@ import Glibc
 
     @Test(arguments: ["receive", "decode", "send", "echo", "certificates"])
     func aWorkerIsConfined(verb: String) async throws {
+        try await probe(verb) { try WorkerProcess($0) }
+    }
+
+    @Test func aWorkerOfATemplateIsConfined() async throws {
+        try await probe("receive") { program in
+            let template = try await WorkerTemplate(program)
+            return try await template.makeWorker()
+        }
+    }
+
+    private func probe(_ verb: String, start: (WorkerProgram) async throws -> WorkerProcess) async throws {
         let folder = try TemporaryFolder()
         let allowed = try folder.make("allowed")
         let forbidden = try folder.make("forbidden")
@@ -41,7 +52,7 @@ import Glibc
             case "send": ["--results", allowed]
             default: [String]()
             }
-        let worker = try WorkerProcess(
+        let worker = try await start(
             WorkerProgram(path: Surroundings.worker, arguments: [verb] + paths + ["--probe-confinement"]))
         let hello = try await worker.start()
         try await worker.send(

@@ -23,11 +23,14 @@ final class ReceivingNode: Sendable {
         listener = try Listener()
     }
 
+    /// As the daemon does, from a template, which is of no use to it afterwards.
     func startWorker() async throws -> WorkerProcess {
-        let worker = try WorkerProcess(
+        let template = try await WorkerTemplate(
             WorkerProgram(
                 path: Surroundings.worker,
                 arguments: ["receive", "--incoming", incoming, "--studies", studies] + (tls?.arguments ?? [])))
+        let worker = try await template.makeWorker()
+        await template.stop()
         let hello = try await worker.start()
         #expect(hello.verb == "receive")
         return worker

@@ -57,6 +57,33 @@ import WorkerProtocol
         #expect(try await database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM common_attributes") } == 2)
     }
 
+    @Test func rowsWithTheirOwnAttributesAsJSONAreReadAfterMigration() async throws {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let encoded = { (value: any Encodable) in String(decoding: try JSONEncoder().encode(value), as: UTF8.self) }
+        let record = instance(1).record
+        let (common, own) = (try encoded(CommonAttributes(record)), try encoded(OwnAttributes(record)))
+        do {
+            let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
+            try LedgerSchema.migrator.migrate(database, upTo: "common attributes")
+            try await database.write { database in
+                try database.execute(
+                    sql: """
+                        INSERT INTO study (study_uid, state, first_received_at, last_received_at)
+                        VALUES ('1.2.3', 'receiving', 1, 1);
+                        """)
+                try database.execute(
+                    sql: "INSERT INTO common_attributes (digest, attributes) VALUES ('d', ?)", arguments: [common])
+                try database.execute(
+                    sql: """
+                        INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at,
+                                              common_id)
+                        VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1, 1)
+                        """, arguments: [own])
+            }
+        }
+        #expect(try await ledger().instances(ofStudy: study) == [instance(1)])
+    }
+
     @Test func rowsOfTheFirstSchemaAreReadAfterMigration() async throws {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         let record = String(decoding: try JSONEncoder().encode(instance(1).record), as: UTF8.self)

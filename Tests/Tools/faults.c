@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -165,6 +166,10 @@ int close(int descriptor) {
 
 // --- The operations --------------------------------------------------------------------------------------------------
 
+static ssize_t write_half(int descriptor, struct iovec part) {
+    return syscall(SYS_write, descriptor, part.iov_base, (part.iov_len + 1) / 2);
+}
+
 ssize_t write(int descriptor, const void *bytes, size_t count) {
     REAL(write);
     if (use_of(descriptor) == LEDGER) PASS(LEDGER_WRITE, real(descriptor, bytes, count));
@@ -175,6 +180,22 @@ ssize_t write(int descriptor, const void *bytes, size_t count) {
         return -1;
     }
     ssize_t written = real(descriptor, bytes, todo == DO_HALF ? (count + 1) / 2 : count);
+    if (todo == ACT_AFTERWARDS) act(WRITE);
+    return written;
+}
+
+ssize_t writev(int descriptor, const struct iovec *parts, int count) {
+    REAL(writev);
+    if (use_of(descriptor) != WRITTEN) return real(descriptor, parts, count);
+    int todo = arrive(WRITE);
+    if (todo > 0) {
+        errno = todo;
+        return -1;
+    }
+    // Of what is written half, the first part that is not empty.
+    int first = 0;
+    while (first + 1 < count && parts[first].iov_len == 0) first++;
+    ssize_t written = todo == DO_HALF ? write_half(descriptor, parts[first]) : real(descriptor, parts, count);
     if (todo == ACT_AFTERWARDS) act(WRITE);
     return written;
 }

@@ -142,9 +142,14 @@ class RestartableNode(Node):
         for listing in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
             for pid in _read(listing).split():
                 arguments = _read(Path(f"/proc/{pid}/cmdline")).split("\0")
-                if len(arguments) > 1 and arguments[1] == verb:
+                if len(arguments) > 1 and arguments[1] == verb and not _is_template(pid):
                     found.append(int(pid))
         return found
+
+    def templates(self) -> list[int]:
+        """Process ids of what receive workers are forked from."""
+        listings = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        return [int(pid) for listing in listings for pid in _read(listing).split() if _is_template(pid)]
 
     def serving_worker(self) -> int:
         """The receive worker that holds an established connection to the DICOM port."""
@@ -202,6 +207,10 @@ class RestartableNode(Node):
 
 def _status(pid: int) -> list[str]:
     return _read(Path(f"/proc/{pid}/status")).splitlines()
+
+
+def _is_template(pid: str) -> bool:
+    return _read(Path(f"/proc/{pid}/comm")).strip() == "dicom-template"
 
 
 def _read(path: Path) -> str:

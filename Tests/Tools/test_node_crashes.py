@@ -5,6 +5,7 @@ import shutil
 import signal
 import time
 import unittest
+from pathlib import Path
 
 import pydicom
 from node_fixture import (
@@ -75,6 +76,30 @@ class Crashes(NodeTestCase):
         time.sleep(0.2)
         answer = echoscu(self.node)
         self.assertEqual(answer.returncode, 0, answer.stdout)
+
+    def test_template_of_receive_workers_killed_costs_no_later_association(self):
+        for pid in self.node.templates():
+            os.kill(pid, signal.SIGKILL)
+        # More than are ready.
+        for _ in range(6):
+            answer = echoscu(self.node)
+            self.assertEqual(answer.returncode, 0, answer.stdout)
+        self.assertTrue(self.node.templates())
+
+    def test_no_worker_has_the_addresses_of_one_that_crashed(self):
+        def executable_at(pid: int) -> str:
+            return Path(f"/proc/{pid}/maps").read_text().split("-", 1)[0]
+
+        study = phantom(self.folder)
+        sender = BackgroundSender(self.node, study.files, IMAGES_PER_SECOND)
+        sender.wait_for(4)
+        before = {executable_at(pid) for pid in self.node.children("receive")}
+        self.assertEqual(len(before), 1)
+        os.kill(self.node.serving_worker(), signal.SIGSEGV)
+        self.finish(study, sender)
+        after = {executable_at(pid) for pid in self.node.children("receive") + self.node.templates()}
+        self.assertEqual(len(after), 1)
+        self.assertNotEqual(before, after)
 
     @needs_example_head
     def test_infer_child_killed_in_mid_study(self):

@@ -88,6 +88,7 @@ public enum FramesCheck {
         checkMessage(DecodeEvent.self), checkMessage(ComposeRequest.self), checkMessage(ComposeEvent.self),
         checkMessage(SendRequest.self), checkMessage(SendEvent.self), checkMessage(InferRequest.self),
         checkMessage(InferEvent.self), checkMessage(Hello.self), checkMessage(CertificateReport.self),
+        checkMessage(TemplateRequest.self), checkMessage(TemplateReply.self),
     ]
 
     /// Input: one byte that chooses the type, then JSON.

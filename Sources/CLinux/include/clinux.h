@@ -34,6 +34,8 @@ int clinux_rename_noreplace(const char *from, const char *to);
 int clinux_open_read(const char *path);
 /// Exclusive creation (O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC), mode 0640.
 int clinux_create(const char *path);
+/// Writes both pieces whole, one after the other, at the file's position. 0, or -1 with errno.
+int clinux_write_two(int file, const void *first, size_t first_count, const void *second, size_t second_count);
 /// Opens `path`, fsyncs it, closes it: makes names in a directory durable.
 int clinux_sync_directory(const char *path);
 /// An exclusive flock on `path`, created if need be; waits up to `seconds`. Returns the descriptor that holds the lock.
@@ -46,6 +48,12 @@ int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_by
 /// Starts a program: standard input from /dev/null, `sockets[i]` becomes descriptor 3 + i, all others closed,
 /// signals reset. `niceness` is added. Returns the process id.
 pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], const int *descriptors, int count);
+/// Forks the calling process, which must have one thread only: the copy is a child of the caller's parent, in a process
+/// group of its own. Handlers of pthread_atfork(3) are not called. Returns 0 in the copy, its process id in the caller,
+/// -1 with errno.
+pid_t clinux_fork_sibling(void);
+/// The name that ps(1) and /proc/PID/comm show, at most 15 bytes.
+void clinux_set_process_name(const char *name);
 /// Waits for a child without blocking: 0 still running, 1 ended (`*status` as waitpid gives it).
 int clinux_reap(pid_t pid, int *status);
 /// The exit code in a wait status, or 128 + signal.

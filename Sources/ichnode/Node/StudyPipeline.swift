@@ -13,7 +13,7 @@ actor StudyPipeline: Service {
     /// Studies that are encoded ahead at once; further ones are decoded when they are complete.
     private static let mostAhead = 8
     /// All series of a study are judged anew with every batch of arrivals: not with every image.
-    private static let batchPause: Duration = .milliseconds(100)
+    private static let batchPause: Duration = .milliseconds(200)
     /// After this long without an arrival the crop is settled.
     private static let settleAfter: Duration = .milliseconds(300)
     /// Tries of an analysis before the study is given up as *not analysed*, and the pauses between them.
