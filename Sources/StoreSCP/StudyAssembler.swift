@@ -37,9 +37,8 @@ public enum AssemblyEvent: Sendable {
 
 /// Puts instances together by Study Instance UID, across associations, and says when a study is complete.
 public actor StudyAssembler: Service {
-    /// What the geometry of the series that would be analysed lacks, in words. Pure; supplied by who knows about
-    /// series.
-    public typealias MissingPositions = @Sendable ([InstanceRecord]) -> [String]
+    /// What the headers say of the series that would be analysed. Pure; supplied by who knows about series.
+    public typealias FindEvidence = @Sendable ([InstanceRecord]) -> SeriesEvidence
 
     private struct Study {
         private(set) var instances: [StoredInstance] = []
@@ -53,8 +52,10 @@ public actor StudyAssembler: Service {
         /// nothing.
         var brokeOff = false
         var forced = false
-        /// Known so far; recomputed when instances came.
-        var missing: [String]?
+        /// When the latest association of each peer ended that brought instances.
+        var ends: [String: Date] = [:]
+        /// Known so far; found anew when instances came.
+        var evidence: SeriesEvidence?
 
         init(instances: [StoredInstance]) {
             self.instances = instances
@@ -65,38 +66,44 @@ public actor StudyAssembler: Service {
             if paths.insert(instance.path).inserted { instances.append(instance) }
             lastArrival = max(lastArrival, instance.receivedAt)
             brokeOff = false
-            missing = nil
+            evidence = nil
             if let peer { peers.insert(peer) }
         }
     }
 
     private struct Association {
         var peer: String
+        var openedAt: Date
         var studies: Set<UID> = []
     }
 
     private let policy: CompletionPolicy
     private let ledger: any Ledger
     private let clock: WallClock
-    private let missingPositions: MissingPositions
+    private let findEvidence: FindEvidence
     private let logger: Logger
     private var open: [String: Association] = [:]
     private var studies: [UID: Study] = [:]
+    private var gaps: [String: AssociationGaps] = [:]
     private let emit: AsyncStream<AssemblyEvent>.Continuation
     public nonisolated let events: AsyncStream<AssemblyEvent>
 
+    /// Peers whose gaps are remembered at most: any address may send.
+    private static let mostPeers = 1024
+    /// No other evidence completes a study sooner.
+    private static let mostFavourable = SeriesEvidence(isAsDeclared: true)
     /// How often decisions are looked at.
     private static let tick: Duration = .milliseconds(50)
 
     public init(
         policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        missingPositions: @escaping MissingPositions
+        evidence findEvidence: @escaping FindEvidence
     ) {
         self.policy = policy
         self.ledger = ledger
         self.clock = clock
         self.logger = logger
-        self.missingPositions = missingPositions
+        self.findEvidence = findEvidence
         (events, emit) = AsyncStream.makeStream()
     }
 
@@ -132,7 +139,7 @@ public actor StudyAssembler: Service {
     }
 
     func opened(_ id: String, peer: String, at now: Date) {
-        open[id] = Association(peer: peer)
+        open[id] = Association(peer: peer, openedAt: now)
     }
 
     func arrived(_ instance: StoredInstance, association id: String) async {
@@ -140,8 +147,23 @@ public actor StudyAssembler: Service {
         if studies[uid] == nil { studies[uid] = await load(uid) }
         // In place: a perfusion study has ten thousand instances.
         studies[uid]?.take(instance, from: open[id]?.peer)
-        open[id]?.studies.insert(uid)
+        if open[id]?.studies.insert(uid).inserted == true { learnGap(uid, association: id) }
         emit.yield(.arrived(instance))
+    }
+
+    /// An association brings the first instance of a study that an earlier one of the same peer has brought others of.
+    private func learnGap(_ uid: UID, association id: String) {
+        guard let association = open[id], let end = studies[uid]?.ends[association.peer] else { return }
+        // Later than that it is another delivery, not the next association of one.
+        let gap = association.openedAt.timeIntervalSince(end)
+        guard gap >= 0, gap <= policy.quietTime.inSeconds else { return }
+        if gaps[association.peer] == nil && gaps.count >= Self.mostPeers { gaps.removeAll() }
+        gaps[association.peer, default: AssociationGaps()].add(gap)
+    }
+
+    /// The longest of its peers' gaps.
+    private func associationGap(_ study: Study) -> Duration? {
+        study.peers.compactMap { gaps[$0]?.percentile99 }.max().map { .seconds($0) }
     }
 
     /// Instances of a study that the node knew already come back with it.
@@ -158,6 +180,7 @@ public actor StudyAssembler: Service {
     func ended(_ id: String, at now: Date, released: Bool = true) {
         guard let association = open.removeValue(forKey: id) else { return }
         if !released { for uid in association.studies { studies[uid]?.brokeOff = true } }
+        for uid in association.studies { studies[uid]?.ends[association.peer] = now }
         for (uid, study) in studies where Self.mayBring(association, study, uid) { studies[uid]?.lastEnd = now }
     }
 
@@ -176,16 +199,15 @@ public actor StudyAssembler: Service {
     private func decide() async {
         let now = clock.now()
         for (uid, study) in studies {
-            let evidence = CompletionPolicy.Evidence(
-                lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid), missing: [],
+            var evidence = CompletionPolicy.Evidence(
+                lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid),
+                associationGap: associationGap(study), series: study.evidence ?? Self.mostFavourable,
                 forced: study.forced)
-            // Geometry is looked at only when everything else says complete.
+            // Headers are looked at only when nothing else keeps it waiting.
             if case .wait = policy.decide(evidence, at: now) { continue }
-            let missing = study.missing ?? missingPositions(study.instances.map(\.record))
-            studies[uid]?.missing = missing
-            var full = evidence
-            full.missing = missing
-            let decision = policy.decide(full, at: now)
+            evidence.series = study.evidence ?? findEvidence(study.instances.map(\.record))
+            studies[uid]?.evidence = evidence.series
+            let decision = policy.decide(evidence, at: now)
             if case .wait = decision { continue }
             conclude(uid, study, decision)
         }
@@ -203,5 +225,24 @@ public actor StudyAssembler: Service {
                 AssembledStudy(
                     studyInstanceUID: uid, instances: study.instances, callingAETitle: first?.record.callingAETitle,
                     calledAETitle: first?.record.calledAETitle, decision: decision, lastArrival: study.lastArrival)))
+    }
+}
+
+/// The pauses of a peer between two associations for one study.
+struct AssociationGaps {
+    /// The latest so many count.
+    static let most = 256
+    /// Seconds, oldest first.
+    private var gaps: [Double] = []
+
+    mutating func add(_ gap: Double) {
+        if gaps.count == Self.most { gaps.removeFirst() }
+        gaps.append(gap)
+    }
+
+    /// What 99 of 100 stay below; nil where none is known.
+    var percentile99: Double? {
+        let sorted = gaps.sorted()
+        return sorted.isEmpty ? nil : sorted[Int((Double(sorted.count - 1) * 0.99).rounded(.up))]
     }
 }

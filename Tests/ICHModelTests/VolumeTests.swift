@@ -119,16 +119,6 @@ import WorkerProtocol
         #expect(result.missingPositions.count == SliceContiguity.mostListed)
         #expect(SliceContiguity(positions: [0, 1, 2, 3, 4, 1e300]).missingCount == 999_999)
     }
-
-    @Test func saysWhatIsMissingInAFewWords() {
-        let at = { (count: Int) in (0..<10).map { Double($0) * 5 } + [45 + 5 * Double(count + 1)] }
-        #expect(SliceContiguity(positions: at(0)).words == [])
-        #expect(SliceContiguity(positions: at(1)).words == ["no slice at 50.0 mm along the normal"])
-        #expect(SliceContiguity(positions: at(10)).words.count == 10)
-        let words = SliceContiguity(positions: at(11)).words
-        #expect(words.count == 11)
-        #expect(words.last == "and 1 more")
-    }
 }
 
 @Suite struct SlabPlanTests {

@@ -68,7 +68,7 @@ import WorkerProtocol
     }
 
     @Test func anIncompleteStudyIsPositiveOrUndeterminedAndNeverNegative() {
-        let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: ["no slice at 50.0 mm"])
+        let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.slice(atMillimetres: 50)])
         let undetermined = draft(head(without: [10]), incomplete).concluded(finding(0.1), flagged: [])
         #expect(undetermined.outcome == .undetermined)
         #expect(undetermined.report?.presence == .undetermined)
@@ -112,7 +112,7 @@ import WorkerProtocol
         #expect(whole != draft(head(without: [30])).concluded(finding(0.1), flagged: []).revisionDigest)
         #expect(
             whole
-                != draft(head(), .incomplete(.forced, reasons: ["x"])).concluded(finding(0.1), flagged: [])
+                != draft(head(), .incomplete(.forced, reasons: [.more(1)])).concluded(finding(0.1), flagged: [])
                 .revisionDigest)
     }
 
@@ -123,9 +123,57 @@ import WorkerProtocol
         #expect(one.undetermined("contrast").revisionDigest != one.undetermined("other").revisionDigest)
     }
 
+    @Test func slicesFurtherApartThanTheyAreThickAreADoubt() {
+        var thin = head().map(\.record)
+        for index in thin.indices { thin[index].image.sliceThickness = 2.5 }
+        #expect(
+            HeaderEvidence.find(thin)
+                == SeriesEvidence(doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
+        for index in thin.indices { thin[index].image.sliceThickness = 4.6 }
+        #expect(HeaderEvidence.find(thin) == SeriesEvidence())
+    }
+
+    @Test func imagesAreCountedAgainstWhatTheScannerDeclares() {
+        func declaring(_ count: Int, _ records: [InstanceRecord]) -> [InstanceRecord] {
+            records.map { record in
+                var record = record
+                record.image.acquisitionNumber = 2
+                record.series.imagesInAcquisition = count
+                return record
+            }
+        }
+        let head = head().map(\.record)
+        #expect(HeaderEvidence.find(declaring(30, head)) == SeriesEvidence(isAsDeclared: true))
+        #expect(
+            HeaderEvidence.find(declaring(40, head))
+                == SeriesEvidence(doubts: [.fewerThanDeclared(present: 30, 40)]))
+        // Nonsense, and one image alone, says nothing.
+        #expect(HeaderEvidence.find(declaring(1, head)) == SeriesEvidence())
+        #expect(HeaderEvidence.find(declaring(30, Array(head[..<15])) + head[15...]) == SeriesEvidence())
+        // Of two series of one acquisition, the count may be of both.
+        let bone = head.enumerated().map { index, record in
+            var record = record
+            record.sopInstanceUID = UID("1.2.3.5.\(index)")!
+            record.seriesInstanceUID = UID("1.2.3.5")!
+            record.series.convolutionKernel = "BONE"
+            return record
+        }
+        #expect(HeaderEvidence.find(declaring(60, head + bone)) == SeriesEvidence(isAsDeclared: true))
+        // Each of several acquisitions declares its own.
+        let halves = declaring(15, head).enumerated().map { index, record in
+            var record = record
+            record.image.acquisitionNumber = index < 15 ? 1 : 2
+            return record
+        }
+        #expect(HeaderEvidence.find(halves) == SeriesEvidence(isAsDeclared: true))
+    }
+
     @Test func aGapAndAStubOfASeriesAreWaitedFor() {
-        #expect(MissingPositions.find(head().map(\.record)).isEmpty)
-        #expect(MissingPositions.find(head(without: [12]).map(\.record)) == ["no slice at 60.0 mm along the normal"])
-        #expect(MissingPositions.find(head().prefix(3).map(\.record)) == ["a series has fewer than 8 slices"])
+        #expect(HeaderEvidence.find(head().map(\.record)) == SeriesEvidence())
+        #expect(HeaderEvidence.find(head(without: [12]).map(\.record)).missing == [.slice(atMillimetres: 60)])
+        let many = HeaderEvidence.find(head(without: Set(10...22)).map(\.record)).missing
+        #expect(many.count == 11)
+        #expect(many.last == .more(3))
+        #expect(HeaderEvidence.find(head().prefix(3).map(\.record)).missing == [.partialSeries("fewer than 8 slices")])
     }
 }

@@ -6,13 +6,17 @@ import Testing
 @Suite struct CompletionPolicyTests {
     private let policy = CompletionPolicy(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600))
     private let start = Date(timeIntervalSince1970: 1000)
+    private let gap = CompletionReason.slice(atMillimetres: 60)
+    private let wide = CompletionReason.wideSpacing(millimetres: 5, thickness: 2.5)
 
     private func decide(
-        after seconds: Double, ended: Double?, missing: [String] = [], forced: Bool = false
+        after seconds: Double, ended: Double?, pauses: Duration? = nil, _ series: SeriesEvidence = .init(),
+        forced: Bool = false
     ) -> CompletionPolicy.Decision {
         policy.decide(
             .init(
-                lastArrival: start, associationsEnded: ended.map { start + $0 }, missing: missing, forced: forced),
+                lastArrival: start, associationsEnded: ended.map { start + $0 }, associationGap: pauses, series: series,
+                forced: forced),
             at: start + seconds)
     }
 
@@ -28,15 +32,72 @@ import Testing
 
     @Test func theGraceNeverOutlastsTheQuietTime() {
         #expect(decide(after: 60.5, ended: 60.2) == .complete(.grace))
+        #expect(decide(after: 59.9, ended: 0, pauses: .seconds(50)) == .wait(until: start + 60))
+        #expect(decide(after: 60, ended: 0, pauses: .seconds(50)) == .complete(.grace))
+    }
+
+    @Test func aPeerThatPausesBetweenAssociationsIsGivenTwiceItsPause() {
+        #expect(decide(after: 7.9, ended: 0, pauses: .seconds(4)) == .wait(until: start + 8))
+        #expect(decide(after: 8, ended: 0, pauses: .seconds(4)) == .complete(.grace))
+        #expect(decide(after: 2, ended: 0, pauses: .milliseconds(10)) == .complete(.grace))
     }
 
     @Test func missingSlicesAreWaitedForUntilTheDeadline() {
-        #expect(decide(after: 5, ended: 1, missing: ["x"]) == .wait(until: start + 600))
-        #expect(decide(after: 600, ended: 1, missing: ["x"]) == .incomplete(.deadline, reasons: ["x"]))
+        let series = SeriesEvidence(missing: [gap])
+        #expect(decide(after: 5, ended: 1, series) == .wait(until: start + 600))
+        #expect(decide(after: 600, ended: 1, series) == .incomplete(.deadline, reasons: [gap]))
+    }
+
+    @Test func noCountMakesUpForAMissingSlice() {
+        let series = SeriesEvidence(missing: [gap], isAsDeclared: true)
+        #expect(decide(after: 599, ended: 1, series) == .wait(until: start + 600))
+        #expect(decide(after: 600, ended: 1, series) == .incomplete(.deadline, reasons: [gap]))
+    }
+
+    @Test func wideSpacingIsSettledByTimeAndSaid() {
+        let series = SeriesEvidence(doubts: [wide])
+        #expect(decide(after: 59.9, ended: 1, series) == .wait(until: start + 60))
+        #expect(decide(after: 60, ended: 1, series) == .complete(.quiet, doubts: [wide]))
+    }
+
+    @Test func aCountThatAgreesSettlesWideSpacingAndAnIdleAssociation() {
+        let series = SeriesEvidence(doubts: [wide], isAsDeclared: true)
+        #expect(decide(after: 1.9, ended: nil, series) == .wait(until: start + 2))
+        #expect(decide(after: 2, ended: nil, series) == .complete(.declared))
+        #expect(decide(after: 2.9, ended: 1, series) == .wait(until: start + 3))
+        #expect(decide(after: 3, ended: 1, series) == .complete(.declared))
     }
 
     @Test func anOperatorEndsTheWaitingButNotTheDoubt() {
         #expect(decide(after: 0, ended: nil, forced: true) == .complete(.forced))
-        #expect(decide(after: 0, ended: nil, missing: ["x"], forced: true) == .incomplete(.forced, reasons: ["x"]))
+        #expect(
+            decide(after: 0, ended: nil, SeriesEvidence(missing: [gap]), forced: true)
+                == .incomplete(.forced, reasons: [gap]))
+        #expect(
+            decide(after: 0, ended: nil, SeriesEvidence(doubts: [wide]), forced: true)
+                == .complete(.forced, doubts: [wide]))
+    }
+
+    @Test(arguments: [
+        (CompletionReason.slice(atMillimetres: 60.04), "no slice at 60.0 mm along the normal"),
+        (.slice(atMillimetres: -2.5), "no slice at -2.5 mm along the normal"), (.more(3), "and 3 more"),
+        (.partialSeries("fewer than 8 slices"), "a series has fewer than 8 slices"),
+        (.wideSpacing(millimetres: 5, thickness: 2.5), "slices of 2.5 mm are 5.0 mm apart"),
+        (.fewerThanDeclared(present: 28, 40), "28 of 40 images that the scanner declared"),
+    ])
+    func reasonsReadAs(reason: CompletionReason, words: String) {
+        #expect(reason.description == words)
+    }
+
+    @Test func decisionsReadAs() {
+        #expect("\(CompletionPolicy.Decision.complete(.grace))" == "associations ended and grace passed")
+        #expect(
+            "\(CompletionPolicy.Decision.complete(.quiet, doubts: [wide]))"
+                == "nothing arrived for the quiet time; though slices of 2.5 mm are 5.0 mm apart")
+        #expect(
+            "\(CompletionPolicy.Decision.incomplete(.deadline, reasons: [gap, .more(2)]))"
+                == "deadline passed; no slice at 60.0 mm along the normal, and 2 more")
+        #expect(
+            "\(CompletionPolicy.Decision.complete(.declared))" == "all images that the scanner declared are there")
     }
 }

@@ -20,7 +20,7 @@ import WorkerProtocol
 
     /// Runs the assembler with a clock that the test sets.
     private func assembling(
-        missing: @escaping StudyAssembler.MissingPositions = { _ in [] },
+        evidence: @escaping StudyAssembler.FindEvidence = { _ in SeriesEvidence() },
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
         let time = LockedTime()
@@ -30,7 +30,7 @@ import WorkerProtocol
         let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
-            clock: clock, logger: Logger(label: "test"), missingPositions: missing)
+            clock: clock, logger: Logger(label: "test"), evidence: evidence)
         let running = Task { try await assembler.run() }
         let collector = Collector(assembler.events)
         try await body(assembler, { time.now += $0 }) { count in
@@ -96,7 +96,10 @@ import WorkerProtocol
     }
 
     @Test func missingSlicesKeepItWaitingAndTheDeadlineMakesItIncomplete() async throws {
-        try await assembling(missing: { $0.count < 3 ? ["slice 3"] : [] }) { assembler, advance, assembled in
+        let evidence: StudyAssembler.FindEvidence = {
+            .init(missing: $0.count < 3 ? [.slice(atMillimetres: 3)] : [])
+        }
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
             await assembler.opened("a", peer: "p", at: start)
             await assembler.arrived(instance(1, at: start), association: "a")
@@ -105,12 +108,15 @@ import WorkerProtocol
             _ = try await assembled(0)
             advance(2)
             let found = try await assembled(1)[0]
-            #expect(found.decision == .incomplete(.deadline, reasons: ["slice 3"]))
+            #expect(found.decision == .incomplete(.deadline, reasons: [.slice(atMillimetres: 3)]))
         }
     }
 
     @Test func theMissingSliceCompletesIt() async throws {
-        try await assembling(missing: { $0.count < 2 ? ["slice 2"] : [] }) { assembler, advance, assembled in
+        let evidence: StudyAssembler.FindEvidence = {
+            .init(missing: $0.count < 2 ? [.slice(atMillimetres: 2)] : [])
+        }
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
             await assembler.opened("a", peer: "p", at: start)
             await assembler.arrived(instance(1, at: start), association: "a")
@@ -124,6 +130,52 @@ import WorkerProtocol
             let found = try await assembled(1)[0]
             #expect(found.decision == .complete(.grace))
         }
+    }
+
+    @Test func aPeerWithAnAssociationForEachImageIsGivenTwiceItsPause() async throws {
+        try await assembling { assembler, advance, assembled in
+            var now = Date(timeIntervalSince1970: 10_000)
+            func pass(_ seconds: Double) {
+                now += seconds
+                advance(seconds)
+            }
+            func send(_ number: Int, of study: UID) async {
+                await assembler.opened("\(study) \(number)", peer: "p", at: now)
+                await assembler.arrived(instance(number, study: study, at: now), association: "\(study) \(number)")
+                await assembler.ended("\(study) \(number)", at: now)
+            }
+            // Pauses within the grace, from which a longer grace is learned.
+            for number in 1...5 {
+                await send(number, of: UID("7.7")!)
+                pass(1.9)
+            }
+            _ = try await assembled(0)
+            pass(2)
+            _ = try await assembled(1)
+            await send(1, of: study)
+            pass(3.7)
+            _ = try await assembled(1)
+            await send(2, of: study)
+            // And a longer one yet from that pause.
+            pass(7.3)
+            _ = try await assembled(1)
+            pass(0.2)
+            #expect(try await assembled(2)[1].instances.count == 2)
+        }
+    }
+
+    @Test func aStudyThatComesAgainMuchLaterTeachesNoPause() {
+        var gaps = AssociationGaps()
+        #expect(gaps.percentile99 == nil)
+        for _ in 0..<300 { gaps.add(1) }
+        #expect(gaps.percentile99 == 1)
+        gaps.add(30)
+        gaps.add(30)
+        gaps.add(30)
+        // Three of 256 are more than one in a hundred.
+        #expect(gaps.percentile99 == 30)
+        for _ in 0..<256 { gaps.add(2) }
+        #expect(gaps.percentile99 == 2)
     }
 
     @Test func anOperatorCanForceIt() async throws {

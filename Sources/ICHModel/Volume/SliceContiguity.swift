@@ -39,7 +39,7 @@ public struct SliceContiguity: Sendable, Equatable {
     static let wideFrom = 1.9
     /// Of one gap; keeps the count an integer whatever the positions are.
     static let mostMissing = 1e6
-    /// Missing positions listed of a gap, and entries of `words`.
+    /// Missing positions listed of a gap.
     public static let mostListed = 10
 
     /// Contiguous and unique.
@@ -48,14 +48,6 @@ public struct SliceContiguity: Sendable, Equatable {
     public var missingPositions: [Double] { gaps.flatMap(\.missing) }
     /// How many slices are missing.
     public var missingCount: Int { gaps.reduce(0) { $0 + $1.missingCount } }
-
-    /// What is missing: at most `mostListed` positions, then how many more there are.
-    public var words: [String] {
-        let listed = missingPositions.prefix(Self.mostListed)
-        let rest = missingCount - listed.count
-        return listed.map { "no slice at \(String(format: "%.1f", $0)) mm along the normal" }
-            + (rest > 0 ? ["and \(rest) more"] : [])
-    }
 
     /// - Parameter positions: of all slices, mm along the normal, any order.
     public init(positions: [Double]) {

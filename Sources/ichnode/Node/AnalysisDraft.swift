@@ -30,7 +30,7 @@ struct AnalysisDraft {
         self.threshold = threshold
         self.startedAt = startedAt
         if case .incomplete(_, let reasons) = study.decision {
-            defects = ["incomplete: " + reasons.joined(separator: ", ")]
+            defects = ["incomplete: " + reasons.map(\.description).joined(separator: ", ")]
         }
         if case .chosen(let uid) = selection.conclusion { defects += selection.assessment(of: uid)?.leftOut ?? [] }
     }

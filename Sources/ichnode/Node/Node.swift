@@ -41,7 +41,7 @@ struct Node {
 
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            missingPositions: MissingPositions.find)
+            evidence: HeaderEvidence.find)
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
             await assembler.resume(

@@ -1,0 +1,45 @@
+/// What is known of the series that would be analysed, apart from time and associations.
+public struct SeriesEvidence: Sendable, Equatable {
+    /// What is not there.
+    public var missing: [CompletionReason]
+    /// Why it may be less than all although nothing is missing. Time settles these, or a count that agrees.
+    public var doubts: [CompletionReason]
+    /// There are as many images as the scanner declared.
+    public var isAsDeclared: Bool
+
+    public init(missing: [CompletionReason] = [], doubts: [CompletionReason] = [], isAsDeclared: Bool = false) {
+        self.missing = missing
+        self.doubts = doubts
+        self.isAsDeclared = isAsDeclared
+    }
+}
+
+/// Why a study is not taken for complete, in the words that operators and reports read. All such words are here.
+public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
+    /// Between others along the normal, by their spacing.
+    case slice(atMillimetres: Double)
+    /// Missing slices that are not listed.
+    case more(Int)
+    /// A series that would be analysed if more of it came; why it is not yet.
+    case partialSeries(String)
+    case wideSpacing(millimetres: Double, thickness: Double)
+    /// Images in Acquisition (0020,1002).
+    case fewerThanDeclared(present: Int, Int)
+
+    public var description: String {
+        switch self {
+        case .slice(let millimetres): "no slice at \(Self.tenths(millimetres)) mm along the normal"
+        case .more(let count): "and \(count) more"
+        case .partialSeries(let reason): "a series has \(reason)"
+        case .wideSpacing(let millimetres, let thickness):
+            "slices of \(Self.tenths(thickness)) mm are \(Self.tenths(millimetres)) mm apart"
+        case .fewerThanDeclared(let present, let declared):
+            "\(present) of \(declared) images that the scanner declared"
+        }
+    }
+
+    private static func tenths(_ number: Double) -> String {
+        // One decimal without a locale.
+        "\((number * 10).rounded() / 10)"
+    }
+}

@@ -1,0 +1,64 @@
+import Foundation
+import ICHModel
+import StoreSCP
+import WorkerProtocol
+
+/// What the headers say of the series that would be analysed: is it there?
+enum HeaderEvidence {
+    /// Spacing, in slice thicknesses, from which every second slice may be under way: only a count or time tells.
+    static let wideFrom = 1.1
+
+    @Sendable static func find(_ all: [InstanceRecord]) -> SeriesEvidence {
+        let records = StudyAnalyzer.newest(all)
+        let selection = SeriesSelection(records.values)
+        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
+            return SeriesEvidence(missing: selection.series.compactMap(partial))
+        }
+        let positions = series.instances.compactMap { instance in
+            records[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres
+        }
+        let contiguity = SliceContiguity(positions: positions)
+        var evidence = SeriesEvidence(
+            missing: contiguity.missingPositions.prefix(SliceContiguity.mostListed).map { .slice(atMillimetres: $0) })
+        if contiguity.missingCount > evidence.missing.count {
+            evidence.missing.append(.more(contiguity.missingCount - evidence.missing.count))
+        }
+        if let spacing = contiguity.stretches.map(\.spacing).min(), let thickness = series.thicknessMillimetres,
+            spacing > wideFrom * thickness
+        {
+            evidence.doubts.append(.wideSpacing(millimetres: spacing, thickness: thickness))
+        }
+        compareWithDeclared(series: uid, in: records.values.map(\.self), &evidence)
+        return evidence
+    }
+
+    /// Images in Acquisition (0020,1002) is the number of images "that resulted from this acquisition of data": some
+    /// scanners count one series, others all that were reconstructed. Fewer may mean that the sender sends some series
+    /// only, so that it is a doubt and no more.
+    private static func compareWithDeclared(
+        series uid: UID, in records: [InstanceRecord], _ evidence: inout SeriesEvidence
+    ) {
+        let series = records.filter { $0.seriesInstanceUID == uid }
+        var declared = 0
+        let acquisitions = Set(series.map(\.image.acquisitionNumber))
+        for acquisition in acquisitions {
+            let counts = Set(
+                series.filter { $0.image.acquisitionNumber == acquisition }.map(\.series.imagesInAcquisition))
+            guard counts.count == 1, let count = counts.first ?? nil, count > 0 else { return }
+            declared += count
+        }
+        let reconstructed = records.count { acquisitions.contains($0.image.acquisitionNumber) }
+        if declared == series.count || declared == reconstructed {
+            evidence.isAsDeclared = true
+        } else if declared > reconstructed {
+            evidence.doubts.append(.fewerThanDeclared(present: reconstructed, declared))
+        }
+    }
+
+    /// A series that would be analysed if more of it came.
+    private static func partial(_ series: SeriesSelection.Assessment) -> CompletionReason? {
+        guard case .refused(let reason) = series.verdict, series.mayBeChosen else { return nil }
+        if case .other = series.region { return nil }
+        return .partialSeries("\(reason)")
+    }
+}
