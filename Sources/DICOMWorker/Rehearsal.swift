@@ -1,6 +1,6 @@
+internal import CLinux
 internal import DICOM
 internal import WorkerProtocol
-internal import CLinux
 
 /// What a template does before it makes workers: once through all that a worker does for an object, in memory. Swift
 /// looks up types and conformances at their first use, which costs milliseconds; its workers find them looked up.

@@ -234,15 +234,13 @@ struct AssociationGaps {
     static let most = 256
     /// Seconds, oldest first.
     private var gaps: [Double] = []
+    /// What 99 of 100 stay below; nil where none is known.
+    private(set) var percentile99: Double?
 
     mutating func add(_ gap: Double) {
         if gaps.count == Self.most { gaps.removeFirst() }
         gaps.append(gap)
-    }
-
-    /// What 99 of 100 stay below; nil where none is known.
-    var percentile99: Double? {
         let sorted = gaps.sorted()
-        return sorted.isEmpty ? nil : sorted[Int((Double(sorted.count - 1) * 0.99).rounded(.up))]
+        percentile99 = sorted[Int((Double(sorted.count - 1) * 0.99).rounded(.up))]
     }
 }
