@@ -224,6 +224,88 @@ extern "C" cdcmtk_request_outcome cdcmtk_requestor_echo(
     }
 }
 
+namespace {
+
+struct Query {
+    T_ASC_Association *association;
+    T_ASC_PresentationContextID context;
+    size_t left;
+    void (*take)(void *context, const cdcmtk_match *match);
+    void *taker;
+    bool cancelled;
+};
+
+OFString text_of(DcmDataset *match, const DcmTagKey &key) {
+    OFString text;
+    if (match->findAndGetOFString(key, text).bad()) text.clear();
+    return text;
+}
+
+void take_match(void *data, T_DIMSE_C_FindRQ *request, int, T_DIMSE_C_FindRSP *, DcmDataset *match) {
+    auto *query = static_cast<Query *>(data);
+    if (query->cancelled || !match) return;
+    if (query->left == 0) {
+        query->cancelled = true;
+        DIMSE_sendCancelRequest(query->association, query->context, request->MessageID);
+        return;
+    }
+    query->left--;
+    const OFString series = text_of(match, DCM_SeriesInstanceUID), instance = text_of(match, DCM_SOPInstanceUID),
+                   count = text_of(match, DCM_NumberOfSeriesRelatedInstances);
+    const cdcmtk_match found = {series.c_str(), instance.c_str(), count.c_str()};
+    query->take(query->taker, &found);
+}
+
+OFCondition make_keys(DcmDataset &keys, const char *study, const char *series) {
+    const bool is_image = *series != 0;
+    OFCondition condition = keys.putAndInsertString(DCM_QueryRetrieveLevel, is_image ? "IMAGE" : "SERIES");
+    if (condition.good()) condition = keys.putAndInsertString(DCM_StudyInstanceUID, study);
+    if (condition.good()) condition = keys.putAndInsertString(DCM_SeriesInstanceUID, series);
+    if (condition.good())
+        condition = keys.insertEmptyElement(is_image ? DCM_SOPInstanceUID : DCM_NumberOfSeriesRelatedInstances);
+    return condition;
+}
+
+} // namespace
+
+extern "C" cdcmtk_request_outcome cdcmtk_requestor_find(
+    cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid, size_t most,
+    void (*take)(void *context, const cdcmtk_match *match), void *context, cdcmtk_response *response,
+    cdcmtk_request_failure *failure) {
+    *response = cdcmtk_response();
+    *failure = cdcmtk_request_failure();
+    try {
+        if (requestor->broken) return fail(failure, CDCMTK_REQUEST_OTHER, "the association is broken");
+        T_ASC_Association *association = requestor->association;
+        const char *model = UID_FINDStudyRootQueryRetrieveInformationModel;
+        const T_ASC_PresentationContextID id = ASC_findAcceptedPresentationContextID(association, model);
+        if (id == 0) return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
+        DcmDataset keys;
+        OFCondition condition = make_keys(keys, study_instance_uid, series_instance_uid);
+        if (condition.bad()) return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
+
+        T_DIMSE_C_FindRQ request = {};
+        T_DIMSE_C_FindRSP answer = {};
+        request.MessageID = association->nextMsgID++;
+        copy_text(request.AffectedSOPClassUID, sizeof request.AffectedSOPClassUID, model);
+        request.DataSetType = DIMSE_DATASET_PRESENT;
+        request.Priority = DIMSE_PRIORITY_MEDIUM;
+        Query query = {association, id, most, take, context, false};
+        int responses = 0;
+        DcmDataset *detail = nullptr;
+        condition = DIMSE_findUser(
+            association, id, &request, &keys, responses, take_match, &query, DIMSE_BLOCKING, 0, &answer, &detail);
+        take_comment(detail, response);
+        if (condition.bad()) return fail(requestor, failure, condition);
+        if (query.cancelled) return fail(failure, CDCMTK_REQUEST_OTHER, "more matches than a study can have");
+        response->status = answer.DimseStatus;
+        return CDCMTK_REQUEST_OK;
+    } catch (...) {
+        requestor->broken = true;
+        return fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+    }
+}
+
 extern "C" void cdcmtk_requestor_free(cdcmtk_requestor *requestor) {
     try {
         destroy(requestor);

@@ -13,7 +13,7 @@ public struct RequestFailure: Error, Sendable {
     }
 }
 
-/// The requesting side of an association: C-STORE and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one thread at
+/// The requesting side of an association: C-STORE, C-FIND and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one thread at
 /// a time. The association is released when the value goes away.
 public final class Requestor {
     /// What to propose in one presentation context.
@@ -24,6 +24,12 @@ public final class Requestor {
             self.abstractSyntax = abstractSyntax
             self.transferSyntaxes = transferSyntaxes
         }
+        /// Study Root Query/Retrieve Information Model - FIND (PS3.4 §C.6.2).
+        public static let studyRootFind = Proposal(
+            abstractSyntax: "1.2.840.10008.5.1.4.1.2.2.1",
+            transferSyntaxes: [
+                TransferSyntax.explicitLittleEndian.uid.string, TransferSyntax.implicitLittleEndian.uid.string,
+            ])
         public static let verification = Proposal(
             abstractSyntax: PresentationContext.verification,
             transferSyntaxes: [TransferSyntax.implicitLittleEndian.uid.string])
@@ -67,6 +73,60 @@ public final class Requestor {
             handle, path, sopClassUID.string, sopInstanceUID.string, &response, &failure)
         guard outcome == CDCMTK_REQUEST_OK else { throw Self.failure(failure) }
         return Response(status: response.status, comment: text(response.comment))
+    }
+
+    /// The series of a study that the peer holds, and how many images each has (PS3.4 Annex C, Study Root). Where a
+    /// peer does not tell the number, its images are listed.
+    public func seriesCounts(ofStudy study: UID) throws(RequestFailure) -> [UID: Int] {
+        var counts: [UID: Int] = [:]
+        for match in try find(study: study) {
+            guard let series = UID(match.series) else { continue }
+            counts[series] = if let count = Int(match.count) { count } else { try imageCount(study, series) }
+        }
+        return counts
+    }
+
+    private func imageCount(_ study: UID, _ series: UID) throws(RequestFailure) -> Int {
+        Set(try find(study: study, series: series).map(\.instance)).count
+    }
+
+    private struct Match {
+        var series: String
+        var instance: String
+        var count: String
+    }
+
+    private final class Matches {
+        var all: [Match] = []
+    }
+
+    /// A perfusion study has ten thousand images.
+    private static let mostMatches = 100_000
+
+    private func find(study: UID, series: UID? = nil) throws(RequestFailure) -> [Match] {
+        var response = cdcmtk_response()
+        var failure = cdcmtk_request_failure()
+        let matches = Matches()
+        let outcome = cdcmtk_requestor_find(
+            handle, study.string, series?.string ?? "", Self.mostMatches,
+            { context, match in
+                guard let context, let match = match?.pointee else { return }
+                let matches = Unmanaged<Matches>.fromOpaque(context).takeUnretainedValue()
+                matches.all.append(
+                    Match(
+                        series: String(cString: match.series_instance_uid),
+                        instance: String(cString: match.sop_instance_uid),
+                        count: String(cString: match.series_instances).trimmingSpaces))
+            }, Unmanaged.passUnretained(matches).toOpaque(), &response, &failure)
+        guard outcome == CDCMTK_REQUEST_OK else { throw Self.failure(failure) }
+        guard response.status == 0 else {
+            let comment = text(response.comment)
+            throw RequestFailure(
+                kind: .other,
+                reason: "the query failed with status 0x\(String(response.status, radix: 16))"
+                    + (comment.isEmpty ? "" : ": \(comment)"))
+        }
+        return matches.all
     }
 
     /// C-ECHO (PS3.4 Annex A).
@@ -141,6 +201,12 @@ public final class Requestor {
         case (3, 2): "peer rejected for now: its limit of associations is reached"
         default: "peer rejected the association without a reason: check its AE table and its log"
         }
+    }
+}
+
+extension String {
+    fileprivate var trimmingSpaces: String {
+        String(drop { $0 == " " }.reversed().drop { $0 == " " || $0 == "\0" }.reversed())
     }
 }
 

@@ -27,7 +27,9 @@ import Glibc
         var couldResolve: Bool
     }
 
-    @Test(arguments: ["receive", "decode", "send", "echo", "certificates"])
+    private static let connecting: Set = ["send", "echo", "find"]
+
+    @Test(arguments: ["receive", "decode", "send", "echo", "find", "certificates"])
     func aWorkerIsConfined(verb: String) async throws {
         try await probe(verb) { try WorkerProcess($0) }
     }
@@ -66,14 +68,14 @@ import Glibc
         }
         if hello.confinement.seccomp {
             #expect(!outcome.couldExecute)
-            #expect(outcome.couldConnect == ["send", "echo"].contains(verb))
+            #expect(outcome.couldConnect == Self.connecting.contains(verb))
             #expect(!outcome.couldConnectLocally)
             #expect(!outcome.couldSignalParent)
             #expect(!outcome.couldLimitParent)
             #expect(outcome.couldSignalItself)
-            if ["send", "echo"].contains(verb) { #expect(outcome.couldResolve) }
+            if Self.connecting.contains(verb) { #expect(outcome.couldResolve) }
         }
-        if hello.confinement.landlockVersion >= 4 || !["send", "echo"].contains(verb) { #expect(!outcome.couldListen) }
+        if hello.confinement.landlockVersion >= 4 || !Self.connecting.contains(verb) { #expect(!outcome.couldListen) }
     }
 
     @Test func helpSaysThatTheyAreInternal() async throws {

@@ -1,4 +1,4 @@
-// The requesting side: C-STORE and C-ECHO as SCU (PS3.7 §9.1.1, §9.1.5).
+// The requesting side: C-STORE, C-ECHO and C-FIND as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2).
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -61,6 +61,20 @@ cdcmtk_request_outcome cdcmtk_requestor_store(
     cdcmtk_response *response, cdcmtk_request_failure *failure);
 cdcmtk_request_outcome cdcmtk_requestor_echo(
     cdcmtk_requestor *requestor, cdcmtk_response *response, cdcmtk_request_failure *failure);
+/// One match of a query. Texts are UTF-8 or empty; valid within the callback only.
+typedef struct {
+    const char *series_instance_uid;
+    const char *sop_instance_uid; ///< Of a query on the level of images.
+    const char *series_instances; ///< Number of Series Related Instances (0020,1209).
+} cdcmtk_match;
+
+/// C-FIND in the Study Root model (PS3.4 §C.6.2): the series of a study, or where `series_instance_uid` is not empty the
+/// images of that series. More than `most` matches: cancelled,
+/// which is a failure.
+cdcmtk_request_outcome cdcmtk_requestor_find(
+    cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid, size_t most,
+    void (*take)(void *context, const cdcmtk_match *match), void *context, cdcmtk_response *response,
+    cdcmtk_request_failure *failure);
 /// Releases where the association still stands, closes, frees.
 void cdcmtk_requestor_free(cdcmtk_requestor *requestor);
 

@@ -10,10 +10,25 @@ public struct RemotePeer: Codable, Sendable, Hashable {
     }
 }
 
-/// Daemon → `ichnode-dicom send` or `echo`: one job, then the worker exits.
+/// Daemon → `ichnode-dicom send`, `echo` or `find`: one job, then the worker exits.
 public enum SendRequest: Codable, Sendable {
     case store(StoreJob)
     case echo(EchoJob)
+    case find(FindJob)
+}
+
+/// How many images of each series of a study does the peer hold?
+public struct FindJob: Codable, Sendable {
+    public var peer: RemotePeer
+    public var callingAETitle: AETitle
+    public var studyInstanceUID: UID
+    public var timeoutSeconds: Double
+    public init(peer: RemotePeer, callingAETitle: AETitle, studyInstanceUID: UID, timeoutSeconds: Double = 30) {
+        self.peer = peer
+        self.callingAETitle = callingAETitle
+        self.studyInstanceUID = studyInstanceUID
+        self.timeoutSeconds = timeoutSeconds
+    }
 }
 
 public struct StoreJob: Codable, Sendable {
@@ -46,7 +61,7 @@ public struct EchoJob: Codable, Sendable {
     }
 }
 
-/// `ichnode-dicom send` and `echo` → daemon.
+/// `ichnode-dicom send`, `echo` and `find` → daemon.
 public enum SendEvent: Codable, Sendable {
     /// C-STORE-RSP for one object (PS3.7 §9.1.1.1.9).
     case response(sopInstanceUID: UID, status: UInt16, comment: String)
@@ -54,6 +69,8 @@ public enum SendEvent: Codable, Sendable {
     case noPresentationContext(sopInstanceUID: UID, sopClassUID: UID)
     /// C-ECHO-RSP.
     case echoed(status: UInt16, milliseconds: Double)
+    /// Images of one series that the peer holds.
+    case found(seriesInstanceUID: UID, images: Int)
     /// The association could not be opened, or broke. What has no response yet was not delivered.
     case failed(SendFailure)
     /// Last message.
