@@ -12,10 +12,12 @@ public struct Route: Sendable, Equatable {
     public var reportClass: ReportClass
     /// Name of a threshold of the model package.
     public var threshold: String
+    /// Name of the peer that is asked how many images of a study it holds; nil: nobody is.
+    public var countsFrom: String?
 
     public init(
         name: String, callingAETitles: [AETitle] = [], calledAETitles: [AETitle] = [], destinations: [String],
-        reportClass: ReportClass = .enhanced, threshold: String = "balanced"
+        reportClass: ReportClass = .enhanced, threshold: String = "balanced", countsFrom: String? = nil
     ) {
         self.name = name
         self.callingAETitles = callingAETitles
@@ -23,6 +25,7 @@ public struct Route: Sendable, Equatable {
         self.destinations = destinations
         self.reportClass = reportClass
         self.threshold = threshold
+        self.countsFrom = countsFrom
     }
 
     func takes(calling: AETitle?, called: AETitle?) -> Bool {

@@ -13,8 +13,8 @@ public struct RequestFailure: Error, Sendable {
     }
 }
 
-/// The requesting side of an association: C-STORE, C-FIND and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one thread at
-/// a time. The association is released when the value goes away.
+/// The requesting side of an association: C-STORE, C-FIND and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one
+/// thread at a time. The association is released when the value goes away.
 public final class Requestor {
     /// What to propose in one presentation context.
     public struct Proposal: Sendable {

@@ -31,24 +31,47 @@ public struct CompletionPolicy: Sendable, Equatable {
         /// What 99 of 100 pauses of the peer between two associations for one study stay below; nil: none was seen.
         public var associationGap: Duration?
         public var series: SeriesEvidence
+        /// What a PACS said when it was asked after the last arrival.
+        public var held: HeldCount?
         /// An operator said so.
         public var forced: Bool
 
         public init(
             lastArrival: Date, associationsEnded: Date?, associationGap: Duration? = nil,
-            series: SeriesEvidence = .init(), forced: Bool = false
+            series: SeriesEvidence = .init(), held: HeldCount? = nil, forced: Bool = false
         ) {
             self.lastArrival = lastArrival
             self.associationsEnded = associationsEnded
             self.associationGap = associationGap
             self.series = series
+            self.held = held
             self.forced = forced
+        }
+    }
+
+    /// Images of the series that a PACS holds.
+    public struct HeldCount: Sendable, Equatable {
+        public var images: Int
+        /// The first and the latest of the answers in a row that gave this number.
+        public var since: Date
+        public var latest: Date
+
+        public init(images: Int, since: Date, latest: Date) {
+            self.images = images
+            self.since = since
+            self.latest = latest
+        }
+
+        /// With one answer more.
+        public func adding(_ images: Int, at now: Date) -> HeldCount {
+            HeldCount(images: images, since: images == self.images ? since : now, latest: now)
         }
     }
 
     /// The rule that decided; its raw value is what operators and reports read.
     public enum Rule: String, Sendable, Codable {
         case declared = "all images that the scanner declared are there"
+        case held = "the PACS holds no more images of the series"
         case grace = "associations ended and grace passed"
         case quiet = "nothing arrived for the quiet time"
         case deadline = "deadline passed"
@@ -65,30 +88,67 @@ public struct CompletionPolicy: Sendable, Equatable {
 
     /// Decides at a moment.
     public func decide(_ evidence: Evidence, at now: Date) -> Decision {
-        let series = evidence.series
-        if evidence.forced {
-            return series.missing.isEmpty
-                ? .complete(.forced, doubts: series.isAsDeclared ? [] : series.doubts)
-                : .incomplete(.forced, reasons: series.missing)
-        }
-        guard series.missing.isEmpty else {
-            let last = evidence.lastArrival + max(deadline, grace).inSeconds
-            return now < last ? .wait(until: last) : .incomplete(.deadline, reasons: series.missing)
-        }
+        let missing = missing(evidence)
         let settled = settled(evidence)
+        if evidence.forced {
+            guard missing.isEmpty else { return .incomplete(.forced, reasons: missing) }
+            return .complete(.forced, doubts: doubts(evidence))
+        }
+        guard missing.isEmpty else {
+            let last = evidence.lastArrival + max(deadline, grace).inSeconds
+            return now < last ? .wait(until: last) : .incomplete(.deadline, reasons: missing)
+        }
         guard now >= settled.at else { return .wait(until: settled.at) }
-        return .complete(settled.rule, doubts: settled.rule == .quiet ? series.doubts : [])
+        return .complete(settled.rule, doubts: doubts(evidence))
+    }
+
+    /// When to ask the PACS (again) how many images of the series it holds; nil where its answer would settle nothing.
+    ///
+    /// A PACS that forwards while it still receives tells a growing number: two equal answers at least the grace apart
+    /// count, and one that is higher than what is here counts at once.
+    public func nextQuestion(_ evidence: Evidence) -> Date? {
+        guard evidence.series.missing.isEmpty, evidence.series.seriesInstanceUID != nil, !evidence.forced else {
+            return nil
+        }
+        let isOpen = evidence.associationsEnded == nil
+        guard isOpen || !doubts(evidence).isEmpty || evidence.held.map({ !agrees($0, evidence.series) }) == true else {
+            return nil
+        }
+        guard let held = evidence.held else { return evidence.lastArrival + grace.inSeconds }
+        // Soon for the second answer, then at leisure.
+        return held.latest + (held.latest > held.since ? max(grace, Self.questionPause) : grace).inSeconds
+    }
+
+    static let questionPause: Duration = .seconds(15)
+
+    private func agrees(_ held: HeldCount, _ series: SeriesEvidence) -> Bool {
+        held.images == series.imageCount && held.latest.timeIntervalSince(held.since) >= grace.inSeconds
+    }
+
+    private func missing(_ evidence: Evidence) -> [CompletionReason] {
+        guard let held = evidence.held, held.images > evidence.series.imageCount else { return evidence.series.missing }
+        return evidence.series.missing + [.fewerThanHeld(present: evidence.series.imageCount, held.images)]
+    }
+
+    /// Those that no count has settled.
+    private func doubts(_ evidence: Evidence) -> [CompletionReason] {
+        let isCounted = evidence.series.isAsDeclared || evidence.held.map { agrees($0, evidence.series) } == true
+        return isCounted ? [] : evidence.series.doubts
     }
 
     /// When it is complete if nothing else happens, and by which rule.
     private func settled(_ evidence: Evidence) -> (at: Date, rule: Rule) {
         let quiet = evidence.lastArrival + quietTime.inSeconds
-        // An association that stays open after the last declared image is idle.
-        let ended = evidence.associationsEnded ?? (evidence.series.isAsDeclared ? evidence.lastArrival : nil)
-        guard let ended, evidence.series.doubts.isEmpty || evidence.series.isAsDeclared else { return (quiet, .quiet) }
+        var count: (at: Date, rule: Rule)?
+        if evidence.series.isAsDeclared { count = (evidence.lastArrival, .declared) }
+        if let held = evidence.held, agrees(held, evidence.series) { count = count ?? (held.since, .held) }
+        // An association that stays open after the last image that there is is idle.
+        guard let ended = evidence.associationsEnded ?? count?.at, doubts(evidence).isEmpty else {
+            return (quiet, .quiet)
+        }
         let pause = max(grace.inSeconds, Self.gapFactor * (evidence.associationGap?.inSeconds ?? 0))
         let graceful = max(ended, evidence.lastArrival) + pause
-        return (min(graceful, max(quiet, ended)), evidence.series.isAsDeclared ? .declared : .grace)
+        return (min(graceful, max(quiet, ended)), count?.rule ?? .grace)
     }
 }
 

@@ -1,5 +1,11 @@
+public import WorkerProtocol
+
 /// What is known of the series that would be analysed, apart from time and associations.
 public struct SeriesEvidence: Sendable, Equatable {
+    /// Which it is; nil while none can be chosen.
+    public var seriesInstanceUID: UID?
+    /// How many images of it are there.
+    public var imageCount: Int
     /// What is not there.
     public var missing: [CompletionReason]
     /// Why it may be less than all although nothing is missing. Time settles these, or a count that agrees.
@@ -7,7 +13,12 @@ public struct SeriesEvidence: Sendable, Equatable {
     /// There are as many images as the scanner declared.
     public var isAsDeclared: Bool
 
-    public init(missing: [CompletionReason] = [], doubts: [CompletionReason] = [], isAsDeclared: Bool = false) {
+    public init(
+        seriesInstanceUID: UID? = nil, imageCount: Int = 0, missing: [CompletionReason] = [],
+        doubts: [CompletionReason] = [], isAsDeclared: Bool = false
+    ) {
+        self.seriesInstanceUID = seriesInstanceUID
+        self.imageCount = imageCount
         self.missing = missing
         self.doubts = doubts
         self.isAsDeclared = isAsDeclared
@@ -25,6 +36,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case wideSpacing(millimetres: Double, thickness: Double)
     /// Images in Acquisition (0020,1002).
     case fewerThanDeclared(present: Int, Int)
+    /// Asked by C-FIND.
+    case fewerThanHeld(present: Int, Int)
 
     public var description: String {
         switch self {
@@ -35,6 +48,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
             "slices of \(Self.tenths(thickness)) mm are \(Self.tenths(millimetres)) mm apart"
         case .fewerThanDeclared(let present, let declared):
             "\(present) of \(declared) images that the scanner declared"
+        case .fewerThanHeld(let present, let held): "\(present) of \(held) images that the PACS holds"
         }
     }
 

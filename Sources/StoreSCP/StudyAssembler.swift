@@ -40,6 +40,10 @@ public actor StudyAssembler: Service {
     /// What the headers say of the series that would be analysed. Pure; supplied by who knows about series.
     public typealias FindEvidence = @Sendable ([InstanceRecord]) -> SeriesEvidence
 
+    /// Asks a PACS how many images of each series of a study it holds; nil where there is nobody to ask.
+    public typealias AskCounts =
+        @Sendable (_ study: UID, _ calling: AETitle?, _ called: AETitle?) async throws -> [UID: Int]?
+
     private struct Study {
         private(set) var instances: [StoredInstance] = []
         private var paths: Set<String> = []
@@ -56,6 +60,9 @@ public actor StudyAssembler: Service {
         var ends: [String: Date] = [:]
         /// Known so far; found anew when instances came.
         var evidence: SeriesEvidence?
+        var held: CompletionPolicy.HeldCount?
+        /// A question is under way, or nobody is there to ask.
+        var mayAsk = true
 
         init(instances: [StoredInstance]) {
             self.instances = instances
@@ -66,7 +73,9 @@ public actor StudyAssembler: Service {
             if paths.insert(instance.path).inserted { instances.append(instance) }
             lastArrival = max(lastArrival, instance.receivedAt)
             brokeOff = false
+            mayAsk = true
             evidence = nil
+            held = nil
             if let peer { peers.insert(peer) }
         }
     }
@@ -81,6 +90,7 @@ public actor StudyAssembler: Service {
     private let ledger: any Ledger
     private let clock: WallClock
     private let findEvidence: FindEvidence
+    private let askCounts: AskCounts
     private let logger: Logger
     private var open: [String: Association] = [:]
     private var studies: [UID: Study] = [:]
@@ -97,13 +107,14 @@ public actor StudyAssembler: Service {
 
     public init(
         policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        evidence findEvidence: @escaping FindEvidence
+        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _, _ in nil }
     ) {
         self.policy = policy
         self.ledger = ledger
         self.clock = clock
         self.logger = logger
         self.findEvidence = findEvidence
+        self.askCounts = askCounts
         (events, emit) = AsyncStream.makeStream()
     }
 
@@ -202,15 +213,44 @@ public actor StudyAssembler: Service {
             var evidence = CompletionPolicy.Evidence(
                 lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid),
                 associationGap: associationGap(study), series: study.evidence ?? Self.mostFavourable,
-                forced: study.forced)
+                held: study.held, forced: study.forced)
             // Headers are looked at only when nothing else keeps it waiting.
-            if case .wait = policy.decide(evidence, at: now) { continue }
+            if study.evidence == nil, case .wait = policy.decide(evidence, at: now) { continue }
             evidence.series = study.evidence ?? findEvidence(study.instances.map(\.record))
             studies[uid]?.evidence = evidence.series
             let decision = policy.decide(evidence, at: now)
-            if case .wait = decision { continue }
-            conclude(uid, study, decision)
+            guard case .wait = decision else {
+                conclude(uid, study, decision)
+                continue
+            }
+            if study.mayAsk, let question = policy.nextQuestion(evidence), question <= now { ask(uid, study) }
         }
+    }
+
+    private func ask(_ uid: UID, _ study: Study) {
+        studies[uid]?.mayAsk = false
+        let first = study.instances.first { $0.record.callingAETitle != nil }?.record
+        Task {
+            do {
+                guard let counts = try await askCounts(uid, first?.callingAETitle, first?.calledAETitle) else { return }
+                answered(uid, counts, about: study.lastArrival)
+            } catch {
+                logger.warning(
+                    "the PACS was asked for its counts and did not answer",
+                    metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+                // Time decides then, as where there is nobody to ask; asked again when more has come.
+            }
+        }
+    }
+
+    /// - Parameter lastArrival: when it was asked. What came meanwhile may be in the answer or not.
+    private func answered(_ uid: UID, _ counts: [UID: Int], about lastArrival: Date) {
+        guard let study = studies[uid] else { return }
+        studies[uid]?.mayAsk = true
+        guard study.lastArrival == lastArrival, let series = study.evidence?.seriesInstanceUID else { return }
+        let (images, now) = (counts[series] ?? 0, clock.now())
+        studies[uid]?.held =
+            study.held?.adding(images, at: now) ?? CompletionPolicy.HeldCount(images: images, since: now, latest: now)
     }
 
     private func conclude(_ uid: UID, _ study: Study, _ decision: CompletionPolicy.Decision) {

@@ -123,14 +123,19 @@ import WorkerProtocol
         #expect(one.undetermined("contrast").revisionDigest != one.undetermined("other").revisionDigest)
     }
 
+    private func evidence(doubts: [CompletionReason] = [], isAsDeclared: Bool = false) -> SeriesEvidence {
+        SeriesEvidence(
+            seriesInstanceUID: UID("1.2.3.4"), imageCount: 30, doubts: doubts, isAsDeclared: isAsDeclared)
+    }
+
     @Test func slicesFurtherApartThanTheyAreThickAreADoubt() {
         var thin = head().map(\.record)
         for index in thin.indices { thin[index].image.sliceThickness = 2.5 }
         #expect(
             HeaderEvidence.find(thin)
-                == SeriesEvidence(doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
+                == evidence(doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
         for index in thin.indices { thin[index].image.sliceThickness = 4.6 }
-        #expect(HeaderEvidence.find(thin) == SeriesEvidence())
+        #expect(HeaderEvidence.find(thin) == evidence())
     }
 
     @Test func imagesAreCountedAgainstWhatTheScannerDeclares() {
@@ -143,13 +148,13 @@ import WorkerProtocol
             }
         }
         let head = head().map(\.record)
-        #expect(HeaderEvidence.find(declaring(30, head)) == SeriesEvidence(isAsDeclared: true))
+        #expect(HeaderEvidence.find(declaring(30, head)) == evidence(isAsDeclared: true))
         #expect(
             HeaderEvidence.find(declaring(40, head))
-                == SeriesEvidence(doubts: [.fewerThanDeclared(present: 30, 40)]))
+                == evidence(doubts: [.fewerThanDeclared(present: 30, 40)]))
         // Nonsense, and one image alone, says nothing.
-        #expect(HeaderEvidence.find(declaring(1, head)) == SeriesEvidence())
-        #expect(HeaderEvidence.find(declaring(30, Array(head[..<15])) + head[15...]) == SeriesEvidence())
+        #expect(HeaderEvidence.find(declaring(1, head)) == evidence())
+        #expect(HeaderEvidence.find(declaring(30, Array(head[..<15])) + head[15...]) == evidence())
         // Of two series of one acquisition, the count may be of both.
         let bone = head.enumerated().map { index, record in
             var record = record
@@ -158,18 +163,18 @@ import WorkerProtocol
             record.series.convolutionKernel = "BONE"
             return record
         }
-        #expect(HeaderEvidence.find(declaring(60, head + bone)) == SeriesEvidence(isAsDeclared: true))
+        #expect(HeaderEvidence.find(declaring(60, head + bone)) == evidence(isAsDeclared: true))
         // Each of several acquisitions declares its own.
         let halves = declaring(15, head).enumerated().map { index, record in
             var record = record
             record.image.acquisitionNumber = index < 15 ? 1 : 2
             return record
         }
-        #expect(HeaderEvidence.find(halves) == SeriesEvidence(isAsDeclared: true))
+        #expect(HeaderEvidence.find(halves) == evidence(isAsDeclared: true))
     }
 
     @Test func aGapAndAStubOfASeriesAreWaitedFor() {
-        #expect(HeaderEvidence.find(head().map(\.record)) == SeriesEvidence())
+        #expect(HeaderEvidence.find(head().map(\.record)) == evidence())
         #expect(HeaderEvidence.find(head(without: [12]).map(\.record)).missing == [.slice(atMillimetres: 60)])
         let many = HeaderEvidence.find(head(without: Set(10...22)).map(\.record)).missing
         #expect(many.count == 11)

@@ -1,5 +1,6 @@
 import Foundation
 import Testing
+import WorkerProtocol
 
 @testable import StoreSCP
 
@@ -68,6 +69,60 @@ import Testing
         #expect(decide(after: 3, ended: 1, series) == .complete(.declared))
     }
 
+    @Test func whatThePACSHoldsSettlesDoubtsOnceItHasSaidSoTwice() {
+        let series = SeriesEvidence(seriesInstanceUID: UID("1.2"), imageCount: 30, doubts: [wide])
+        func decision(at seconds: Double, _ held: CompletionPolicy.HeldCount?) -> CompletionPolicy.Decision {
+            policy.decide(
+                .init(lastArrival: start, associationsEnded: start, series: series, held: held), at: start + seconds)
+        }
+        let once = CompletionPolicy.HeldCount(images: 30, since: start + 2, latest: start + 2)
+        #expect(decision(at: 5, once) == .wait(until: start + 60))
+        let twice = once.adding(30, at: start + 4)
+        #expect(decision(at: 5, twice) == .complete(.held))
+        // It still receives.
+        let growing = CompletionPolicy.HeldCount(images: 28, since: start + 2, latest: start + 2)
+            .adding(30, at: start + 4)
+        #expect(decision(at: 5, growing) == .wait(until: start + 60))
+        // And holds fewer: its answer settles nothing.
+        let fewer = CompletionPolicy.HeldCount(images: 7, since: start + 2, latest: start + 9)
+        #expect(decision(at: 60, fewer) == .complete(.quiet, doubts: [wide]))
+    }
+
+    @Test func imagesThatThePACSHoldsAreWaitedForUntilTheDeadline() {
+        let series = SeriesEvidence(seriesInstanceUID: UID("1.2"), imageCount: 30)
+        let more = CompletionPolicy.HeldCount(images: 40, since: start + 2, latest: start + 2)
+        let evidence = CompletionPolicy.Evidence(
+            lastArrival: start, associationsEnded: start, series: series, held: more)
+        #expect(policy.decide(evidence, at: start + 60) == .wait(until: start + 600))
+        #expect(
+            policy.decide(evidence, at: start + 600)
+                == .incomplete(.deadline, reasons: [.fewerThanHeld(present: 30, 40)]))
+    }
+
+    @Test func thePACSIsAskedOnlyWhereItsAnswerWouldTell() {
+        let whole = SeriesEvidence(seriesInstanceUID: UID("1.2"), imageCount: 30)
+        var doubtful = whole
+        doubtful.doubts = [wide]
+        var broken = doubtful
+        broken.missing = [gap]
+        func next(
+            _ series: SeriesEvidence, ended: Date?, held: CompletionPolicy.HeldCount? = nil
+        ) -> Double? {
+            policy.nextQuestion(.init(lastArrival: start, associationsEnded: ended, series: series, held: held))
+                .map { $0.timeIntervalSince(start) }
+        }
+        #expect(next(whole, ended: start) == nil)
+        #expect(next(broken, ended: start) == nil)
+        #expect(next(SeriesEvidence(doubts: [wide]), ended: start) == nil)
+        #expect(next(doubtful, ended: start) == 2)
+        #expect(next(whole, ended: nil) == 2)
+        let once = CompletionPolicy.HeldCount(images: 28, since: start + 2, latest: start + 2)
+        #expect(next(doubtful, ended: start, held: once) == 4)
+        #expect(next(doubtful, ended: start, held: once.adding(28, at: start + 4)) == 19)
+        let agreed = CompletionPolicy.HeldCount(images: 30, since: start + 2, latest: start + 4)
+        #expect(next(doubtful, ended: start, held: agreed) == nil)
+    }
+
     @Test func anOperatorEndsTheWaitingButNotTheDoubt() {
         #expect(decide(after: 0, ended: nil, forced: true) == .complete(.forced))
         #expect(
@@ -84,6 +139,7 @@ import Testing
         (.partialSeries("fewer than 8 slices"), "a series has fewer than 8 slices"),
         (.wideSpacing(millimetres: 5, thickness: 2.5), "slices of 2.5 mm are 5.0 mm apart"),
         (.fewerThanDeclared(present: 28, 40), "28 of 40 images that the scanner declared"),
+        (.fewerThanHeld(present: 28, 40), "28 of 40 images that the PACS holds"),
     ])
     func reasonsReadAs(reason: CompletionReason, words: String) {
         #expect(reason.description == words)

@@ -21,6 +21,7 @@ import WorkerProtocol
     /// Runs the assembler with a clock that the test sets.
     private func assembling(
         evidence: @escaping StudyAssembler.FindEvidence = { _ in SeriesEvidence() },
+        counts: @escaping StudyAssembler.AskCounts = { _, _, _ in nil },
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
         let time = LockedTime()
@@ -30,7 +31,7 @@ import WorkerProtocol
         let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
-            clock: clock, logger: Logger(label: "test"), evidence: evidence)
+            clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts)
         let running = Task { try await assembler.run() }
         let collector = Collector(assembler.events)
         try await body(assembler, { time.now += $0 }) { count in
@@ -178,6 +179,59 @@ import WorkerProtocol
         #expect(gaps.percentile99 == 2)
     }
 
+    /// A series of so many images, of which every second may be missing.
+    private func doubtful(_ records: [InstanceRecord]) -> SeriesEvidence {
+        SeriesEvidence(
+            seriesInstanceUID: UID("1.8"), imageCount: records.count,
+            doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)])
+    }
+
+    @Test func thePACSIsAskedTwiceAndItsCountEndsTheWaiting() async throws {
+        let asked = LockedCount()
+        let counts: StudyAssembler.AskCounts = { _, _, _ in
+            asked.increment()
+            return [UID("1.8")!: 1]
+        }
+        try await assembling(evidence: doubtful, counts: counts) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(1.9)
+            _ = try await assembled(0)
+            #expect(asked.value == 0)
+            advance(0.2)
+            _ = try await assembled(0)
+            #expect(asked.value == 1)
+            advance(2.1)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.held))
+            #expect(asked.value == 2)
+        }
+    }
+
+    @Test func aPACSThatDoesNotAnswerLeavesItToTime() async throws {
+        let asked = LockedCount()
+        let counts: StudyAssembler.AskCounts = { _, _, _ in
+            asked.increment()
+            throw WorkerError(.failed, "nobody there")
+        }
+        try await assembling(evidence: doubtful, counts: counts) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(30)
+            _ = try await assembled(0)
+            advance(29)
+            _ = try await assembled(0)
+            #expect(asked.value == 1)
+            advance(2)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.quiet, doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
+        }
+    }
+
     @Test func anOperatorCanForceIt() async throws {
         try await assembling { assembler, _, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
@@ -199,6 +253,14 @@ private final class LockedTime: @unchecked Sendable {
         get { lock.withLock { value } }
         set { lock.withLock { value = newValue } }
     }
+}
+
+/// `@unchecked Sendable` is safe because `count` is guarded by `lock`.
+private final class LockedCount: @unchecked Sendable {
+    private let lock = NSLock()
+    private var count = 0
+    var value: Int { lock.withLock { count } }
+    func increment() { lock.withLock { count += 1 } }
 }
 
 private actor Collector {

@@ -68,9 +68,8 @@ typedef struct {
     const char *series_instances; ///< Number of Series Related Instances (0020,1209).
 } cdcmtk_match;
 
-/// C-FIND in the Study Root model (PS3.4 §C.6.2): the series of a study, or where `series_instance_uid` is not empty the
-/// images of that series. More than `most` matches: cancelled,
-/// which is a failure.
+/// C-FIND in the Study Root model (PS3.4 §C.6.2): the series of a study, or where `series_instance_uid` is not empty
+/// the images of that series. With more than `most` matches it is cancelled, which is a failure.
 cdcmtk_request_outcome cdcmtk_requestor_find(
     cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid, size_t most,
     void (*take)(void *context, const cdcmtk_match *match), void *context, cdcmtk_response *response,

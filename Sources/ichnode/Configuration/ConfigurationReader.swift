@@ -155,9 +155,12 @@ enum ConfigurationReader {
                 destinations: section.list(
                     "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
-                threshold: section.string("threshold", default: "balanced"))
+                threshold: section.string("threshold", default: "balanced"),
+                countsFrom: none(section.string("counts_from", default: "none")))
         }
     }
+
+    private static func none(_ text: String) -> String? { text == "none" ? nil : text }
 
     private static func aeTitle(_ section: YAMLSection, _ key: String, default fallback: String?) -> AETitle {
         let text = fallback.map { section.string(key, default: $0) } ?? section.required(key, "PACS")
@@ -195,6 +198,10 @@ enum ConfigurationReader {
         for route in configuration.routes {
             if route.destinations.isEmpty {
                 root.problem("routes", "\"\(route.name)\" has no destinations: name at least one peer")
+            }
+            if let name = route.countsFrom, !names.contains(name) {
+                root.problem(
+                    "routes", "\"\(route.name)\" has counts_from \"\(name)\", which is no peer: known are \(names)")
             }
             for name in route.destinations where !names.contains(name) {
                 root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")

@@ -19,6 +19,7 @@ enum HeaderEvidence {
         }
         let contiguity = SliceContiguity(positions: positions)
         var evidence = SeriesEvidence(
+            seriesInstanceUID: uid, imageCount: records.values.count { $0.seriesInstanceUID == uid },
             missing: contiguity.missingPositions.prefix(SliceContiguity.mostListed).map { .slice(atMillimetres: $0) })
         if contiguity.missingCount > evidence.missing.count {
             evidence.missing.append(.more(contiguity.missingCount - evidence.missing.count))

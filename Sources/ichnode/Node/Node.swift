@@ -41,7 +41,7 @@ struct Node {
 
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            evidence: HeaderEvidence.find)
+            evidence: HeaderEvidence.find, counts: HeldCounts(configuration, program: programs.find).ask)
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
             await assembler.resume(

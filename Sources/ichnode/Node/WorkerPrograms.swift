@@ -9,6 +9,7 @@ struct WorkerPrograms {
     let compose: WorkerProgram
     let send: WorkerProgram
     let echo: WorkerProgram
+    let find: WorkerProgram
 
     /// - Parameters:
     ///   - spool: folder that `decode` and `compose` may read.
@@ -27,5 +28,6 @@ struct WorkerPrograms {
         compose = WorkerProgram(path: path, arguments: ["compose", "--spool", spool.path, "--output", results.path])
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
         echo = WorkerProgram(path: path, arguments: ["echo"])
+        find = WorkerProgram(path: path, arguments: ["find"])
     }
 }
