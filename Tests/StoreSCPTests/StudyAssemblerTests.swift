@@ -201,6 +201,9 @@ import WorkerProtocol
             _ = try await assembled(0)
             #expect(asked.value == 0)
             advance(0.2)
+            try await asked.reaches(1)
+            // Its answer has to arrive before time goes on.
+            try await Task.sleep(for: .milliseconds(500))
             _ = try await assembled(0)
             #expect(asked.value == 1)
             advance(2.1)
@@ -222,7 +225,7 @@ import WorkerProtocol
             await assembler.arrived(instance(1, at: start), association: "a")
             await assembler.ended("a", at: start)
             advance(30)
-            _ = try await assembled(0)
+            try await asked.reaches(1)
             advance(29)
             _ = try await assembled(0)
             #expect(asked.value == 1)
@@ -261,6 +264,11 @@ private final class LockedCount: @unchecked Sendable {
     private var count = 0
     var value: Int { lock.withLock { count } }
     func increment() { lock.withLock { count += 1 } }
+
+    /// Waits, with patience for a busy machine.
+    func reaches(_ wanted: Int) async throws {
+        for _ in 0..<1000 where value < wanted { try await Task.sleep(for: .milliseconds(10)) }
+    }
 }
 
 private actor Collector {
