@@ -61,12 +61,11 @@ import WorkerProtocol
         #expect(try finding(try await encoder.finish(threshold: threshold)) == straight)
     }
 
-    @Test func anEndWithinTheBrainIsSaid() async throws {
+    @Test func anUpperEndWithinTheBrainIsSaid() async throws {
         let head = SyntheticHead()
         let whole = try await analyse(head, order: Array(0..<30))
         #expect(whole.endsWithinBrain.isEmpty)
-        let withoutBase = try await analyse(head, order: Array(8..<30))
-        #expect(withoutBase.endsWithinBrain == ["the lower end of the series shows brain: the head is cut off"])
+        #expect(try await analyse(head, order: Array(8..<30)).endsWithinBrain.isEmpty)
         let cut = try await analyse(head, order: Array(0..<24))
         #expect(cut.endsWithinBrain == ["the upper end of the series shows brain: the head is cut off"])
     }

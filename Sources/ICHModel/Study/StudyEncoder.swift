@@ -211,10 +211,10 @@ public actor StudyEncoder {
         return BrainCheck(brainMillilitres: volume / 1000)
     }
 
+    /// The upper end alone: the lower one lies in the skull base or the neck, where protocols differ.
     private func endsWithinBrain() -> [String] {
         let ends = [
-            (plan.slabs.last, BrainCheck.cutTopSquareMillimetres, "upper"),
-            (plan.slabs.first, BrainCheck.cutBaseSquareMillimetres, "lower"),
+            (plan.slabs.last, BrainCheck.cutTopSquareMillimetres, "upper")
         ]
         return ends.compactMap { slab, limit, end in
             guard let slab, let area = slabs[slab.key]?.measures?.brainArea, area >= limit else { return nil }
