@@ -57,51 +57,51 @@ import WorkerProtocol
         #expect(try await database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM common_attributes") } == 2)
     }
 
-    @Test func rowsWithTheirOwnAttributesAsJSONAreReadAfterMigration() async throws {
+    /// A ledger as an earlier build left it: the schema up to a migration, one study, and what `fill` writes.
+    private func leaveLedger(
+        upTo migration: String, _ fill: @escaping @Sendable (Database) throws -> Void
+    ) async throws {
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        let encoded = { (value: any Encodable) in String(decoding: try JSONEncoder().encode(value), as: UTF8.self) }
+        let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
+        try LedgerSchema.migrator.migrate(database, upTo: migration)
+        try await database.write { database in
+            try database.execute(
+                sql: """
+                    INSERT INTO study (study_uid, state, first_received_at, last_received_at)
+                    VALUES ('1.2.3', 'receiving', 1, 1);
+                    """)
+            try fill(database)
+        }
+        try database.close()
+    }
+
+    private func json(_ value: some Encodable) throws -> String {
+        String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
+    }
+
+    @Test func rowsWithTheirOwnAttributesAsJSONAreReadAfterMigration() async throws {
         let record = instance(1).record
-        let (common, own) = (try encoded(CommonAttributes(record)), try encoded(OwnAttributes(record)))
-        do {
-            let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
-            try LedgerSchema.migrator.migrate(database, upTo: "common attributes")
-            try await database.write { database in
-                try database.execute(
-                    sql: """
-                        INSERT INTO study (study_uid, state, first_received_at, last_received_at)
-                        VALUES ('1.2.3', 'receiving', 1, 1);
-                        """)
-                try database.execute(
-                    sql: "INSERT INTO common_attributes (digest, attributes) VALUES ('d', ?)", arguments: [common])
-                try database.execute(
-                    sql: """
-                        INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at,
-                                              common_id)
-                        VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1, 1)
-                        """, arguments: [own])
-            }
+        let (common, own) = (try json(CommonAttributes(record)), try json(OwnAttributes(record)))
+        try await leaveLedger(upTo: "common attributes") { database in
+            try database.execute(
+                sql: "INSERT INTO common_attributes (digest, attributes) VALUES ('d', ?)", arguments: [common])
+            try database.execute(
+                sql: """
+                    INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at, common_id)
+                    VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1, 1)
+                    """, arguments: [own])
         }
         #expect(try await ledger().instances(ofStudy: study) == [instance(1)])
     }
 
     @Test func rowsOfTheFirstSchemaAreReadAfterMigration() async throws {
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        let record = String(decoding: try JSONEncoder().encode(instance(1).record), as: UTF8.self)
-        do {
-            let database = try DatabaseQueue(path: folder.appendingPathComponent("ledger.sqlite").path)
-            try LedgerSchema.migrator.migrate(database, upTo: "first")
-            try await database.write { database in
-                try database.execute(
-                    sql: """
-                        INSERT INTO study (study_uid, state, first_received_at, last_received_at)
-                        VALUES ('1.2.3', 'receiving', 1, 1);
-                        """)
-                try database.execute(
-                    sql: """
-                        INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at)
-                        VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1)
-                        """, arguments: [record])
-            }
+        let record = try json(instance(1).record)
+        try await leaveLedger(upTo: "first") { database in
+            try database.execute(
+                sql: """
+                    INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, record, received_at)
+                    VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', ?, 1)
+                    """, arguments: [record])
         }
         let ledger = try ledger()
         #expect(try await ledger.instances(ofStudy: study) == [instance(1)])

@@ -213,13 +213,9 @@ public actor StudyEncoder {
 
     /// The upper end alone: the lower one lies in the skull base or the neck, where protocols differ.
     private func endsWithinBrain() -> [String] {
-        let ends = [
-            (plan.slabs.last, BrainCheck.cutTopSquareMillimetres, "upper")
-        ]
-        return ends.compactMap { slab, limit, end in
-            guard let slab, let area = slabs[slab.key]?.measures?.brainArea, area >= limit else { return nil }
-            return "the \(end) end of the series shows brain: the head is cut off"
-        }
+        guard let top = plan.slabs.last, let area = slabs[top.key]?.measures?.brainArea else { return [] }
+        guard area >= BrainCheck.cutTopSquareMillimetres else { return [] }
+        return ["the upper end of the series shows brain: the head is cut off"]
     }
 
     // MARK: Slices and slabs
