@@ -156,6 +156,7 @@ public actor Outbox: Service {
         case .dead:
             dead.increment()
             logger.error("results refused for good", metadata: metadata)
+        case .superseded: break
         }
     }
 

@@ -4,6 +4,13 @@ public import Ledger
 public import Logging
 public import WorkerProtocol
 
+/// The durable objects of a result.
+public struct ComposedResult: Sendable {
+    /// The report first.
+    public var objects: [ComposedObject]
+    public var report: ImageReference
+}
+
 /// What an analysis has to say of one study, in the words of a report.
 public struct StudyReport: Sendable {
     /// A slice that the model flags, with what its capture shows.
@@ -28,6 +35,10 @@ public struct StudyReport: Sendable {
 
     public var studyInstanceUID: UID
     public var revisionDigest: String
+    /// 1 for the first report on the study.
+    public var revision: Int
+    /// The report that this one supersedes.
+    public var predecessor: ImageReference?
     public var presence: Presence
     /// One sentence: why, where the presence alone does not say it.
     public var reason: String
@@ -43,12 +54,15 @@ public struct StudyReport: Sendable {
     public var startedAt: Date
 
     public init(
-        studyInstanceUID: UID, revisionDigest: String, presence: Presence, reason: String, studyProbability: Double?,
-        thresholdName: String, threshold: Double, images: [StoredInstance], flagged: [Flagged], seriesText: String,
+        studyInstanceUID: UID, revisionDigest: String, revision: Int = 1, predecessor: ImageReference? = nil,
+        presence: Presence, reason: String, studyProbability: Double?, thresholdName: String, threshold: Double,
+        images: [StoredInstance], flagged: [Flagged], seriesText: String,
         completionText: String, startedAt: Date
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.revisionDigest = revisionDigest
+        self.revision = revision
+        self.predecessor = predecessor
         self.presence = presence
         self.reason = reason
         self.studyProbability = studyProbability
@@ -108,9 +122,8 @@ public struct ReportComposer: Sendable {
     /// A report that cannot be composed with its pictures is composed without; one that cannot be composed with its
     /// slices still says what was found. No finding stays silent for the sake of a picture.
     ///
-    /// - Returns: the durable objects, the report first.
     /// - Throws: `WorkerError` when nothing can be composed; nothing is left half-written then.
-    public func compose(_ report: StudyReport, route: Route) async throws -> [ComposedObject] {
+    public func compose(_ report: StudyReport, route: Route) async throws -> ComposedResult {
         var plainer = report
         do { return try await composeOnce(report, route) } catch let error as WorkerError
             where error.code == .failed && !report.flagged.isEmpty
@@ -126,10 +139,10 @@ public struct ReportComposer: Sendable {
         return try await composeOnce(plainer, route)
     }
 
-    private func composeOnce(_ report: StudyReport, _ route: Route) async throws -> [ComposedObject] {
+    private func composeOnce(_ report: StudyReport, _ route: Route) async throws -> ComposedResult {
         let naming = ResultNaming(
             installation: installation, study: report.studyInstanceUID, revisionDigest: report.revisionDigest,
-            modelDigest: algorithm.digest,
+            modelDigest: algorithm.digest, revision: report.revision,
             configurationDigest: SHA256Digest.hex(of: [route.name, route.reportClass.rawValue, "\(report.threshold)"]))
         let study = results.appendingPathComponent(report.studyInstanceUID.string)
         let folder = study.appendingPathComponent(
@@ -144,7 +157,13 @@ public struct ReportComposer: Sendable {
         let request = ComposeRequest(
             identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
             captures: captures(report, shown, naming), outputDirectory: folder.path)
-        return try await run(request, pictures: shown.compactMap { $0.slice.map { Data(renderer.render($0)) } })
+        let objects = try await run(
+            request, pictures: shown.compactMap { $0.slice.map { Data(renderer.render($0)) } })
+        return ComposedResult(
+            objects: objects,
+            report: ImageReference(
+                sopClassUID: route.reportClass.sopClassUID, sopInstanceUID: request.report.sopInstanceUID,
+                seriesInstanceUID: request.report.seriesInstanceUID))
     }
 
     /// In order of the slices.
@@ -202,7 +221,8 @@ public struct ReportComposer: Sendable {
         return ReportContent(
             fileName: "\(uid).dcm", reportClass: route.reportClass, sopInstanceUID: uid,
             seriesInstanceUID: naming.uid(.reportSeries, sopClass: sopClass), contentDate: moment.date,
-            contentTime: moment.time, timezoneOffset: moment.offset, device: device, algorithmName: algorithm.name,
+            contentTime: moment.time, timezoneOffset: moment.offset, revision: report.revision,
+            predecessor: report.predecessor, device: device, algorithmName: algorithm.name,
             algorithmVersion: algorithm.version, algorithmParameters: parameters(report), presence: report.presence,
             studyProbability: report.studyProbability, studyTrackingUID: naming.uid(.studyTracking),
             imageLibrary: report.images.map { Self.reference($0) },
@@ -229,7 +249,7 @@ public struct ReportComposer: Sendable {
                 fileName: "\(uid).dcm", sopInstanceUID: uid, seriesInstanceUID: naming.uid(.captureSeries),
                 instanceNumber: flagged.instanceNumber, rows: slice.rows, columns: slice.columns,
                 sourcePath: flagged.instance.path, source: Self.reference(flagged.instance), contentDate: moment.date,
-                contentTime: moment.time, timezoneOffset: moment.offset, device: device,
+                contentTime: moment.time, timezoneOffset: moment.offset, revision: report.revision, device: device,
                 derivationDescription:
                     "AI class activation heatmap over source CT (W80 L40). Not for diagnostic use.",
                 imageComments: "Slice probability of intracranial hemorrhage \(ReportText.number(flagged.probability))")

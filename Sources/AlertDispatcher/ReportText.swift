@@ -5,6 +5,9 @@ internal import WorkerProtocol
 enum ReportText {
     static func comment(_ report: StudyReport, algorithm: ReportComposer.Algorithm, shown: Int) -> String {
         var sentences = [finding(report)]
+        if report.predecessor != nil {
+            sentences.insert("Revision \(report.revision): supersedes the earlier report.", at: 0)
+        }
         if let probability = report.studyProbability {
             sentences.append(
                 "Study probability \(number(probability)), operating point \(number(report.threshold))"

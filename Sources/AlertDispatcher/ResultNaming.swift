@@ -12,11 +12,15 @@ public struct ResultNaming: Sendable {
 
     /// - Parameters:
     ///   - installation: names this installation; no two have the same.
+    ///   - revision: number of the report. What was found before a revision may be found again after it.
     ///   - configurationDigest: over the settings that change what results say.
     public init(
-        installation: String, study: UID, revisionDigest: String, modelDigest: String, configurationDigest: String
+        installation: String, study: UID, revisionDigest: String, modelDigest: String, revision: Int = 1,
+        configurationDigest: String
     ) {
-        context = [installation, study.string, revisionDigest, modelDigest, configurationDigest]
+        context =
+            [installation, study.string, revisionDigest, modelDigest, configurationDigest]
+            + (revision > 1 ? ["revision \(revision)"] : [])
     }
 
     /// "2.25." and a UUID as one integer (PS3.5 §B.2); the UUID is name-based, version 8 (RFC 9562 §5.8) over SHA-256.

@@ -60,7 +60,9 @@ void put_header(
     put(item, DCM_Modality, modality);
     put(item, DCM_SeriesInstanceUID, header.series_instance_uid);
     put(item, DCM_SeriesNumber, series_number);
-    put(item, DCM_SeriesDescription, series_description);
+    std::string description = series_description;
+    if (header.revision > 1) description += " (revised " + std::to_string(header.revision) + ")";
+    put(item, DCM_SeriesDescription, description.c_str());
     put(item, DCM_SeriesDate, header.content_date);
     put(item, DCM_SeriesTime, header.content_time);
     put(item, DCM_ContentDate, header.content_date);

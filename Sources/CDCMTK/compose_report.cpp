@@ -205,6 +205,17 @@ class Report {
         for (size_t i = 0; i < report.slice_count; i++) add_evidence(report.slices[i].image);
     }
 
+    /// PS3.3 C.17.2: what this document revises.
+    void write_predecessor() {
+        if (report.predecessor == nullptr) return;
+        const cdcmtk_image_reference &earlier = *report.predecessor;
+        must(
+            document.getPredecessorDocuments().addItem(
+                identity.study_uid.c_str(), earlier.series_instance_uid, earlier.sop_class_uid,
+                earlier.sop_instance_uid),
+            "name the predecessor");
+    }
+
   private:
     // TID 1001, 1002, 1004
     void observer() {
@@ -322,6 +333,7 @@ int cdcmtk_report_encode(
         Report writer(*report, *identity, document);
         writer.write();
         writer.write_evidence();
+        writer.write_predecessor();
         auto &schemes = document.getCodingSchemeIdentification();
         for (const auto &scheme : coding_schemes)
             must(schemes.addItem(scheme.designator, scheme.uid, scheme.name), "identify a coding scheme");

@@ -7,12 +7,18 @@ public struct StoredInstance: Codable, Sendable, Hashable {
     /// Absolute path in the spool.
     public var path: String
     public var receivedAt: Date
-    public init(record: InstanceRecord, path: String, receivedAt: Date) {
+    /// Retention removed the file; what its header said is still known.
+    public var isPurged: Bool
+    public init(record: InstanceRecord, path: String, receivedAt: Date, isPurged: Bool = false) {
         self.record = record
         self.path = path
         self.receivedAt = receivedAt
+        self.isPurged = isPurged
     }
 }
+
+/// Whether the file of an instance should be there.
+public enum FileStanding: Sendable { case present, purged }
 
 /// Where a study stands.
 public enum StudyState: String, Codable, Sendable, CaseIterable {
@@ -22,6 +28,14 @@ public enum StudyState: String, Codable, Sendable, CaseIterable {
     case analysing
     /// Has an outcome.
     case concluded
+}
+
+/// What an operator decided about a study; it holds until another is made.
+public enum OperatorDecision: String, Codable, Sendable, CaseIterable {
+    /// No analysis and no result, whatever arrives.
+    case ignored
+    /// Analysed although its identity is in conflict.
+    case released
 }
 
 /// How the analysis of a study ended. Every head CT gets one of the first three.
@@ -41,7 +55,10 @@ public struct StudyEntry: Codable, Sendable {
     /// Why, in words, where the outcome alone does not say it.
     public var reason: String?
     public var studyProbability: Double?
+    public var decision: OperatorDecision?
     public var instanceCount: Int
+    /// Of these, those whose pixels retention removed.
+    public var purgedCount: Int
     public var callingAETitle: String?
     public var calledAETitle: String?
     public var accessionNumber: String?
@@ -91,10 +108,15 @@ public struct AnalysisEntry: Codable, Sendable {
     public var studyProbability: Double?
     public var threshold: Double?
     public var flaggedSlices: Int
+    /// The series that was analysed; nil where none was.
+    public var seriesInstanceUID: UID?
+    /// The report that was made of it; nil where none was.
+    public var report: ImageReference?
     public init(
         studyInstanceUID: UID, revisionDigest: String, modelDigest: String, configurationDigest: String, route: String,
         startedAt: Date, completedAt: Date, outcome: Outcome, reason: String, completion: String,
-        studyProbability: Double?, threshold: Double?, flaggedSlices: Int
+        studyProbability: Double?, threshold: Double?, flaggedSlices: Int, seriesInstanceUID: UID? = nil,
+        report: ImageReference? = nil
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.revisionDigest = revisionDigest
@@ -109,6 +131,27 @@ public struct AnalysisEntry: Codable, Sendable {
         self.studyProbability = studyProbability
         self.threshold = threshold
         self.flaggedSlices = flaggedSlices
+        self.seriesInstanceUID = seriesInstanceUID
+        self.report = report
+    }
+}
+
+/// The analyses that a study has had, oldest first, and what follows from them for the next.
+public struct StudyHistory: Sendable {
+    public var analyses: [AnalysisEntry]
+    public init(_ analyses: [AnalysisEntry]) { self.analyses = analyses }
+
+    public var latest: AnalysisEntry? { analyses.last }
+    /// The number of the next report, from 1.
+    public var nextRevision: Int { 1 + analyses.count { $0.report != nil } }
+    /// The report that the next one supersedes.
+    public var predecessor: ImageReference? { analyses.last { $0.report != nil }?.report }
+    /// A later series takes the place of an analysed one only where that one was incomplete or could not be analysed.
+    public var settledSeries: UID? {
+        guard let latest, latest.outcome == .positive || latest.outcome == .negative, latest.reason.isEmpty else {
+            return nil
+        }
+        return latest.seriesInstanceUID
     }
 }
 
@@ -129,6 +172,8 @@ public enum DeliveryState: String, Codable, Sendable, CaseIterable {
     case pending, delivered
     /// Refused for good; an operator has to look.
     case dead
+    /// Withdrawn, because the destination has a later revision by now.
+    case superseded
 }
 
 /// A delivery as the outbox sees it.
@@ -137,6 +182,8 @@ public struct DeliveryEntry: Codable, Sendable, Identifiable {
     public var studyInstanceUID: UID
     public var destination: String
     public var state: DeliveryState
+    /// Lower is sent first.
+    public var priority: Int
     public var attempts: Int
     public var nextAttemptAt: Date
     public var lastError: String?

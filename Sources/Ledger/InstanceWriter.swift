@@ -5,14 +5,29 @@ internal import WorkerProtocol
 /// Writes what arrived, within one transaction.
 struct InstanceWriter {
     private let database: Database
+    private let onKnownPath: String
     private var commonIDs: [CommonAttributes: Int64] = [:]
     /// When the last instance came of each study that the transaction changes.
     private var arrivals: [UID: Double] = [:]
     private var begun: Set<UID> = []
 
-    init(_ database: Database) { self.database = database }
+    /// - Parameter revivesPurged: what was purged and came again counts as new.
+    init(_ database: Database, revivesPurged: Bool = true) {
+        self.database = database
+        onKnownPath = revivesPurged ? Self.revive : "NOTHING"
+    }
 
-    /// - Returns: false where it was known, or is an object of the node's own.
+    private static let revive = """
+        UPDATE SET purged_at = NULL, series_uid = excluded.series_uid, common_id = excluded.common_id,
+                   file_size = excluded.file_size, instance_number = excluded.instance_number,
+                   acquisition_number = excluded.acquisition_number,
+                   acquisition_date_time = excluded.acquisition_date_time, position_x = excluded.position_x,
+                   position_y = excluded.position_y, position_z = excluded.position_z,
+                   received_at = excluded.received_at
+        WHERE instance.purged_at IS NOT NULL
+        """
+
+    /// - Returns: false where it was known and not purged, or is an object of the node's own.
     mutating func insert(_ instance: StoredInstance) throws -> Bool {
         let record = instance.record
         // Auto-routing loops bring our own results back: kept, but they make no study new.
@@ -32,7 +47,7 @@ struct InstanceWriter {
         return true
     }
 
-    /// Only the row, unless there is one of its path.
+    /// Only the row, unless there is one of its path whose file is there.
     mutating func insertRow(_ instance: StoredInstance) throws {
         let record = instance.record
         let own = OwnAttributes(record)
@@ -41,7 +56,8 @@ struct InstanceWriter {
                 INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, common_id, file_size,
                                       instance_number, acquisition_number, acquisition_date_time, position_x,
                                       position_y, position_z, received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO NOTHING
+                VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                ON CONFLICT (path) DO \(onKnownPath)
                 """)
         let position = own.position.flatMap { $0.count == 3 ? $0 : nil }
         try statement.execute(arguments: [

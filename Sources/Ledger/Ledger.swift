@@ -15,8 +15,8 @@ public protocol Ledger: Sendable {
     func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance]
     /// All instances that others sent, in order of arrival.
     func instances(ofStudy uid: UID) async throws -> [StoredInstance]
-    /// Paths of all instances, for mending at start-up.
-    func instancePaths() async throws -> Set<String>
+    /// For mending at start-up.
+    func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding]
 
     // MARK: Studies
 
@@ -29,13 +29,33 @@ public protocol Ledger: Sendable {
     func recordEvent(_ kind: String, _ text: String, ofStudy uid: UID) async throws
 
     /// Writes the outcome, the result objects and the deliveries owed, all or nothing. A study in state `analysing` is
-    /// concluded by it; one that received more meanwhile stays open.
+    /// concluded by it; one that received more meanwhile stays open. Its earlier deliveries that are still owed
+    /// become as urgent as the new ones: a revision does not overtake what it revises.
     func conclude(_ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]) async throws
     /// Concludes a study about which an earlier analysis of the same revision said everything.
-    func concludeUnchanged(study uid: UID) async throws
-    func hasAnalysis(ofStudy uid: UID, revisionDigest: String) async throws -> Bool
-    /// How many analyses a study has had.
-    func analysisCount(ofStudy uid: UID) async throws -> Int
+    /// Concludes a study without a new analysis.
+    /// - Parameter reason: why there is none; kept as an event.
+    func concludeUnchanged(study uid: UID, because reason: String) async throws
+    /// Gives an analysis up that was begun, as if it had not been: the study is put together again.
+    /// - Parameter counts: whether it stays among those begun that never ended.
+    func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws
+    func history(ofStudy uid: UID) async throws -> StudyHistory
+    func decision(onStudy uid: UID) async throws -> OperatorDecision?
+    /// - Returns: false where no such study is known.
+    func record(_ decision: OperatorDecision?, onStudy uid: UID) async throws -> Bool
+
+    // MARK: Forgetting
+
+    /// Marks what retention may remove: of the study longest concluded whose instances all came before a moment, and of
+    /// which nothing is owed to anybody.
+    /// - Returns: the paths of its files; nil where there is no such study. They are to be removed now, or at the next
+    ///   start.
+    func purgeOldestStudy(receivedBefore moment: Date) async throws -> (study: UID, paths: [String])?
+    // MARK: Peers
+
+    /// Pauses of each peer between two associations for one study, seconds, as last recorded.
+    func associationGaps() async throws -> [String: [Double]]
+    func recordAssociationGaps(_ gaps: [Double], ofPeer peer: String) async throws
 
     // MARK: Outbox
 
@@ -43,6 +63,7 @@ public protocol Ledger: Sendable {
     func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
     /// Destinations with pending deliveries, and when the next is due.
     func pendingDestinations() async throws -> [String: Date]
+    /// Where it is delivered, earlier ones of the study that the destination has not taken are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
 

@@ -14,7 +14,8 @@ enum LedgerSchema {
         }
         migrator.registerMigration("columns of instances") { database in
             try database.execute(sql: columnsOfInstances)
-            var writer = InstanceWriter(database)
+            // The column that says so came later.
+            var writer = InstanceWriter(database, revivesPurged: false)
             let rows = try Row.fetchCursor(
                 database,
                 sql: """
@@ -23,6 +24,9 @@ enum LedgerSchema {
                     """)
             while let row = try rows.next() { try writer.insertRow(instanceBefore(row)) }
             try database.execute(sql: "DROP TABLE instance_before")
+        }
+        migrator.registerMigration("decisions and retention") { database in
+            try database.execute(sql: decisionsAndRetention)
         }
         return migrator
     }
@@ -83,6 +87,12 @@ enum LedgerSchema {
             position_z DOUBLE PRECISION, received_at DOUBLE PRECISION NOT NULL);
         CREATE INDEX instance_by_study ON instance (study_uid);
         CREATE INDEX instance_by_sop ON instance (sop_uid);
+        """
+
+    private static let decisionsAndRetention = """
+        ALTER TABLE study ADD COLUMN decision VARCHAR(16);
+        ALTER TABLE instance ADD COLUMN purged_at DOUBLE PRECISION;
+        CREATE TABLE association_gaps (peer VARCHAR(64) PRIMARY KEY, gaps TEXT NOT NULL);
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.

@@ -47,7 +47,8 @@ public final class SQLiteLedger: Ledger {
                 common[row["common_id"]] = shared
                 return StoredInstance(
                     record: InstanceRecord(shared, try Self.ownAttributes(row)), path: row["path"],
-                    receivedAt: Date(timeIntervalSince1970: row["received_at"]))
+                    receivedAt: Date(timeIntervalSince1970: row["received_at"]),
+                    isPurged: (row["purged_at"] as Double?) != nil)
             }
         }
     }
@@ -63,8 +64,15 @@ public final class SQLiteLedger: Ledger {
             acquisitionDateTime: row["acquisition_date_time"], position: position.count == 3 ? position : nil)
     }
 
-    public func instancePaths() async throws -> Set<String> {
-        try await database.read { Set(try String.fetchAll($0, sql: "SELECT path FROM instance")) }
+    public func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding] {
+        try await database.read { database in
+            let rows = try Row.fetchAll(
+                database, sql: "SELECT path, purged_at FROM instance WHERE study_uid = ?", arguments: [uid.string])
+            return Dictionary(
+                uniqueKeysWithValues: rows.map {
+                    ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged)
+                })
+        }
     }
 
     // MARK: Studies
@@ -126,6 +134,14 @@ public final class SQLiteLedger: Ledger {
                     sql: "INSERT INTO result_object (sop_uid, study_uid, sop_class_uid, path) VALUES (?, ?, ?, ?)",
                     arguments: [object.sopInstanceUID.string, uid.string, object.sopClassUID.string, object.path])
             }
+            if let priority = deliveries.map(\.priority).min() {
+                try database.execute(
+                    sql: """
+                        UPDATE delivery SET priority = min(priority, ?), next_attempt_at = min(next_attempt_at, ?)
+                        WHERE study_uid = ? AND state = 'pending'
+                        """,
+                    arguments: [priority, now.timeIntervalSince1970, uid.string])
+            }
             for delivery in deliveries { try Self.insert(delivery, study: uid, at: now, into: database) }
             try database.execute(
                 sql: """
@@ -155,7 +171,7 @@ public final class SQLiteLedger: Ledger {
             ])
     }
 
-    public func concludeUnchanged(study uid: UID) async throws {
+    public func concludeUnchanged(study uid: UID, because reason: String) async throws {
         let now = clock.now()
         try await database.write { database in
             try database.execute(
@@ -164,22 +180,95 @@ public final class SQLiteLedger: Ledger {
                     WHERE study_uid = ?
                     """,
                 arguments: [uid.string])
-            try Self.event("unchanged", "what arrived changes nothing that was analysed", uid, now, database)
+            try Self.event("unchanged", reason, uid, now, database)
         }
     }
 
-    public func hasAnalysis(ofStudy uid: UID, revisionDigest: String) async throws -> Bool {
-        try await database.read { database in
-            try Bool.fetchOne(
-                database, sql: "SELECT EXISTS (SELECT 1 FROM analysis WHERE study_uid = ? AND revision_digest = ?)",
-                arguments: [uid.string, revisionDigest]) ?? false
+    public func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws {
+        let now = clock.now()
+        try await database.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE study SET state = 'receiving', attempts = CASE WHEN ? THEN attempts ELSE 0 END
+                    WHERE study_uid = ?
+                    """,
+                arguments: [counts, uid.string])
+            try Self.event("waits", reason, uid, now, database)
         }
     }
 
-    public func analysisCount(ofStudy uid: UID) async throws -> Int {
+    public func history(ofStudy uid: UID) async throws -> StudyHistory {
+        try await database.read { StudyHistory(try Self.analyses(ofStudy: uid, $0)) }
+    }
+
+    private static func analyses(ofStudy uid: UID, _ database: Database) throws -> [AnalysisEntry] {
+        try String.fetchAll(
+            database, sql: "SELECT entry FROM analysis WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
+        ).map { try value(AnalysisEntry.self, $0) }
+    }
+
+    public func decision(onStudy uid: UID) async throws -> OperatorDecision? {
         try await database.read { database in
-            try Int.fetchOne(
-                database, sql: "SELECT count(*) FROM analysis WHERE study_uid = ?", arguments: [uid.string]) ?? 0
+            try String.fetchOne(
+                database, sql: "SELECT decision FROM study WHERE study_uid = ?", arguments: [uid.string]
+            ).flatMap(OperatorDecision.init)
+        }
+    }
+
+    public func record(_ decision: OperatorDecision?, onStudy uid: UID) async throws -> Bool {
+        try await database.write { database in
+            try database.execute(
+                sql: "UPDATE study SET decision = ? WHERE study_uid = ?", arguments: [decision?.rawValue, uid.string])
+            return database.changesCount > 0
+        }
+    }
+
+    // MARK: Forgetting
+
+    public func purgeOldestStudy(receivedBefore moment: Date) async throws -> (study: UID, paths: [String])? {
+        let now = clock.now()
+        return try await database.write { database in
+            let sql = """
+                SELECT study_uid FROM study s WHERE state = 'concluded' AND last_received_at < ?1
+                AND EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.purged_at IS NULL)
+                AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.received_at >= ?1)
+                AND NOT EXISTS (SELECT 1 FROM delivery d
+                                WHERE d.study_uid = s.study_uid AND d.state IN ('pending', 'dead'))
+                ORDER BY last_received_at LIMIT 1
+                """
+            guard
+                let text = try String.fetchOne(database, sql: sql, arguments: [moment.timeIntervalSince1970]),
+                let uid = UID(text)
+            else { return nil }
+            let paths = try String.fetchAll(
+                database, sql: "SELECT path FROM instance WHERE study_uid = ? AND purged_at IS NULL",
+                arguments: [uid.string])
+            try database.execute(
+                sql: "UPDATE instance SET purged_at = ? WHERE study_uid = ? AND purged_at IS NULL",
+                arguments: [now.timeIntervalSince1970, uid.string])
+            try Self.event("purged", "\(paths.count) files removed by retention", uid, now, database)
+            return (uid, paths)
+        }
+    }
+
+    // MARK: Peers
+
+    public func associationGaps() async throws -> [String: [Double]] {
+        try await database.read { database in
+            let rows = try Row.fetchAll(database, sql: "SELECT peer, gaps FROM association_gaps")
+            return Dictionary(
+                uniqueKeysWithValues: try rows.map { ($0["peer"], try Self.value([Double].self, $0["gaps"])) })
+        }
+    }
+
+    public func recordAssociationGaps(_ gaps: [Double], ofPeer peer: String) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: """
+                    INSERT INTO association_gaps (peer, gaps) VALUES (?, ?)
+                    ON CONFLICT (peer) DO UPDATE SET gaps = excluded.gaps
+                    """,
+                arguments: [peer, try Self.json(gaps)])
         }
     }
 
@@ -235,11 +324,30 @@ public final class SQLiteLedger: Ledger {
                 case .pending:
                     "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
                 case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
+                case .superseded: "to \(delivery.destination): withdrawn, it has a later revision"
                 }
+            if delivery.state == .delivered { try Self.withdrawBefore(delivery, now, database) }
             // A destination that stays down for weeks fills no history.
             if delivery.state == .pending && known == delivery.lastError { return }
             try Self.event("delivery", text, delivery.studyInstanceUID, now, database)
         }
+    }
+
+    /// A report that arrived after its successor would be taken for the last word.
+    private static func withdrawBefore(_ delivery: DeliveryEntry, _ now: Date, _ database: Database) throws {
+        try database.execute(
+            sql: """
+                UPDATE delivery SET state = 'superseded'
+                WHERE study_uid = ? AND destination = ? AND state = 'pending' AND created_at < ?
+                """,
+            arguments: [
+                delivery.studyInstanceUID.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
+            ])
+        let count = database.changesCount
+        guard count > 0 else { return }
+        try event(
+            "delivery", "to \(delivery.destination): \(count) earlier withdrawn, it has a later revision",
+            delivery.studyInstanceUID, now, database)
     }
 
     public func pendingDeliveryCount() async throws -> Int {
@@ -269,9 +377,7 @@ public final class SQLiteLedger: Ledger {
             return StudyDetail(
                 study: study,
                 series: try verdicts.map { try Self.value([SeriesVerdictEntry].self, $0) } ?? [],
-                analyses: try String.fetchAll(
-                    database, sql: "SELECT entry FROM analysis WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
-                ).map { try Self.value(AnalysisEntry.self, $0) },
+                analyses: try Self.analyses(ofStudy: uid, database),
                 deliveries: try Row.fetchAll(
                     database, sql: "SELECT * FROM delivery WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
                 ).map(Self.delivery),
@@ -284,6 +390,8 @@ public final class SQLiteLedger: Ledger {
 
     private static let studyQuery = """
         SELECT *, (SELECT count(*) FROM instance i WHERE i.study_uid = study.study_uid) AS instance_count,
+                  (SELECT count(*) FROM instance i
+                   WHERE i.study_uid = study.study_uid AND i.purged_at IS NOT NULL) AS purged_count,
                   (SELECT count(*) FROM delivery d
                    WHERE d.study_uid = study.study_uid AND d.state = 'pending') AS pending
         FROM study
@@ -298,7 +406,9 @@ public final class SQLiteLedger: Ledger {
         let concludedAt: Double? = row["concluded_at"]
         return StudyEntry(
             studyInstanceUID: uid, state: state, outcome: (row["outcome"] as String?).flatMap(Outcome.init),
-            reason: row["reason"], studyProbability: row["probability"], instanceCount: row["instance_count"],
+            reason: row["reason"], studyProbability: row["probability"],
+            decision: (row["decision"] as String?).flatMap(OperatorDecision.init),
+            instanceCount: row["instance_count"], purgedCount: row["purged_count"],
             callingAETitle: row["calling_ae"], calledAETitle: row["called_ae"],
             accessionNumber: row["accession_number"], description: row["description"],
             firstReceivedAt: Date(timeIntervalSince1970: row["first_received_at"]),
@@ -313,7 +423,8 @@ public final class SQLiteLedger: Ledger {
         let deliveredAt: Double? = row["delivered_at"]
         return DeliveryEntry(
             id: row["id"], studyInstanceUID: uid, destination: row["destination"], state: state,
-            attempts: row["attempts"], nextAttemptAt: Date(timeIntervalSince1970: row["next_attempt_at"]),
+            priority: row["priority"], attempts: row["attempts"],
+            nextAttemptAt: Date(timeIntervalSince1970: row["next_attempt_at"]),
             lastError: row["last_error"], createdAt: Date(timeIntervalSince1970: row["created_at"]),
             deliveredAt: deliveredAt.map(Date.init(timeIntervalSince1970:)),
             objects: try value([DeliveryObject].self, row["objects"]))

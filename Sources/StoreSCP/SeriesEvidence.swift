@@ -38,6 +38,10 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case fewerThanDeclared(present: Int, Int)
     /// Asked by C-FIND.
     case fewerThanHeld(present: Int, Int)
+    /// Seen in the pixels: the head goes on beyond an end of the series, "upper" or "lower".
+    case cutOff(end: String)
+    /// Removed by retention, and not sent again.
+    case purged(Int)
 
     public var description: String {
         switch self {
@@ -49,7 +53,13 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         case .fewerThanDeclared(let present, let declared):
             "\(present) of \(declared) images that the scanner declared"
         case .fewerThanHeld(let present, let held): "\(present) of \(held) images that the PACS holds"
+        case .cutOff(let end): "the \(end) end of the series shows brain: the head is cut off"
+        case .purged(let count): "\(count) images that retention removed"
         }
+    }
+
+    public var isPurged: Bool {
+        if case .purged = self { true } else { false }
     }
 
     private static func tenths(_ number: Double) -> String {

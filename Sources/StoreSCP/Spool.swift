@@ -56,13 +56,16 @@ public struct Spool: Sendable {
         }
     }
 
-    /// Paths of all durable objects.
-    public func paths() throws -> [String] {
-        let manager = FileManager.default
-        return try manager.contentsOfDirectory(at: studies, includingPropertiesForKeys: nil).flatMap { folder in
-            try manager.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
-                .filter { $0.pathExtension == "dcm" }.map(\.path)
-        }
+    /// Folders of studies. Folders of other names are none of the node's.
+    func folders() throws -> [(study: UID, path: String)] {
+        try FileManager.default.contentsOfDirectory(atPath: studies.path)
+            .compactMap { name in UID(name).map { ($0, "\(studies.path)/\(name)") } }
+    }
+
+    /// Paths of the durable objects of a study.
+    func paths(in folder: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.hasSuffix(".dcm") }
+            .map { "\(folder)/\($0)" }
     }
 
     public func path(study: UID, instance: UID, version: Int = 1) -> String {

@@ -3,8 +3,12 @@ public import Ledger
 public import Logging
 internal import WorkerProtocol
 
-/// Brings the ledger in line with the spool at start-up: objects that were acknowledged right before a crash are read
-/// again.
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// Brings ledger and spool in line at start-up: objects that were acknowledged right before a crash are read again, and
+/// what retention had marked and not removed is removed.
 public struct SpoolMender: Sendable {
     private let spool: Spool
     private let ledger: any Ledger
@@ -20,16 +24,26 @@ public struct SpoolMender: Sendable {
         self.logger = logger
     }
 
+    /// Before anything is received.
     /// - Returns: how many objects the ledger did not know.
     @discardableResult
     public func mend() async throws -> Int {
-        let removed = try spool.removeUnfinished()
-        let known = try await ledger.instancePaths()
-        let unknown = try spool.paths().filter { !known.contains($0) }
-        if removed > 0 || !unknown.isEmpty {
+        let unfinished = try spool.removeUnfinished()
+        var found = 0
+        for (study, folder) in try spool.folders() { found += try await mend(study, folder) }
+        if unfinished > 0 || found > 0 {
             logger.notice(
-                "spool mended", metadata: ["unfinished.removed": "\(removed)", "instances.found": "\(unknown.count)"])
+                "spool mended", metadata: ["unfinished.removed": "\(unfinished)", "instances.found": "\(found)"])
         }
+        return found
+    }
+
+    private func mend(_ study: UID, _ folder: String) async throws -> Int {
+        let paths = try spool.paths(in: folder)
+        let known = try await ledger.instancePaths(ofStudy: study)
+        for path in paths where known[path] == .purged { try FileManager.default.removeItem(atPath: path) }
+        let unknown = paths.filter { known[$0] == nil }
+        if paths.allSatisfy({ known[$0] == .purged }) { rmdir(folder) }
         let now = clock.now()
         for start in stride(from: 0, to: unknown.count, by: 256) {
             let batch = Array(unknown[start..<min(start + 256, unknown.count)])

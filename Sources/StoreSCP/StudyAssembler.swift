@@ -13,10 +13,17 @@ public struct AssembledStudy: Sendable {
     public var calledAETitle: AETitle?
     public var decision: CompletionPolicy.Decision
     public var lastArrival: Date
+    /// When the last association ended that brought instances; nil where one stayed open.
+    public var associationsEnded: Date?
+    /// The series that an earlier analysis settled; no other takes its place.
+    public var settledSeries: UID?
+    /// An operator wants it analysed again, whether something changed or not.
+    public var isReprocessed: Bool
 
     public init(
         studyInstanceUID: UID, instances: [StoredInstance], callingAETitle: AETitle?, calledAETitle: AETitle?,
-        decision: CompletionPolicy.Decision, lastArrival: Date
+        decision: CompletionPolicy.Decision, lastArrival: Date, associationsEnded: Date? = nil,
+        settledSeries: UID? = nil, isReprocessed: Bool = false
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.instances = instances
@@ -24,6 +31,9 @@ public struct AssembledStudy: Sendable {
         self.calledAETitle = calledAETitle
         self.decision = decision
         self.lastArrival = lastArrival
+        self.associationsEnded = associationsEnded
+        self.settledSeries = settledSeries
+        self.isReprocessed = isReprocessed
     }
 }
 
@@ -38,7 +48,7 @@ public enum AssemblyEvent: Sendable {
 /// Puts instances together by Study Instance UID, across associations, and says when a study is complete.
 public actor StudyAssembler: Service {
     /// What the headers say of the series that would be analysed. Pure; supplied by who knows about series.
-    public typealias FindEvidence = @Sendable ([InstanceRecord]) -> SeriesEvidence
+    public typealias FindEvidence = @Sendable (_ instances: [StoredInstance], _ settled: UID?) -> SeriesEvidence
 
     /// Asks a PACS how many images of each series of a study it holds; nil where there is nobody to ask.
     public typealias AskCounts =
@@ -56,6 +66,11 @@ public actor StudyAssembler: Service {
         /// nothing.
         var brokeOff = false
         var forced = false
+        var isReprocessed = false
+        /// See `AssembledStudy`.
+        var settledSeries: UID?
+        /// What an analysis of the same instances saw in their pixels.
+        var pixelDoubts: [CompletionReason] = []
         /// When the latest association of each peer ended that brought instances.
         var ends: [String: Date] = [:]
         /// Known so far; found anew when instances came.
@@ -64,13 +79,20 @@ public actor StudyAssembler: Service {
         /// A question is under way, or nobody is there to ask.
         var mayAsk = true
 
-        init(instances: [StoredInstance]) {
+        init(instances: [StoredInstance], settledSeries: UID?) {
             self.instances = instances
+            self.settledSeries = settledSeries
             paths = Set(instances.map(\.path))
         }
 
         mutating func take(_ instance: StoredInstance, from peer: String?) {
-            if paths.insert(instance.path).inserted { instances.append(instance) }
+            if paths.insert(instance.path).inserted {
+                instances.append(instance)
+            } else if let index = instances.firstIndex(where: { $0.path == instance.path }) {
+                // Purged, and sent again.
+                instances[index] = instance
+            }
+            pixelDoubts = []
             lastArrival = max(lastArrival, instance.receivedAt)
             brokeOff = false
             mayAsk = true
@@ -95,6 +117,7 @@ public actor StudyAssembler: Service {
     private var open: [String: Association] = [:]
     private var studies: [UID: Study] = [:]
     private var gaps: [String: AssociationGaps] = [:]
+    private var unsavedGaps: Set<String> = []
     private let emit: AsyncStream<AssemblyEvent>.Continuation
     public nonisolated let events: AsyncStream<AssemblyEvent>
 
@@ -123,6 +146,7 @@ public actor StudyAssembler: Service {
         await cancelWhenGracefulShutdown { [self] in
             while !Task.isCancelled {
                 await decide()
+                await saveGaps()
                 do { try await clock.sleep(Self.tick) } catch { return }
             }
         }
@@ -131,9 +155,9 @@ public actor StudyAssembler: Service {
     /// Takes up a study that an earlier run left without an outcome. Its associations are gone.
     /// - Parameter wasAssembled: it was complete then; otherwise its sender may have been cut off, and has the quiet
     ///   time to come again.
-    public func resume(_ uid: UID, instances: [StoredInstance], wasAssembled: Bool) {
+    public func resume(_ uid: UID, instances: [StoredInstance], settledSeries: UID? = nil, wasAssembled: Bool) {
         guard !instances.isEmpty else { return }
-        var study = Study(instances: instances)
+        var study = Study(instances: instances, settledSeries: settledSeries)
         study.lastArrival = wasAssembled ? instances.map(\.receivedAt).max() ?? clock.now() : clock.now()
         study.lastEnd = clock.now()
         study.brokeOff = !wasAssembled
@@ -147,6 +171,47 @@ public actor StudyAssembler: Service {
         guard studies[uid] != nil else { return false }
         studies[uid]?.forced = true
         return true
+    }
+
+    /// An operator wants a study analysed now, whether something arrived or not.
+    /// - Returns: false where the node holds nothing of it.
+    public func reprocess(_ uid: UID) async -> Bool {
+        if studies[uid] == nil {
+            let study = await load(uid)
+            guard !study.instances.isEmpty else { return false }
+            if studies[uid] == nil {
+                studies[uid] = study
+                studies[uid]?.lastArrival = clock.now()
+            }
+        }
+        studies[uid]?.forced = true
+        studies[uid]?.isReprocessed = true
+        return true
+    }
+
+    /// The analysis of a study saw in its pixels why it may be less than all: it waits for more, or for what settles
+    /// that.
+    public func holdBack(_ assembled: AssembledStudy, because doubts: [CompletionReason]) {
+        let uid = assembled.studyInstanceUID
+        // What has arrived meanwhile is judged with all the rest.
+        guard studies[uid] == nil else { return }
+        var study = Study(instances: assembled.instances, settledSeries: assembled.settledSeries)
+        study.lastArrival = assembled.lastArrival
+        study.lastEnd = assembled.associationsEnded
+        study.pixelDoubts = doubts
+        studies[uid] = study
+    }
+
+    /// What a study waits for, for operators; nil where it does not.
+    public func waiting(_ uid: UID) -> String? {
+        guard let study = studies[uid] else { return nil }
+        let evidence = evidence(study, uid, series: study.evidence ?? find(study))
+        guard case .wait(let until) = policy.decide(evidence, at: clock.now()) else { return nil }
+        let reasons = (evidence.series.missing + evidence.series.doubts).map(\.description)
+        let why =
+            !reasons.isEmpty
+            ? reasons.joined(separator: ", ") : evidence.associationsEnded == nil ? "an association is open" : "grace"
+        return "waits until \(Int(max(0, until.timeIntervalSince(clock.now())).rounded(.up))) s from now: \(why)"
     }
 
     func opened(_ id: String, peer: String, at now: Date) {
@@ -170,6 +235,24 @@ public actor StudyAssembler: Service {
         guard gap >= 0, gap <= policy.quietTime.inSeconds else { return }
         if gaps[association.peer] == nil && gaps.count >= Self.mostPeers { gaps.removeAll() }
         gaps[association.peer, default: AssociationGaps()].add(gap)
+        unsavedGaps.insert(association.peer)
+    }
+
+    /// What earlier runs learned of the peers.
+    public func recallGaps() async throws {
+        for (peer, learned) in try await ledger.associationGaps().prefix(Self.mostPeers) {
+            for gap in learned { gaps[peer, default: AssociationGaps()].add(gap) }
+        }
+    }
+
+    private func saveGaps() async {
+        for peer in unsavedGaps {
+            do { try await ledger.recordAssociationGaps(gaps[peer]?.gaps ?? [], ofPeer: peer) } catch {
+                // Learned again, or written with the next.
+                return logger.warning("a peer's pauses cannot be recorded", metadata: ["error": "\(error)"])
+            }
+            unsavedGaps.remove(peer)
+        }
     }
 
     /// The longest of its peers' gaps.
@@ -180,10 +263,16 @@ public actor StudyAssembler: Service {
     /// Instances of a study that the node knew already come back with it.
     private func load(_ uid: UID) async -> Study {
         while true {
-            do { return Study(instances: try await ledger.instances(ofStudy: uid)) } catch {
+            do {
+                return Study(
+                    instances: try await ledger.instances(ofStudy: uid),
+                    settledSeries: try await ledger.history(ofStudy: uid).settledSeries)
+            } catch {
                 // Without them the latest instances would be judged as if they were all.
                 logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
-                do { try await clock.sleep(.seconds(1)) } catch { return Study(instances: []) }
+                do { try await clock.sleep(.seconds(1)) } catch {
+                    return Study(instances: [], settledSeries: nil)
+                }
             }
         }
     }
@@ -210,13 +299,10 @@ public actor StudyAssembler: Service {
     private func decide() async {
         let now = clock.now()
         for (uid, study) in studies {
-            var evidence = CompletionPolicy.Evidence(
-                lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid),
-                associationGap: associationGap(study), series: study.evidence ?? Self.mostFavourable,
-                held: study.held, forced: study.forced)
+            var evidence = evidence(study, uid, series: study.evidence ?? Self.mostFavourable)
             // Headers are looked at only when nothing else keeps it waiting.
             if study.evidence == nil, case .wait = policy.decide(evidence, at: now) { continue }
-            evidence.series = study.evidence ?? findEvidence(study.instances.map(\.record))
+            evidence.series = study.evidence ?? find(study)
             studies[uid]?.evidence = evidence.series
             let decision = policy.decide(evidence, at: now)
             guard case .wait = decision else {
@@ -225,6 +311,18 @@ public actor StudyAssembler: Service {
             }
             if study.mayAsk, let question = policy.nextQuestion(evidence), question <= now { ask(uid, study) }
         }
+    }
+
+    private func evidence(_ study: Study, _ uid: UID, series: SeriesEvidence) -> CompletionPolicy.Evidence {
+        CompletionPolicy.Evidence(
+            lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid),
+            associationGap: associationGap(study), series: series, held: study.held, forced: study.forced)
+    }
+
+    private func find(_ study: Study) -> SeriesEvidence {
+        var series = findEvidence(study.instances, study.settledSeries)
+        series.doubts += study.pixelDoubts
+        return series
     }
 
     private func ask(_ uid: UID, _ study: Study) {
@@ -264,7 +362,9 @@ public actor StudyAssembler: Service {
             .assembled(
                 AssembledStudy(
                     studyInstanceUID: uid, instances: study.instances, callingAETitle: first?.record.callingAETitle,
-                    calledAETitle: first?.record.calledAETitle, decision: decision, lastArrival: study.lastArrival)))
+                    calledAETitle: first?.record.calledAETitle, decision: decision, lastArrival: study.lastArrival,
+                    associationsEnded: associationsEnded(study, uid), settledSeries: study.settledSeries,
+                    isReprocessed: study.isReprocessed)))
     }
 }
 
@@ -273,7 +373,7 @@ struct AssociationGaps {
     /// The latest so many count.
     static let most = 256
     /// Seconds, oldest first.
-    private var gaps: [Double] = []
+    private(set) var gaps: [Double] = []
     /// What 99 of 100 stay below; nil where none is known.
     private(set) var percentile99: Double?
 

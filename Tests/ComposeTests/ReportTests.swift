@@ -106,4 +106,25 @@ import WorkerProtocol
         #expect(tree.components(separatedBy: "Target Region").count == 2)
         #expect(try Tool.errors(of: path) == [])
     }
+
+    @Test func aRevisionNamesWhatItSupersedes() async throws {
+        let bench = try await ComposeBench()
+        var request = try bench.request(flagged: 1, captures: true)
+        request.report.revision = 2
+        request.report.predecessor = ImageReference(
+            sopClassUID: ReportClass.enhanced.sopClassUID, sopInstanceUID: SourceSlice.uid(40),
+            seriesInstanceUID: SourceSlice.uid(41))
+        request.captures[0].revision = 2
+        let paths = try await bench.composed(request)
+        #expect(try Tool.errors(of: paths[0]) == [])
+        let dump = try Tool.run("/usr/bin/dcmdump", ["-Un", "+P", "PredecessorDocumentsSequence", paths[0]]).text
+        #expect(dump.contains("[\(SourceSlice.uid(40))]") && dump.contains("[\(SourceSlice.uid(41))]"))
+        #expect(try Tool.value("SeriesDescription", of: paths[0]) == "AI ICH triage SR (revised 2)")
+        #expect(try Tool.value("SeriesDescription", of: paths[1])?.hasSuffix("(revised 2)") == true)
+        // A first report has none.
+        var first = try bench.request()
+        first.report.fileName = "first.dcm"
+        let plain = try await bench.composed(first)[0]
+        #expect(try Tool.values("PredecessorDocumentsSequence", of: plain).isEmpty)
+    }
 }

@@ -119,7 +119,7 @@ import WorkerProtocol
         #expect(SeriesSelection(thin + thick).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
         let all = SeriesSelection((thick + usual + thin).shuffled())
         #expect(all == SeriesSelection(thin + usual + thick))
-        #expect(all.assessment(of: Records.uid("1.2.1"))?.verdict == .candidate)
+        #expect(all.assessment(of: Records.uid("1.2.1"))?.verdict == .candidate(.preferredThickness))
     }
 
     @Test func theWholeHeadWinsOverAPartOfIt() {
@@ -186,5 +186,74 @@ import WorkerProtocol
         #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
         #expect(selection.conclusionWithoutBrain() == .notHeadCT(.noBrainInPixels))
         #expect(SeriesSelection(Records.series()).conclusionWithoutBrain() == .notAnalysable(.noBrainTissue))
+    }
+
+    // MARK: Rules of a site
+
+    private func pattern(_ text: String) throws -> SelectionRules.TextPattern {
+        try #require(SelectionRules.TextPattern(text))
+    }
+
+    @Test func aConfiguredDescriptionIsPreferredOverThicknessAndWords() throws {
+        let thin = Records.series("1.2.1") {
+            $0.image.sliceThickness = 1
+            $0.series.description = "MPR Tête spéciale"
+        }
+        let usual = Records.series("1.2.2")
+        #expect(SeriesSelection(thin + usual).conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
+        let rules = SelectionRules(preferredDescriptions: [try pattern("^mpr tete")])
+        let selection = SeriesSelection(thin + usual, rules: rules)
+        #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.1")))
+        #expect(selection.assessment(of: Records.uid("1.2.2"))?.verdict == .candidate(.preferredDescription))
+    }
+
+    @Test func aConfiguredDescriptionIsRefused() throws {
+        let rules = SelectionRules(refusedDescriptions: [try pattern("angle")])
+        let series = Records.series { $0.series.description = "HEAD other ANGLE" }
+        #expect(SeriesSelection(series).series[0].verdict == .chosen)
+        let refused = SeriesSelection(series, rules: rules)
+        #expect(refused.conclusion == .notAnalysable(.refusedDescription("angle")))
+        #expect(
+            refused.series[0].verdict == .refused(.refusedDescription("angle"))
+                && "\(SelectionReason.refusedDescription("angle"))"
+                    == "description matches \"angle\", which the configuration refuses"
+        )
+    }
+
+    @Test func kernelsOfTheSiteCountBeforeTheVocabulary() {
+        let soft = Records.series { $0.series.convolutionKernel = "BONE" }
+        #expect(SeriesSelection(soft).conclusion == .notAnalysable(.boneKernel))
+        #expect(SeriesSelection(soft, rules: .init(softKernels: ["bone"])).series[0].verdict == .chosen)
+        let bone = Records.series { $0.series.convolutionKernel = "Qx7" }
+        #expect(SeriesSelection(bone).series[0].verdict == .chosen)
+        #expect(SeriesSelection(bone, rules: .init(boneKernels: ["QX7"])).series[0].verdict == .refused(.boneKernel))
+    }
+
+    @Test func anInstitutionHasRulesOfItsOwn() throws {
+        let own = SelectionRules(preferredThicknessMillimetres: 0.5...1.5)
+        let rules = SelectionRules(institutions: [.init(name: try pattern("^general"), rules: own)])
+        func chosen(_ institution: String) -> SeriesSelection.Conclusion {
+            let change: (inout InstanceRecord) -> Void = { $0.study.institutionName = institution }
+            let thin = Records.series("1.2.1") {
+                $0.image.sliceThickness = 1
+                change(&$0)
+            }
+            return SeriesSelection(thin + Records.series("1.2.2") { change(&$0) }, rules: rules).conclusion
+        }
+        #expect(chosen("General Hospital") == .chosen(seriesInstanceUID: Records.uid("1.2.1")))
+        #expect(chosen("Other Hospital") == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
+    }
+
+    @Test func anInvalidExpressionIsNone() { #expect(SelectionRules.TextPattern("(") == nil) }
+
+    @Test func aSettledSeriesStaysWhileItIsUsable() {
+        let thin = Records.series("1.2.1") { $0.image.sliceThickness = 1 }
+        let usual = Records.series("1.2.2")
+        let selection = SeriesSelection(thin + usual, settled: Records.uid("1.2.1"))
+        #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.1")))
+        #expect(selection.assessment(of: Records.uid("1.2.2"))?.verdict == .candidate(.analysedAlready))
+        #expect(
+            SeriesSelection(thin + usual, settled: Records.uid("1.2.9")).conclusion
+                == .chosen(seriesInstanceUID: Records.uid("1.2.2")))
     }
 }

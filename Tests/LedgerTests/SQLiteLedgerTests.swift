@@ -128,13 +128,12 @@ import WorkerProtocol
             analysis(), objects: [object], deliveries: [.init(destination: "pacs", priority: 0, objects: [object])])
         #expect(try await ledger.unconcludedStudies().isEmpty)
         #expect(try await ledger.study(study)?.study.outcome == .positive)
-        #expect(try await ledger.hasAnalysis(ofStudy: study, revisionDigest: "r1"))
+        #expect(try await ledger.history(ofStudy: study).latest?.revisionDigest == "r1")
         #expect(try await ledger.pendingDeliveryCount() == 1)
         // The same object cannot be recorded twice: nothing of the second conclusion stays.
         await #expect(throws: (any Error).self) {
             try await ledger.conclude(analysis(revision: "r2"), objects: [object], deliveries: [])
         }
-        #expect(try await ledger.hasAnalysis(ofStudy: study, revisionDigest: "r2") == false)
     }
 
     @Test func aStudyThatReceivedMoreWhileAnalysedStaysOpen() async throws {
@@ -154,7 +153,7 @@ import WorkerProtocol
         try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
         #expect(try await ledger.unconcludedStudies() == [study])
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 2) == 1)
-        try await ledger.concludeUnchanged(study: study)
+        try await ledger.concludeUnchanged(study: study, because: "nothing new")
         #expect(try await ledger.unconcludedStudies().isEmpty)
     }
 
@@ -168,7 +167,7 @@ import WorkerProtocol
         #expect(try await ledger.recordInstances([own]).isEmpty)
         #expect(try await ledger.unconcludedStudies().isEmpty)
         #expect(try await ledger.instances(ofStudy: study) == [instance(1)])
-        #expect(try await ledger.instancePaths().contains(own.path))
+        #expect(try await ledger.instancePaths(ofStudy: study)[own.path] == .present)
     }
 
     @Test func urgentDeliveriesComeFirstAndOnlyWhenDue() async throws {
@@ -191,5 +190,114 @@ import WorkerProtocol
         try await ledger.updateDelivery(due[1])
         #expect(try await ledger.pendingDestinations().keys.sorted() == ["pacs"])
         #expect(try await ledger.pendingDeliveryCount() == 1)
+    }
+
+    private func conclude(_ ledger: SQLiteLedger, _ number: Int, priority: Int = 1) async throws {
+        let object = ComposedObject(
+            path: "/results/\(number).dcm", sopClassUID: object.sopClassUID,
+            sopInstanceUID: UID("2.25.10\(number)")!)
+        var entry = analysis(.negative, revision: "r\(number)")
+        entry.report = ImageReference(
+            sopClassUID: object.sopClassUID, sopInstanceUID: object.sopInstanceUID,
+            seriesInstanceUID: UID("2.25.20\(number)")!)
+        entry.seriesInstanceUID = UID("1.2.3.4")
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1)
+        try await ledger.conclude(
+            entry, objects: [object],
+            deliveries: ["pacs", "archive"].map { .init(destination: $0, priority: priority, objects: [object]) })
+    }
+
+    @Test func aRevisionIsAsUrgentAsItsSuccessorAndIsWithdrawnAfterIt() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1, priority: 1)
+        var first = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        first.nextAttemptAt = .now + 600
+        try await ledger.updateDelivery(first)
+        try await conclude(ledger, 2, priority: 0)
+        var due = try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10)
+        #expect(due.map { $0.objects[0].object.path } == ["/results/1.dcm", "/results/2.dcm"])
+        #expect(due.map(\.priority) == [0, 0])
+        due[1].state = .delivered
+        try await ledger.updateDelivery(due[1])
+        #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10).isEmpty)
+        let detail = try #require(try await ledger.study(study))
+        let states = Dictionary(grouping: detail.deliveries, by: \.destination).mapValues { $0.map(\.state) }
+        #expect(states == ["pacs": [.superseded, .delivered], "archive": [.pending, .pending]])
+        #expect(detail.events.last?.text == "to pacs: 1 objects accepted")
+        #expect(detail.events.contains { $0.text == "to pacs: 1 earlier withdrawn, it has a later revision" })
+    }
+
+    @Test func historyNamesThePredecessorAndTheSettledSeries() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await ledger.history(ofStudy: study).nextRevision == 1)
+        try await conclude(ledger, 1)
+        let history = try await ledger.history(ofStudy: study)
+        #expect(history.nextRevision == 2)
+        #expect(history.predecessor?.sopInstanceUID == UID("2.25.101"))
+        #expect(history.settledSeries == UID("1.2.3.4"))
+        // An incomplete one settles nothing, and one without a report is no predecessor.
+        var incomplete = analysis(.undetermined)
+        incomplete.reason = "incomplete"
+        incomplete.seriesInstanceUID = UID("1.2.3.5")
+        let later = StudyHistory(history.analyses + [incomplete])
+        #expect(later.settledSeries == nil)
+        #expect(later.nextRevision == 2)
+        #expect(later.predecessor?.sopInstanceUID == UID("2.25.101"))
+    }
+
+    @Test func onlyWhatIsConcludedAndDeliveredAndOldIsPurged() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        let later = Date(timeIntervalSince1970: 100)
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        try await conclude(ledger, 1)
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        for destination in ["pacs", "archive"] {
+            var delivery = try #require(try await ledger.dueDeliveries(to: destination, at: .now, limit: 1).first)
+            delivery.state = .delivered
+            try await ledger.updateDelivery(delivery)
+        }
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: Date(timeIntervalSince1970: 1)) == nil)
+        let purged = try #require(try await ledger.purgeOldestStudy(receivedBefore: later))
+        #expect(purged == (study, ["/spool/1.v1"]))
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        #expect(try await ledger.instances(ofStudy: study).map(\.isPurged) == [true])
+        #expect(try await ledger.instancePaths(ofStudy: study) == ["/spool/1.v1": .purged])
+        #expect(try await ledger.study(study)?.study.purgedCount == 1)
+        // Sent again it is new, once.
+        var again = instance(1)
+        again.receivedAt = later
+        again.record.image.instanceNumber = 7
+        #expect(try await ledger.recordInstances([again]) == [again])
+        #expect(try await ledger.recordInstances([again]).isEmpty)
+        #expect(try await ledger.instances(ofStudy: study) == [again])
+        #expect(try await ledger.unconcludedStudies() == [study])
+    }
+
+    @Test func decisionsAndGapsSurviveReopening() async throws {
+        var ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await ledger.record(.ignored, onStudy: study))
+        #expect(try await ledger.record(.ignored, onStudy: UID("1.9")!) == false)
+        try await ledger.recordAssociationGaps([0.5, 1.25], ofPeer: "10.0.0.1")
+        try await ledger.recordAssociationGaps([2], ofPeer: "10.0.0.1")
+        ledger = try self.ledger()
+        #expect(try await ledger.decision(onStudy: study) == .ignored)
+        #expect(try await ledger.associationGaps() == ["10.0.0.1": [2]])
+        #expect(try await ledger.record(nil, onStudy: study))
+        #expect(try await ledger.decision(onStudy: study) == nil)
+    }
+
+    @Test func anAbandonedAnalysisLeavesTheStudyOpen() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        try await ledger.abandonAnalysis(ofStudy: study, because: "more arrived", counts: true)
+        #expect(try await ledger.study(study)?.study.state == .receiving)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 2)
+        try await ledger.abandonAnalysis(ofStudy: study, because: "cut off", counts: false)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
     }
 }

@@ -50,7 +50,7 @@ import WorkerProtocol
         return draft
     }
 
-    private func finding(_ probability: Double, endsWithinBrain: [String] = []) -> Finding {
+    private func finding(_ probability: Double, endsWithinBrain: [SeriesEnd] = []) -> Finding {
         Finding(
             modelName: "m", modelVersion: "1", modelDigest: "d", classes: ["any"], probability: probability,
             classProbabilities: [probability], threshold: threshold, isPositive: probability >= threshold.value,
@@ -86,7 +86,7 @@ import WorkerProtocol
 
     @Test func aHeadCutOffAtTheTopIsNotNegative() {
         let analysis = draft(head()).concluded(
-            finding(0.1, endsWithinBrain: ["the upper end shows brain"]), flagged: [])
+            finding(0.1, endsWithinBrain: [.upper]), flagged: [])
         #expect(analysis.outcome == .undetermined)
     }
 
@@ -123,6 +123,11 @@ import WorkerProtocol
         #expect(one.undetermined("contrast").revisionDigest != one.undetermined("other").revisionDigest)
     }
 
+    private func find(_ records: [InstanceRecord]) -> SeriesEvidence {
+        HeaderEvidence().find(
+            records.map { StoredInstance(record: $0, path: "\($0.sopInstanceUID)", receivedAt: Date()) })
+    }
+
     private func evidence(doubts: [CompletionReason] = [], isAsDeclared: Bool = false) -> SeriesEvidence {
         SeriesEvidence(
             seriesInstanceUID: UID("1.2.3.4"), imageCount: 30, doubts: doubts, isAsDeclared: isAsDeclared)
@@ -132,10 +137,10 @@ import WorkerProtocol
         var thin = head().map(\.record)
         for index in thin.indices { thin[index].image.sliceThickness = 2.5 }
         #expect(
-            HeaderEvidence.find(thin)
+            find(thin)
                 == evidence(doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
         for index in thin.indices { thin[index].image.sliceThickness = 4.6 }
-        #expect(HeaderEvidence.find(thin) == evidence())
+        #expect(find(thin) == evidence())
     }
 
     @Test func imagesAreCountedAgainstWhatTheScannerDeclares() {
@@ -148,13 +153,13 @@ import WorkerProtocol
             }
         }
         let head = head().map(\.record)
-        #expect(HeaderEvidence.find(declaring(30, head)) == evidence(isAsDeclared: true))
+        #expect(find(declaring(30, head)) == evidence(isAsDeclared: true))
         #expect(
-            HeaderEvidence.find(declaring(40, head))
+            find(declaring(40, head))
                 == evidence(doubts: [.fewerThanDeclared(present: 30, 40)]))
         // Nonsense, and one image alone, says nothing.
-        #expect(HeaderEvidence.find(declaring(1, head)) == evidence())
-        #expect(HeaderEvidence.find(declaring(30, Array(head[..<15])) + head[15...]) == evidence())
+        #expect(find(declaring(1, head)) == evidence())
+        #expect(find(declaring(30, Array(head[..<15])) + head[15...]) == evidence())
         // Of two series of one acquisition, the count may be of both.
         let bone = head.enumerated().map { index, record in
             var record = record
@@ -163,22 +168,22 @@ import WorkerProtocol
             record.series.convolutionKernel = "BONE"
             return record
         }
-        #expect(HeaderEvidence.find(declaring(60, head + bone)) == evidence(isAsDeclared: true))
+        #expect(find(declaring(60, head + bone)) == evidence(isAsDeclared: true))
         // Each of several acquisitions declares its own.
         let halves = declaring(15, head).enumerated().map { index, record in
             var record = record
             record.image.acquisitionNumber = index < 15 ? 1 : 2
             return record
         }
-        #expect(HeaderEvidence.find(halves) == evidence(isAsDeclared: true))
+        #expect(find(halves) == evidence(isAsDeclared: true))
     }
 
     @Test func aGapAndAStubOfASeriesAreWaitedFor() {
-        #expect(HeaderEvidence.find(head().map(\.record)) == evidence())
-        #expect(HeaderEvidence.find(head(without: [12]).map(\.record)).missing == [.slice(atMillimetres: 60)])
-        let many = HeaderEvidence.find(head(without: Set(10...22)).map(\.record)).missing
+        #expect(find(head().map(\.record)) == evidence())
+        #expect(find(head(without: [12]).map(\.record)).missing == [.slice(atMillimetres: 60)])
+        let many = find(head(without: Set(10...22)).map(\.record)).missing
         #expect(many.count == 11)
         #expect(many.last == .more(3))
-        #expect(HeaderEvidence.find(head().prefix(3).map(\.record)).missing == [.partialSeries("fewer than 8 slices")])
+        #expect(find(head().prefix(3).map(\.record)).missing == [.partialSeries("fewer than 8 slices")])
     }
 }

@@ -1,4 +1,6 @@
 import Foundation
+import ICHModel
+import StoreSCP
 import Testing
 import WorkerProtocol
 
@@ -27,6 +29,8 @@ import WorkerProtocol
         #expect(example.tls == nil)
         #expect(example.disk == bare.disk)
         #expect(example.completion == bare.completion)
+        #expect(example.selection == bare.selection)
+        #expect(example.retention == bare.retention)
         #expect(example.delivery == bare.delivery)
         #expect(example.console == bare.console)
     }
@@ -54,8 +58,7 @@ import WorkerProtocol
         let example = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
         let source = try String(
             contentsOfFile: Repository.file("Sources/ichnode/Configuration/ConfigurationReader.swift"), encoding: .utf8)
-        let keys = source.matches(
-            of: /(?:string|int|port|seconds|bool|list|required|choice|wildcard|aeTitle)\(\s*(?:section, )?"([a-z_]+)"/)
+        let keys = source.matches(of: /[a-zA-Z]+\(\s*(?:section, )?"([a-z_]+)"/)
         #expect(keys.count > 30)
         for key in keys { #expect(example.contains("\(key.1):"), "\(key.1)") }
     }
@@ -82,6 +85,23 @@ import WorkerProtocol
         ),
         ("node: {ae_title: SEVENTEEN_LETTERS}", "test.yaml:1: node.ae_title has to be an AE title"),
         ("completion: {grace_seconds: 90}", "test.yaml:1: completion needs grace_seconds"),
+        (
+            "selection:\n  refused_descriptions: [\"(\"]",
+            "test.yaml:2: selection.refused_descriptions: \"(\" is not a regular expression"
+        ),
+        (
+            "selection: {preferred_thickness_millimetres: [5, 1]}",
+            "test.yaml:1: selection.preferred_thickness_millimetres has to be [least, most]"
+        ),
+        (
+            "selection: {least_coverage_millimetres: far}",
+            "test.yaml:1: selection.least_coverage_millimetres has to be millimetres from 1.0 to 500.0"
+        ),
+        (
+            "selection:\n  institutions:\n    - soft_kernels: [X]",
+            "test.yaml:3: selection.institutions[0].name is missing"
+        ),
+        ("retention: {keep_days: 0}", "test.yaml:1: retention.keep_days has to be days, or none, from 0.01"),
         ("console: {host: 0.0.0.0}", "test.yaml:1: console has no users and no TLS yet"),
         (
             "dicom: {allowed_networks: [\"0.0.0.0/0\"]}",
@@ -108,6 +128,26 @@ import WorkerProtocol
         #expect(problems("dicom: {\(everyone), port: none}\ntls: {\(files)}").isEmpty)
         #expect(!problems("dicom: {\(everyone)}\ntls: {\(files)}").isEmpty)
         #expect(!problems("dicom: {\(everyone), port: none}\ntls: {\(files), client_certificates: none}").isEmpty)
+    }
+
+    @Test func anInstitutionsRulesAreTheSitesWhereItSaysNothing() throws {
+        let text = """
+            selection:
+              least_slices: 5
+              bone_kernels: [Q1]
+              institutions:
+                - name: "^north"
+                  preferred_thickness_millimetres: [1, 2]
+            retention: {keep_days: none}
+            """
+        let configuration = try ConfigurationReader.parse(text + "\n" + Self.routes, file: "test.yaml")
+        let institution = try #require(configuration.selection.institutions.first)
+        #expect(institution.name.source == "^north")
+        #expect(institution.rules.leastSlices == 5)
+        #expect(institution.rules.boneKernels == ["Q1"])
+        #expect(institution.rules.preferredThicknessMillimetres == 1...2)
+        #expect(configuration.selection.preferredThicknessMillimetres == 2.4...5.1)
+        #expect(configuration.retentionPolicy.keep == nil)
     }
 
     @Test func withoutClientCertificatesNoIssuersAreNeeded() throws {

@@ -9,6 +9,13 @@ import WorkerProtocol
 
 @Suite struct StudyAssemblerTests {
     private let study = UID("1.2.3")!
+    private let ledger: SQLiteLedger
+
+    init() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
+    }
 
     private func instance(_ number: Int, study: UID? = nil, at date: Date) -> StoredInstance {
         let record = InstanceRecord(
@@ -20,15 +27,12 @@ import WorkerProtocol
 
     /// Runs the assembler with a clock that the test sets.
     private func assembling(
-        evidence: @escaping StudyAssembler.FindEvidence = { _ in SeriesEvidence() },
+        evidence: @escaping StudyAssembler.FindEvidence = { _, _ in SeriesEvidence() },
         counts: @escaping StudyAssembler.AskCounts = { _, _, _ in nil },
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
         let time = LockedTime()
         let clock = WallClock(now: { time.now }, sleep: { _ in try await Task.sleep(for: .milliseconds(2)) })
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
             clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts)
@@ -98,7 +102,7 @@ import WorkerProtocol
 
     @Test func missingSlicesKeepItWaitingAndTheDeadlineMakesItIncomplete() async throws {
         let evidence: StudyAssembler.FindEvidence = {
-            .init(missing: $0.count < 3 ? [.slice(atMillimetres: 3)] : [])
+            instances, _ in .init(missing: instances.count < 3 ? [.slice(atMillimetres: 3)] : [])
         }
         try await assembling(evidence: evidence) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
@@ -115,7 +119,7 @@ import WorkerProtocol
 
     @Test func theMissingSliceCompletesIt() async throws {
         let evidence: StudyAssembler.FindEvidence = {
-            .init(missing: $0.count < 2 ? [.slice(atMillimetres: 2)] : [])
+            instances, _ in .init(missing: instances.count < 2 ? [.slice(atMillimetres: 2)] : [])
         }
         try await assembling(evidence: evidence) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
@@ -180,7 +184,7 @@ import WorkerProtocol
     }
 
     /// A series of so many images, of which every second may be missing.
-    private func doubtful(_ records: [InstanceRecord]) -> SeriesEvidence {
+    @Sendable private func doubtful(_ records: [StoredInstance], _ settled: UID?) -> SeriesEvidence {
         SeriesEvidence(
             seriesInstanceUID: UID("1.8"), imageCount: records.count,
             doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)])
@@ -244,6 +248,93 @@ import WorkerProtocol
             #expect(await assembler.force(study))
             let found = try await assembled(1)[0]
             #expect(found.decision == .complete(.forced))
+        }
+    }
+}
+
+/// What analyses and operators give back.
+extension StudyAssemblerTests {
+    @Test func aStudyHeldBackWaitsForTheQuietTimeOrForMore() async throws {
+        let doubts = [CompletionReason.cutOff(end: "upper")]
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(2.1)
+            let first = try await assembled(1)[0]
+            #expect(first.decision == .complete(.grace))
+            await assembler.holdBack(first, because: doubts)
+            #expect(
+                await assembler.waiting(study)
+                    == "waits until 58 s from now: the upper end of the series shows brain: the head is cut off")
+            advance(57)
+            _ = try await assembled(1)
+            advance(2)
+            #expect(try await assembled(2)[1].decision == .complete(.quiet, doubts: doubts))
+            // What arrives lifts the doubt.
+            await assembler.holdBack(first, because: doubts)
+            await assembler.opened("b", peer: "p", at: start + 61)
+            await assembler.arrived(instance(2, at: start + 61), association: "b")
+            await assembler.ended("b", at: start + 61)
+            advance(5)
+            let last = try await assembled(3)[2]
+            #expect(last.decision == .complete(.grace))
+            #expect(last.instances.count == 2)
+        }
+    }
+
+    @Test func anOperatorHasAConcludedStudyAnalysedAgain() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            #expect(await assembler.reprocess(study) == false)
+            try await ledger.recordInstances([instance(1, at: start), instance(2, at: start)])
+            #expect(await assembler.reprocess(study))
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.forced))
+            #expect(found.isReprocessed)
+            #expect(found.instances.count == 2)
+        }
+    }
+
+    @Test func aPeersPausesAreKnownAfterARestart() async throws {
+        try await ledger.recordAssociationGaps([9], ofPeer: "p")
+        try await assembling { assembler, advance, assembled in
+            try await assembler.recallGaps()
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(17)
+            _ = try await assembled(0)
+            await assembler.opened("b", peer: "p", at: start + 17)
+            await assembler.arrived(instance(2, at: start + 17), association: "b")
+            await assembler.ended("b", at: start + 17)
+            advance(35)
+            _ = try await assembled(1)
+        }
+        #expect(try await ledger.associationGaps() == ["p": [9, 17]])
+    }
+
+    @Test func aPurgedImageThatComesAgainTakesItsPlace() async throws {
+        let start = Date(timeIntervalSince1970: 10_000)
+        try await ledger.recordInstances([instance(1, at: start - 100), instance(2, at: start - 100)])
+        let evidence: StudyAssembler.FindEvidence = { instances, _ in
+            let purged = instances.count(where: \.isPurged)
+            return SeriesEvidence(missing: purged > 0 ? [.purged(purged)] : [])
+        }
+        var before = instance(3, at: start - 100)
+        before.isPurged = true
+        let purged = before
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
+            await assembler.resume(study, instances: [purged], wasAssembled: true)
+            advance(5)
+            _ = try await assembled(0)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(3, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(5)
+            #expect(try await assembled(1)[0].instances.map(\.isPurged) == [false])
         }
     }
 }

@@ -45,7 +45,8 @@ def head_phantom(
     volume = np.full((slices, size, size), AIR, np.float32)
     volume[ellipsoid(79, 99, 90) < 1] = SCALP
     volume[ellipsoid(75, 95, 86) < 1] = SKULL
-    inside = ellipsoid(68, 88, 79)
+    # Below the widest level the skull base grows inward, until little brain is left.
+    inside = ellipsoid(68, 88, 79) / np.where(h < 0, np.maximum(1 + 0.65 * h / 30, 0.2), 1)
     volume[inside < 1] = CSF
     brain = inside < 0.975
     # Cortex of varying thickness over white matter, with a slow unevenness as in real brains.

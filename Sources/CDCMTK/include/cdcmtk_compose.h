@@ -53,6 +53,8 @@ typedef struct {
     const char *content_date;
     const char *content_time;
     const char *timezone_offset;
+    /// 1 for the first result on a study; series of later ones say so.
+    uint32_t revision;
     cdcmtk_device device;
     /// File meta header (PS3.10 §7.1).
     const char *implementation_class_uid;
@@ -96,6 +98,8 @@ typedef struct {
     size_t image_count;
     const cdcmtk_flagged_slice *slices;
     size_t slice_count;
+    /// The report that this one supersedes; NULL for none.
+    const cdcmtk_image_reference *predecessor;
     const char *comment;
 } cdcmtk_report;
 

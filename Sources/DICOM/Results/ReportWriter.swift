@@ -21,6 +21,7 @@ public enum ReportWriter {
                 image: strings(slice.image), tracking_identifier: strings("ICH slice \(slice.instanceNumber)"),
                 tracking_uid: strings(slice.trackingUID), probability: slice.probability, attention: slice.attention)
         }
+        let predecessor = report.predecessor.map { [strings($0)] } ?? []
         return try images.withUnsafeBufferPointer { images in
             try slices.withUnsafeBufferPointer { slices in
                 var content = content(of: report, strings)
@@ -28,7 +29,10 @@ public enum ReportWriter {
                 (content.slices, content.slice_count) = (slices.baseAddress, slices.count)
                 return try withExtendedLifetime(strings) {
                     try identity.withHandle { source in
-                        try ResultWriting.encoded { cdcmtk_report_encode(&content, source, $0, $1, $2) }
+                        try predecessor.withUnsafeBufferPointer { predecessor in
+                            content.predecessor = predecessor.isEmpty ? nil : predecessor.baseAddress
+                            return try ResultWriting.encoded { cdcmtk_report_encode(&content, source, $0, $1, $2) }
+                        }
                     }
                 }
             }
@@ -42,7 +46,8 @@ public enum ReportWriter {
                 sop_instance_uid: strings(report.sopInstanceUID),
                 series_instance_uid: strings(report.seriesInstanceUID),
                 content_date: strings(report.contentDate), content_time: strings(report.contentTime),
-                timezone_offset: strings(report.timezoneOffset), device: strings(report.device),
+                timezone_offset: strings(report.timezoneOffset), revision: UInt32(report.revision),
+                device: strings(report.device),
                 implementation_class_uid: strings(Implementation.classUID),
                 implementation_version_name: strings(Implementation.versionName)),
             report_class: report.reportClass.shimValue,
@@ -51,7 +56,7 @@ public enum ReportWriter {
             attention_parameters: strings(attentionParameters),
             presence: report.presence.shimValue, study_probability: report.studyProbability ?? .nan,
             study_tracking_uid: strings(report.studyTrackingUID), images: nil, image_count: 0, slices: nil,
-            slice_count: 0, comment: strings(report.comment))
+            slice_count: 0, predecessor: nil, comment: strings(report.comment))
     }
 }
 

@@ -4,11 +4,12 @@ internal import WorkerProtocol
 /// viewer or archive would stumble later.
 enum ResultRules {
     static func check(_ report: ReportContent) throws {
-        try checkHeader(report.contentDate, report.contentTime, report.timezoneOffset, report.device)
+        try checkHeader(report.contentDate, report.contentTime, report.timezoneOffset, report.revision, report.device)
         try require(!report.imageLibrary.isEmpty, "a report needs an image library")
         try require(report.imageLibrary.count <= ReportWriter.mostImages, "more images than a report may name")
         try require(report.flaggedSlices.count <= ReportWriter.mostImages, "more slices than a report may flag")
         try require(report.flaggedSlices.isEmpty || report.presence != .absent, "flagged slices in a negative report")
+        try require(report.predecessor == nil || report.revision > 1, "a first report supersedes none")
         try require(report.studyProbability != nil || report.presence == .undetermined, "a finding without probability")
         let values = [report.studyProbability ?? 0] + report.flaggedSlices.flatMap { [$0.probability, $0.attention] }
         try require(values.allSatisfy { (0...1).contains($0) }, "a probability or attention is not within 0 to 1")
@@ -21,7 +22,8 @@ enum ResultRules {
     }
 
     static func check(_ capture: CaptureContent) throws {
-        try checkHeader(capture.contentDate, capture.contentTime, capture.timezoneOffset, capture.device)
+        try checkHeader(
+            capture.contentDate, capture.contentTime, capture.timezoneOffset, capture.revision, capture.device)
         let sizes = 1...CaptureWriter.mostRowsOrColumns
         try require(
             sizes.contains(capture.rows) && sizes.contains(capture.columns),
@@ -40,7 +42,10 @@ enum ResultRules {
         guard condition else { throw WorkerError(.failed, reason, file: file, line: line) }
     }
 
-    private static func checkHeader(_ date: String, _ time: String, _ timezone: String, _ device: Device) throws {
+    private static func checkHeader(
+        _ date: String, _ time: String, _ timezone: String, _ revision: Int, _ device: Device
+    ) throws {
+        try require((1...9999).contains(revision), "revision out of range")
         try require(date.utf8.count == 8 && date.utf8.allSatisfy(isDigit), "content date is not of the form YYYYMMDD")
         try require(isTime(time), "content time is not of the form HHMMSS.FFFFFF")
         try require(timezone.isEmpty || isTimezone(timezone), "time zone offset is not of the form ±HHMM")

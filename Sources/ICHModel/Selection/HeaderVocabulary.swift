@@ -137,11 +137,17 @@ enum HeaderVocabulary {
     private static let siemensKernel = Pattern(#"^[a-z]{1,2}(\d{2})[a-z]{0,2}\b"#)
 }
 
-/// A regular expression written in the source.
+/// A regular expression.
 ///
 /// `@unchecked Sendable` is safe because NSRegularExpression is immutable.
 struct Pattern: @unchecked Sendable {
     private let expression: NSRegularExpression?
+
+    /// - Returns: nil where it is no regular expression.
+    init?(validating pattern: String) {
+        guard let expression = try? NSRegularExpression(pattern: pattern) else { return nil }
+        self.expression = expression
+    }
 
     /// One of the terms, each a regular expression, at the beginning of a word; the first group is the term.
     init(wordsFrom terms: [String]) { self.init(#"\b("# + terms.joined(separator: "|") + ")") }

@@ -20,6 +20,8 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     case noBrainInPixels
     /// The headers say head, and the pixels show no brain: a phantom, an empty volume.
     case noBrainTissue
+    /// Configured so.
+    case refusedDescription(String)
 
     public var description: String {
         switch self {
@@ -41,6 +43,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .coversOnly(let millimetres): "covers only \(millimetres) mm"
         case .noBrainInPixels: "no head by header or pixels"
         case .noBrainTissue: "no brain tissue"
+        case .refusedDescription(let pattern): "description matches \"\(pattern)\", which the configuration refuses"
         }
     }
 
@@ -56,7 +59,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     var rank: Int {
         switch self {
         case .fewerSlices, .coversOnly: 0
-        case .boneKernel: 1
+        case .boneKernel, .refusedDescription: 1
         case .contrastAgent: 2
         case .angiographyOrPerfusion: 3
         case .partOfHead: 4
@@ -69,6 +72,33 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .noPixelData: 11
         case .notCT: 12
         case .noImages, .noBrainInPixels, .noBrainTissue: 13
+        }
+    }
+}
+
+/// Why another usable series was taken.
+public enum SelectionPreference: Sendable, Equatable, CustomStringConvertible {
+    case analysedAlready
+    case namedHead
+    case wholeHead
+    case preferredDescription
+    case preferredThickness
+    case coverage
+    case original
+    case knownKernel
+    case lowerNumber
+
+    public var description: String {
+        switch self {
+        case .analysedAlready: "another series has been analysed already"
+        case .namedHead: "another series is named a head"
+        case .wholeHead: "another series covers more of the head"
+        case .preferredDescription: "another series has a description that the configuration prefers"
+        case .preferredThickness: "another series has a better slice thickness"
+        case .coverage: "another series covers a little more"
+        case .original: "another series is original, this one derived"
+        case .knownKernel: "another series has a kernel that is known for soft tissue"
+        case .lowerNumber: "another series has a lower number"
         }
     }
 }

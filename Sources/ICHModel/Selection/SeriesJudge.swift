@@ -6,10 +6,12 @@ struct SeriesJudge {
         var assessment: SeriesSelection.Assessment
         /// Lower is better among usable series.
         let order: Order
+        var uid: UID { assessment.seriesInstanceUID }
     }
 
     struct Order: Comparable {
-        /// 0: 2.5 to 5 mm, 1: thicker, 2: thinner or unknown.
+        let isNotPreferred: Int
+        /// 0: as preferred, 1: thicker, 2: thinner or unknown.
         let thicknessClass: Int
         /// In steps of a tenth of the longest head, so that a millimetre does not decide.
         let missingCoverage: Int
@@ -19,11 +21,19 @@ struct SeriesJudge {
         let uid: UID
 
         static func < (left: Order, right: Order) -> Bool {
-            (left.thicknessClass, left.missingCoverage, left.isDerived, left.hasUnknownKernel, left.number, left.uid)
-                < (
-                    right.thicknessClass, right.missingCoverage, right.isDerived, right.hasUnknownKernel, right.number,
-                    right.uid
-                )
+            if left.ranks != right.ranks { return left.ranks.lexicographicallyPrecedes(right.ranks) }
+            return (left.number, left.uid) < (right.number, right.uid)
+        }
+
+        private var ranks: [Int] { [isNotPreferred, thicknessClass, missingCoverage, isDerived, hasUnknownKernel] }
+
+        /// Why it comes after another.
+        func preference(_ better: Order) -> SelectionPreference {
+            let kinds: [SelectionPreference] = [
+                .preferredDescription, .preferredThickness, .coverage, .original, .knownKernel,
+            ]
+            let differing = zip(kinds, zip(ranks, better.ranks)).first { $0.1.0 != $0.1.1 }
+            return differing?.0 ?? .lowerNumber
         }
     }
 
@@ -39,7 +49,8 @@ struct SeriesJudge {
 
     let uid: UID
     let records: [InstanceRecord]
-    let limits: SeriesSelection.Limits
+    /// Of the series' institution.
+    let rules: SelectionRules
 
     func assess() -> Judgement {
         var refusals: [Refusal] = []
@@ -52,7 +63,7 @@ struct SeriesJudge {
         }
         let stack = SliceStack.largest(of: usable)
         let headers = Headers.distinct(in: records)
-        let region = Self.region(of: headers)
+        let region = headers.contains { rules.isPreferred($0.series) } ? .head : Self.region(of: headers)
         let verdict = verdict(stack, region, refusals.map(\.reason))
         let omissions = stack.instances.isEmpty ? [] : Self.omissions(stack, usable, refusals)
         let assessment = SeriesSelection.Assessment(
@@ -133,25 +144,28 @@ struct SeriesJudge {
     ) -> SeriesSelection.Verdict {
         guard !stack.instances.isEmpty else { return .refused(refusals.min { $0.rank < $1.rank } ?? .noImages) }
         if case .other(let name) = region { return .refused(.otherBodyPart(name)) }
-        if let reason = Headers.distinct(in: stack.records).lazy.compactMap(Self.textualRefusal).first {
+        if let reason = Headers.distinct(in: stack.records).lazy.compactMap(textualRefusal).first {
             return .refused(reason)
         }
-        if stack.instances.count < limits.leastSlices { return .refused(.fewerSlices(than: limits.leastSlices)) }
-        if stack.coverage < limits.leastCoverageMillimetres {
+        if stack.instances.count < rules.leastSlices { return .refused(.fewerSlices(than: rules.leastSlices)) }
+        if stack.coverage < rules.leastCoverageMillimetres {
             return .refused(.coversOnly(millimetres: Int(stack.coverage.rounded())))
         }
-        return .candidate
+        // Until it is compared with the others.
+        return .candidate(.lowerNumber)
     }
 
     /// What descriptions, kernel and contrast agent speak against.
-    private static func textualRefusal(of headers: Headers) -> SelectionReason? {
+    private func textualRefusal(of headers: Headers) -> SelectionReason? {
         let series = headers.series
+        if let rule = rules.refusing(series) { return .refusedDescription(rule.source) }
+        if rules.isPreferred(series) { return nil }
         let text = Words.folded(series.description)
         if !Words.noContrast.contains(Words.folded(series.contrastBolusAgent)) { return .contrastAgent }
         if Words.angiography.matches(text) { return .angiographyOrPerfusion }
         if Words.withContrast.matches(text), !Words.withoutContrast.matches(text) { return .contrastAgent }
-        if isPartOfHead(text, bodyPart: series.bodyPartExamined) { return .partOfHead }
-        switch Words.isBone(kernel: series.convolutionKernel ?? "", manufacturer: series.manufacturer ?? "") {
+        if Self.isPartOfHead(text, bodyPart: series.bodyPartExamined) { return .partOfHead }
+        switch rules.isBone(kernel: series.convolutionKernel ?? "", manufacturer: series.manufacturer ?? "") {
         case true?: return .boneKernel
         case nil where Words.boneText.matches(text): return .boneKernel
         default: break
@@ -190,20 +204,22 @@ struct SeriesJudge {
 
     private func order(_ stack: SliceStack) -> Order {
         let record = stack.records.first
-        let kernel = Words.isBone(
+        let kernel = rules.isBone(
             kernel: record?.series.convolutionKernel ?? "", manufacturer: record?.series.manufacturer ?? "")
         let isDerived = record?.image.imageType.first.map { Words.folded($0) } == "derived"
         return Order(
-            thicknessClass: Self.thicknessClass(stack.thickness),
+            isNotPreferred: record.map { rules.isPreferred($0.series) } == true ? 0 : 1,
+            thicknessClass: thicknessClass(stack.thickness),
             missingCoverage: max(0, 20 - Int(stack.coverage / 20)),
             isDerived: isDerived ? 1 : 0, hasUnknownKernel: kernel == nil ? 1 : 0,
             number: record?.series.number ?? Int.max,
             uid: uid)
     }
 
-    private static func thicknessClass(_ thickness: Double?) -> Int {
-        guard let thickness, thickness >= 2.4 else { return 2 }
-        return thickness <= 5.1 ? 0 : 1
+    private func thicknessClass(_ thickness: Double?) -> Int {
+        let preferred = rules.preferredThicknessMillimetres
+        guard let thickness, thickness >= preferred.lowerBound else { return 2 }
+        return thickness <= preferred.upperBound ? 0 : 1
     }
 }
 

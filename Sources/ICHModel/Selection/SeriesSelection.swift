@@ -7,7 +7,7 @@ public struct SeriesSelection: Sendable, Equatable {
     public enum Verdict: Sendable, Equatable {
         case chosen
         /// Usable, but another is better.
-        case candidate
+        case candidate(SelectionPreference)
         case refused(SelectionReason)
     }
 
@@ -34,6 +34,13 @@ public struct SeriesSelection: Sendable, Equatable {
         /// Median Slice Thickness of `instances`, mm.
         public let thicknessMillimetres: Double?
 
+        var isUsable: Bool {
+            switch verdict {
+            case .chosen, .candidate: true
+            case .refused: false
+            }
+        }
+
         /// Whether slices should be decoded and encoded as they arrive: usable now, or with a few more.
         public var mayBeChosen: Bool {
             switch verdict {
@@ -51,35 +58,23 @@ public struct SeriesSelection: Sendable, Equatable {
         case notAnalysable(SelectionReason)
     }
 
-    /// Bounds on what is analysed.
-    public struct Limits: Sendable {
-        /// A head has 15 slices of 10 mm.
-        public var leastSlices: Int
-        /// A head is 130 mm from base to vertex; less shows only a part of the brain.
-        public var leastCoverageMillimetres: Double
-
-        public init(leastSlices: Int = 8, leastCoverageMillimetres: Double = 80) {
-            self.leastSlices = leastSlices
-            self.leastCoverageMillimetres = leastCoverageMillimetres
-        }
-    }
-
     /// Ordered by UID.
     public let series: [Assessment]
     public let conclusion: Conclusion
 
-    /// - Parameter records: the instances of one study, any order, without the node's own objects.
-    public init(_ records: some Sequence<InstanceRecord>, limits: Limits = .init()) {
+    /// - Parameters:
+    ///   - records: the instances of one study, any order, without the node's own objects.
+    ///   - settled: a series that was analysed completely; while it is usable no other takes its place.
+    public init(_ records: some Sequence<InstanceRecord>, rules: SelectionRules = .init(), settled: UID? = nil) {
         let groups = Dictionary(grouping: records, by: \.seriesInstanceUID)
-        var series = groups.sorted { $0.key < $1.key }.map {
-            SeriesJudge(uid: $0, records: $1, limits: limits).assess()
+        var series = groups.sorted { $0.key < $1.key }.map { uid, records in
+            let institution = records.min { $0.sopInstanceUID < $1.sopInstanceUID }?.study.institutionName
+            return SeriesJudge(uid: uid, records: records, rules: rules.rules(ofInstitution: institution)).assess()
         }
-        let usable = series.indices.filter { series[$0].assessment.verdict == .candidate }
-        if let best = Self.best(of: usable.map { series[$0] }) {
-            for index in usable where series[index].assessment.seriesInstanceUID == best {
-                series[index].assessment.verdict = .chosen
-            }
-            conclusion = .chosen(seriesInstanceUID: best)
+        let usable = series.indices.filter { series[$0].assessment.isUsable }
+        if let best = Self.best(of: usable.map { series[$0] }, settled: settled) {
+            for index in usable { series[index].assessment.verdict = Self.verdict(series[index], best, settled) }
+            conclusion = .chosen(seriesInstanceUID: best.uid)
         } else {
             conclusion = Self.conclusion(without: series.map(\.assessment))
         }
@@ -98,14 +93,28 @@ public struct SeriesSelection: Sendable, Equatable {
         return .notHeadCT(.noBrainInPixels)
     }
 
+    /// A duplicate of a part of the head loses whatever its thickness.
+    private static let leastShareOfWidest = 0.8
+
     /// Head before unspecified, coverage before thickness, thickness before the rest.
-    private static func best(of judged: [SeriesJudge.Judgement]) -> UID? {
+    private static func best(of judged: [SeriesJudge.Judgement], settled: UID?) -> SeriesJudge.Judgement? {
+        if let settled = judged.first(where: { $0.uid == settled }) { return settled }
         let heads = judged.filter { $0.assessment.region == .head }
         let eligible = heads.isEmpty ? judged : heads
         let widest = eligible.map(\.assessment.coverageMillimetres).max() ?? 0
-        // A duplicate of a part of the head loses whatever its thickness.
-        let complete = eligible.filter { $0.assessment.coverageMillimetres >= 0.8 * widest }
-        return complete.min { $0.order < $1.order }?.assessment.seriesInstanceUID
+        return eligible.filter { $0.assessment.coverageMillimetres >= leastShareOfWidest * widest }
+            .min { $0.order < $1.order }
+    }
+
+    private static func verdict(
+        _ judged: SeriesJudge.Judgement, _ best: SeriesJudge.Judgement, _ settled: UID?
+    ) -> Verdict {
+        if judged.uid == best.uid { return .chosen }
+        if best.uid == settled { return .candidate(.analysedAlready) }
+        let (own, other) = (judged.assessment, best.assessment)
+        if own.region != .head && other.region == .head { return .candidate(.namedHead) }
+        if own.coverageMillimetres < leastShareOfWidest * other.coverageMillimetres { return .candidate(.wholeHead) }
+        return .candidate(judged.order.preference(best.order))
     }
 
     private static func conclusion(without assessments: [Assessment]) -> Conclusion {

@@ -31,15 +31,19 @@ public struct Finding: Codable, Sendable, Equatable {
     public var slicesPerSlab: Int
     public var spacingMillimetres: Double?
     public var brain: BrainCheck
-    /// In words, where the series ends within the brain; empty where it does not. A series without a finding is not
-    /// negative then.
-    public var endsWithinBrain: [String]
+    /// Ends of the series that lie within the brain. With any of them, a series without a finding is not negative.
+    public var endsWithinBrain: [SeriesEnd]
 
     /// The flagged slices, feet → head. Empty where the study is negative, never empty where it is positive.
     public var flaggedSlices: [AnalysedSlice] { slices.filter(\.isFlagged) }
     public var heatmapGeometry: HeatmapGeometry {
         HeatmapGeometry(box: box, mapSize: mapSize, rows: rows, columns: columns)
     }
+}
+
+/// An end of a series along the body axis.
+public enum SeriesEnd: String, Codable, Sendable, CaseIterable {
+    case lower, upper
 }
 
 /// One slab as the model saw it.

@@ -14,7 +14,7 @@ struct FindingBuilder {
         let slicesPerSlab: Int
         let spacing: Double?
         let brain: BrainCheck
-        let endsWithinBrain: [String]
+        let endsWithinBrain: [SeriesEnd]
     }
 
     /// - Throws: `ModelError` with code `notFinite`.

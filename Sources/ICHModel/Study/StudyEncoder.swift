@@ -211,11 +211,16 @@ public actor StudyEncoder {
         return BrainCheck(brainMillilitres: volume / 1000)
     }
 
-    /// The upper end alone: the lower one lies in the skull base or the neck, where protocols differ.
-    private func endsWithinBrain() -> [String] {
-        guard let top = plan.slabs.last, let area = slabs[top.key]?.measures?.brainArea else { return [] }
-        guard area >= BrainCheck.cutTopSquareMillimetres else { return [] }
-        return ["the upper end of the series shows brain: the head is cut off"]
+    /// The ends of the series that show as much brain as no end of a whole head does.
+    private func endsWithinBrain() -> [SeriesEnd] {
+        func area(_ slab: SlabPlan.Slab?) -> Double { slab.flatMap { slabs[$0.key]?.measures?.brainArea } ?? 0 }
+        let planned = plan.slabs
+        return SeriesEnd.allCases.filter { end in
+            switch end {
+            case .lower: area(planned.first) >= BrainCheck.cutBaseSquareMillimetres
+            case .upper: area(planned.last) >= BrainCheck.cutTopSquareMillimetres
+            }
+        }
     }
 
     // MARK: Slices and slabs

@@ -57,7 +57,7 @@ public enum ReportClass: String, Codable, Sendable, CaseIterable {
     }
 }
 
-/// A reference to a stored image.
+/// A reference to a stored image, or to another document.
 public struct ImageReference: Codable, Sendable, Hashable {
     public var sopClassUID: UID
     public var sopInstanceUID: UID
@@ -79,6 +79,10 @@ public struct ReportContent: Codable, Sendable {
     public var contentDate: String
     public var contentTime: String
     public var timezoneOffset: String
+    /// 1 for the first report on a study.
+    public var revision: Int
+    /// The report that this one supersedes: Predecessor Documents Sequence (PS3.3 C.17.2).
+    public var predecessor: ImageReference?
     public var device: Device
     public var algorithmName: String
     public var algorithmVersion: String
@@ -95,8 +99,9 @@ public struct ReportContent: Codable, Sendable {
 
     public init(
         fileName: String, reportClass: ReportClass, sopInstanceUID: UID, seriesInstanceUID: UID, contentDate: String,
-        contentTime: String, timezoneOffset: String, device: Device, algorithmName: String, algorithmVersion: String,
-        algorithmParameters: String, presence: Presence, studyProbability: Double?, studyTrackingUID: UID,
+        contentTime: String, timezoneOffset: String, revision: Int = 1, predecessor: ImageReference? = nil,
+        device: Device, algorithmName: String, algorithmVersion: String, algorithmParameters: String,
+        presence: Presence, studyProbability: Double?, studyTrackingUID: UID,
         imageLibrary: [ImageReference], flaggedSlices: [FlaggedSlice], comment: String
     ) {
         self.fileName = fileName
@@ -106,6 +111,8 @@ public struct ReportContent: Codable, Sendable {
         self.contentDate = contentDate
         self.contentTime = contentTime
         self.timezoneOffset = timezoneOffset
+        self.revision = revision
+        self.predecessor = predecessor
         self.device = device
         self.algorithmName = algorithmName
         self.algorithmVersion = algorithmVersion
@@ -149,13 +156,15 @@ public struct CaptureContent: Codable, Sendable {
     public var contentDate: String
     public var contentTime: String
     public var timezoneOffset: String
+    /// 1 for the first result on a study.
+    public var revision: Int
     public var device: Device
     public var derivationDescription: String
     public var imageComments: String
     public init(
         fileName: String, sopInstanceUID: UID, seriesInstanceUID: UID, instanceNumber: Int, rows: Int, columns: Int,
         sourcePath: String, source: ImageReference, contentDate: String, contentTime: String, timezoneOffset: String,
-        device: Device, derivationDescription: String, imageComments: String
+        revision: Int = 1, device: Device, derivationDescription: String, imageComments: String
     ) {
         self.fileName = fileName
         self.sopInstanceUID = sopInstanceUID
@@ -168,6 +177,7 @@ public struct CaptureContent: Codable, Sendable {
         self.contentDate = contentDate
         self.contentTime = contentTime
         self.timezoneOffset = timezoneOffset
+        self.revision = revision
         self.device = device
         self.derivationDescription = derivationDescription
         self.imageComments = imageComments

@@ -88,7 +88,7 @@ struct FolderAnalysis {
         var objects: [ComposedObject] = []
         if let report = analysis.report {
             let route = Route(name: "folder", destinations: [], reportClass: reportClass, threshold: threshold)
-            objects = try await composer.compose(report, route: route)
+            objects = try await composer.compose(report, route: route).objects
         }
         let seconds = (ContinuousClock.now - started) / .seconds(1)
         Terminal.say(Self.summary(analysis, objects, seconds: seconds))

@@ -6,7 +6,9 @@ import WorkerProtocol
 struct StudyCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "study", abstract: "See and steer the studies of the running node.",
-        subcommands: [List.self, Show.self, Complete.self])
+        subcommands: [
+            List.self, Show.self, Explain.self, Complete.self, Reprocess.self, Ignore.self, Release.self,
+        ])
 
     /// Options of all that ask the running node.
     struct NodeOptions: ParsableArguments {
@@ -56,17 +58,68 @@ struct StudyCommand: AsyncParsableCommand {
         }
     }
 
-    struct Complete: AsyncParsableCommand {
+    struct Explain: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Say that nothing more will come of a study that waits.",
-            discussion: "A study with missing slices is then reported as incomplete, never as negative.")
+            abstract: "Say what a study waits for, and why each of its series is analysed or not.")
         @OptionGroup var node: NodeOptions
         @Argument(help: "Study Instance UID.")
         var uid: String
 
         func run() async throws {
             try await Terminal.run {
-                let response = try ControlClient.ask(.completeStudy(try studyUID(uid)), runDirectory: node.runDirectory)
+                let response = try ControlClient.ask(.explainStudy(try studyUID(uid)), runDirectory: node.runDirectory)
+                guard case .explanation(let explanation) = response else { return }
+                try node.print(explanation) { StudyText.explanation(explanation) }
+            }
+        }
+    }
+
+    struct Complete: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Say that nothing more will come of a study that waits.",
+            discussion: "A study with missing slices is then reported as incomplete, never as negative.")
+        @OptionGroup var study: ActedOn
+        func run() async throws { try await study.act { .completeStudy($0) } }
+    }
+
+    struct Reprocess: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Analyse a study again, with the model and configuration of now.",
+            discussion:
+                "Where the result differs, or the model or its settings do, a new report supersedes the earlier.")
+        @OptionGroup var study: ActedOn
+        func run() async throws { try await study.act { .reprocessStudy($0) } }
+    }
+
+    struct Ignore: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Neither analyse nor report a study, whatever arrives of it.",
+            discussion: "What was reported already stays where it is, and what is owed is still delivered.")
+        @OptionGroup var study: ActedOn
+        func run() async throws { try await study.act { .ignoreStudy($0) } }
+    }
+
+    struct Release: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Analyse a study that was ignored, or that is held because its identity is in conflict.",
+            discussion: """
+                A conflict of identity is two patients under one Study Instance UID, or one image in two series. Look \
+                at the study first: its report carries the identity of the series that is analysed.
+                """)
+        @OptionGroup var study: ActedOn
+        func run() async throws { try await study.act { .releaseStudy($0) } }
+    }
+
+    /// A study that the running node is told to do something about.
+    struct ActedOn: ParsableArguments {
+        @Option(name: .long, help: "The node's run directory.")
+        var runDirectory = "/run/ichnode"
+        @Argument(help: "Study Instance UID.")
+        var uid: String
+
+        func act(_ request: (UID) -> ControlRequest) async throws {
+            try await Terminal.run {
+                let response = try ControlClient.ask(request(try studyUID(uid)), runDirectory: runDirectory)
                 if case .done(let text) = response { Terminal.say(text) }
             }
         }
@@ -95,19 +148,14 @@ enum StudyText {
     static func detail(_ detail: StudyDetail) -> String {
         var lines = ["Study \(detail.study.studyInstanceUID)", table([detail.study])]
         if let reason = detail.study.reason, !reason.isEmpty { lines.append("Reason: \(reason)") }
-        if !detail.series.isEmpty {
-            lines.append("\nSeries")
-            lines.append(
-                columns(
-                    detail.series.map {
-                        ["  \($0.number.map(String.init) ?? "?")", $0.verdict, $0.reason, $0.description ?? ""]
-                    }))
-        }
+        if let decision = detail.study.decision { lines.append("By an operator: \(decision.rawValue)") }
+        if detail.study.purgedCount > 0 { lines.append("Removed by retention: \(detail.study.purgedCount) images") }
+        lines += series(detail.series)
         for analysis in detail.analyses {
             let probability = analysis.studyProbability.map { String(format: ", probability %.3f", $0) } ?? ""
             lines.append(
                 "\nAnalysis \(time(analysis.completedAt)): \(analysis.outcome.rawValue)\(probability), "
-                    + "\(analysis.flaggedSlices) slices flagged, route \(analysis.route)")
+                    + "\(analysis.flaggedSlices) slices flagged, route \(analysis.route); \(analysis.completion)")
         }
         for delivery in detail.deliveries {
             lines.append(
@@ -117,6 +165,19 @@ enum StudyText {
         lines.append("\nHistory")
         lines.append(columns(detail.events.map { ["  \(time($0.at))", $0.kind, $0.text] }))
         return lines.joined(separator: "\n")
+    }
+
+    static func explanation(_ explanation: StudyExplanation) -> String {
+        (["Study \(explanation.studyInstanceUID): \(explanation.standing)"] + series(explanation.series))
+            .joined(separator: "\n")
+    }
+
+    private static func series(_ entries: [SeriesVerdictEntry]) -> [String] {
+        guard !entries.isEmpty else { return [] }
+        let rows = entries.map {
+            ["  \($0.number.map(String.init) ?? "?")", $0.verdict, $0.reason, $0.description ?? ""]
+        }
+        return ["\nSeries", columns(rows)]
     }
 
     private static func columns(_ rows: [[String]]) -> String {

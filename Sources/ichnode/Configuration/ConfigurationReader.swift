@@ -27,6 +27,7 @@ enum ConfigurationReader {
             node: readNode(root.section("node")), dicom: readDICOM(root.section("dicom")),
             tls: readTLS(root.optionalSection("tls")), disk: readDisk(root.section("disk")),
             completion: readCompletion(root.section("completion")),
+            selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
             delivery: readDelivery(root.section("delivery")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers")),
             routes: readRoutes(root.sections("routes")))
@@ -119,6 +120,59 @@ enum ConfigurationReader {
             graceSeconds: section.seconds("grace_seconds", default: 2, 0...600),
             quietSeconds: section.seconds("quiet_seconds", default: 60, 1...3600),
             deadlineSeconds: section.seconds("deadline_seconds", default: 600, 1...86400))
+    }
+
+    private static func readSelection(_ section: YAMLSection) -> SelectionRules {
+        defer { section.finish() }
+        var rules = readSelectionRules(section, otherwise: SelectionRules())
+        rules.institutions = section.sections("institutions").compactMap { institution in
+            defer { institution.finish() }
+            let name = institution.required("name", "^general hospital")
+            // What an institution does not say is as for all.
+            let own = readSelectionRules(institution, otherwise: rules)
+            guard let pattern = SelectionRules.TextPattern(name) else {
+                institution.problem("name", "has to be a regular expression")
+                return nil
+            }
+            return .init(name: pattern, rules: own)
+        }
+        return rules
+    }
+
+    private static func readSelectionRules(
+        _ section: YAMLSection, otherwise rules: SelectionRules
+    ) -> SelectionRules {
+        let thickness = section.list(
+            "preferred_thickness_millimetres",
+            default: [rules.preferredThicknessMillimetres.lowerBound, rules.preferredThicknessMillimetres.upperBound],
+            "a number of millimetres", { Double($0) })
+        if thickness.count != 2 || !(0 < thickness[0] && thickness[0] <= thickness[1]) {
+            section.problem("preferred_thickness_millimetres", "has to be [least, most]")
+        }
+        func patterns(_ key: String, _ fallback: [SelectionRules.TextPattern]) -> [SelectionRules.TextPattern] {
+            section.list(key, default: fallback, "a regular expression", { SelectionRules.TextPattern($0) })
+        }
+        func kernels(_ key: String, _ fallback: [String]) -> [String] {
+            section.list(key, default: fallback, "a Convolution Kernel", { $0.isEmpty ? nil : $0 })
+        }
+        return SelectionRules(
+            leastSlices: section.int("least_slices", default: rules.leastSlices, 1...1000),
+            leastCoverageMillimetres: section.number(
+                "least_coverage_millimetres", default: rules.leastCoverageMillimetres, 1...500, "millimetres"),
+            preferredThicknessMillimetres: thickness.count == 2 && 0 < thickness[0] && thickness[0] <= thickness[1]
+                ? thickness[0]...thickness[1] : rules.preferredThicknessMillimetres,
+            preferredDescriptions: patterns("preferred_descriptions", rules.preferredDescriptions),
+            refusedDescriptions: patterns("refused_descriptions", rules.refusedDescriptions),
+            softKernels: kernels("soft_kernels", rules.softKernels),
+            boneKernels: kernels("bone_kernels", rules.boneKernels))
+    }
+
+    private static func readRetention(_ section: YAMLSection) -> NodeConfiguration.Retention {
+        defer { section.finish() }
+        let isForEver = section.isNone("keep_days")
+        return NodeConfiguration.Retention(
+            keepDays: isForEver ? nil : section.number("keep_days", default: 30, 0.01...36500, "days, or none,"),
+            leastKeepHours: section.number("least_keep_hours", default: 1, 0.01...8760, "hours"))
     }
 
     private static func readDelivery(_ section: YAMLSection) -> NodeConfiguration.Delivery {

@@ -1,5 +1,6 @@
 import AlertDispatcher
 import Foundation
+import ICHModel
 import StoreSCP
 import WorkerProtocol
 
@@ -63,6 +64,12 @@ struct NodeConfiguration: Sendable, Equatable {
         var deadlineSeconds: Double
     }
 
+    struct Retention: Sendable, Equatable {
+        /// nil: for ever.
+        var keepDays: Double?
+        var leastKeepHours: Double
+    }
+
     struct Delivery: Sendable, Equatable {
         var firstRetrySeconds: Double
         var mostRetrySeconds: Double
@@ -84,6 +91,8 @@ struct NodeConfiguration: Sendable, Equatable {
     var tls: TLS?
     var disk: Disk
     var completion: Completion
+    var selection: SelectionRules
+    var retention: Retention
     var delivery: Delivery
     var console: Console
     var peers: [Peer]
@@ -120,6 +129,11 @@ struct NodeConfiguration: Sendable, Equatable {
         CompletionPolicy(
             grace: .seconds(completion.graceSeconds), quietTime: .seconds(completion.quietSeconds),
             deadline: .seconds(completion.deadlineSeconds))
+    }
+
+    var retentionPolicy: StoreSCP.Retention.Policy {
+        StoreSCP.Retention.Policy(
+            keep: retention.keepDays.map { .seconds($0 * 86400) }, leastKeep: .seconds(retention.leastKeepHours * 3600))
     }
 
     var retryPolicy: Outbox.RetryPolicy {

@@ -112,13 +112,21 @@ final class YAMLSection {
     }
 
     func seconds(_ key: String, default fallback: Double, _ range: ClosedRange<Double>) -> Double {
+        number(key, default: fallback, range, "seconds")
+    }
+
+    /// - Parameter unit: in the plural.
+    func number(_ key: String, default fallback: Double, _ range: ClosedRange<Double>, _ unit: String) -> Double {
         guard let value = value(key) else { return fallback }
         guard let number = value.float ?? value.int.map(Double.init), range.contains(number) else {
-            problem(key, "has to be seconds from \(range.lowerBound) to \(range.upperBound)")
+            problem(key, "has to be \(unit) from \(range.lowerBound) to \(range.upperBound)")
             return fallback
         }
         return number
     }
+
+    /// Whether a key says none.
+    func isNone(_ key: String) -> Bool { value(key)?.scalar?.string == "none" }
 
     func choice<Value: RawRepresentable & CaseIterable>(
         _ key: String, default fallback: Value

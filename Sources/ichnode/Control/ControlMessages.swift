@@ -8,11 +8,27 @@ enum ControlRequest: Codable, Sendable {
     case showStudy(UID)
     /// Nothing more will come: decide now.
     case completeStudy(UID)
+    /// Analyse again, with the model and configuration of now.
+    case reprocessStudy(UID)
+    /// Neither analyse nor report it.
+    case ignoreStudy(UID)
+    /// Analyse what was ignored, or held for a conflict of identity.
+    case releaseStudy(UID)
+    case explainStudy(UID)
+}
+
+/// Which series of a study is analysed, and why.
+struct StudyExplanation: Codable, Sendable {
+    var studyInstanceUID: UID
+    /// What it waits for, or what came of it.
+    var standing: String
+    var series: [SeriesVerdictEntry]
 }
 
 enum ControlResponse: Codable, Sendable {
     case studies([StudyEntry])
     case study(StudyDetail)
+    case explanation(StudyExplanation)
     case done(String)
     case failed(String)
 }

@@ -1,4 +1,5 @@
 import Foundation
+import ICHModel
 import Ledger
 import StoreSCP
 import WorkerProtocol
@@ -7,19 +8,85 @@ import WorkerProtocol
 struct OperatorCommands: Sendable {
     let ledger: any Ledger
     let assembler: StudyAssembler
+    let rules: SelectionRules
 
     @Sendable func answer(_ request: ControlRequest) async -> ControlResponse {
         do {
             switch request {
             case .listStudies(let limit): return .studies(try await ledger.studies(limit: max(1, min(limit, 10_000))))
-            case .showStudy(let uid):
-                if let study = try await ledger.study(uid) { return .study(study) }
-                return .failed("no study \(uid) is known")
-            case .completeStudy(let uid):
-                guard await assembler.force(uid) else { return .failed("study \(uid) is not waiting for anything") }
-                try await ledger.recordEvent("operator", "completed by hand", ofStudy: uid)
-                return .done("study \(uid) is analysed as it stands")
+            case .showStudy(let uid): return .study(try await study(uid))
+            case .completeStudy(let uid): return .done(try await complete(uid))
+            case .reprocessStudy(let uid): return .done(try await reprocess(uid))
+            case .ignoreStudy(let uid): return .done(try await ignore(uid))
+            case .releaseStudy(let uid): return .done(try await release(uid))
+            case .explainStudy(let uid): return .explanation(try await explain(uid))
             }
-        } catch { return .failed("the ledger cannot be read: \(error)") }
+        } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
+            return .failed("the ledger cannot be used: \(error)")
+        }
+    }
+
+    private struct Refusal: Error { let reason: String }
+
+    private func study(_ uid: UID) async throws -> StudyDetail {
+        guard let study = try await ledger.study(uid) else { throw Refusal(reason: "no study \(uid) is known") }
+        return study
+    }
+
+    private func complete(_ uid: UID) async throws -> String {
+        guard await assembler.force(uid) else { throw Refusal(reason: "study \(uid) is not waiting for anything") }
+        try await ledger.recordEvent("operator", "completed by hand", ofStudy: uid)
+        return "study \(uid) is analysed as it stands"
+    }
+
+    private func reprocess(_ uid: UID) async throws -> String {
+        let study = try await study(uid).study
+        if study.decision == .ignored {
+            throw Refusal(reason: "study \(uid) is ignored: `ichnode study release` analyses it")
+        }
+        return try await startAgain(study, "analysed again by hand")
+    }
+
+    private func ignore(_ uid: UID) async throws -> String {
+        _ = try await study(uid)
+        _ = try await ledger.record(.ignored, onStudy: uid)
+        try await ledger.recordEvent("operator", "ignored", ofStudy: uid)
+        _ = await assembler.force(uid)
+        return "study \(uid) is neither analysed nor reported; what was reported already stays"
+    }
+
+    private func release(_ uid: UID) async throws -> String {
+        let study = try await study(uid).study
+        guard study.decision == .ignored || study.reason?.hasPrefix(IdentityConflict.reason) == true else {
+            throw Refusal(reason: "study \(uid) is neither ignored nor held")
+        }
+        _ = try await ledger.record(study.decision == .ignored ? nil : .released, onStudy: uid)
+        return try await startAgain(study, "released")
+    }
+
+    private func startAgain(_ study: StudyEntry, _ event: String) async throws -> String {
+        let uid = study.studyInstanceUID
+        guard study.purgedCount < study.instanceCount else {
+            throw Refusal(reason: "retention removed the images of study \(uid): send it again first")
+        }
+        guard await assembler.reprocess(uid) else { throw Refusal(reason: "the node holds no image of study \(uid)") }
+        try await ledger.recordEvent("operator", event, ofStudy: uid)
+        return "study \(uid) is analysed with the model and configuration of now; see `ichnode study show`"
+    }
+
+    private func explain(_ uid: UID) async throws -> StudyExplanation {
+        let detail = try await study(uid)
+        if let waiting = await assembler.waiting(uid) {
+            let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid)).mapValues(\.record)
+            let settled = StudyHistory(detail.analyses).settledSeries
+            let selection = SeriesSelection(known.values, rules: rules, settled: settled)
+            return StudyExplanation(
+                studyInstanceUID: uid, standing: waiting,
+                series: SeriesExplanation.verdicts(selection, Array(known.values)))
+        }
+        let completion = detail.analyses.last.map { ", \($0.completion)" } ?? ""
+        let outcome = detail.study.outcome.map { "\($0.rawValue)\(completion)" } ?? detail.study.state.rawValue
+        return StudyExplanation(
+            studyInstanceUID: uid, standing: outcome, series: detail.series)
     }
 }

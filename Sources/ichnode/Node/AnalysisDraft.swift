@@ -38,7 +38,8 @@ struct AnalysisDraft {
     // MARK: Endings
 
     func concluded(_ finding: Finding, flagged: [StudyReport.Flagged]) -> StudyAnalyzer.Analysis {
-        let reason = (defects + finding.endsWithinBrain).joined(separator: "; ")
+        let ends = finding.endsWithinBrain.map { CompletionReason.cutOff(end: $0.rawValue).description }
+        let reason = (defects + ends).joined(separator: "; ")
         if finding.isPositive { return analysis(.positive, reason, .present, finding, flagged) }
         // An incomplete study is never negative.
         guard reason.isEmpty else { return analysis(.undetermined, reason, .undetermined, finding) }
@@ -68,8 +69,10 @@ struct AnalysisDraft {
     ) -> StudyAnalyzer.Analysis {
         let images = reportedImages
         var analysis = StudyAnalyzer.Analysis(
-            outcome: outcome, reason: reason, revisionDigest: revisionDigest(reason), verdicts: verdicts,
-            finding: finding)
+            outcome: outcome, reason: reason, revisionDigest: revisionDigest(reason),
+            verdicts: SeriesExplanation.verdicts(selection, known.values.map(\.record)), finding: finding)
+        analysis.seriesInstanceUID = analysed.isEmpty ? nil : known[analysed[0]]?.record.seriesInstanceUID
+        analysis.basis = StudyAnalyzer.basis(selection, known)
         (analysis.encoderCalls, analysis.earlyEncoderCalls) = encoderCalls
         if let presence, !images.isEmpty {
             analysis.report = StudyReport(
@@ -99,20 +102,23 @@ struct AnalysisDraft {
     }
 
     private var seriesText: String {
-        selection.series.map { series in
-            let name = verdicts.first { $0.seriesInstanceUID == series.seriesInstanceUID }
-            let number = name?.number.map { "\($0)" } ?? "?"
-            return "\(number) \(name?.verdict ?? "") (\(name?.reason ?? ""))"
+        SeriesExplanation.verdicts(selection, known.values.map(\.record)).map { series in
+            "\(series.number.map { "\($0)" } ?? "?") \(series.verdict) (\(series.reason))"
         }.joined(separator: "; ")
     }
+}
 
-    private var verdicts: [SeriesVerdictEntry] {
-        selection.series.map { assessment in
-            let records = known.values.map(\.record).filter { $0.seriesInstanceUID == assessment.seriesInstanceUID }
-            let (verdict, reason) = Self.words(assessment)
+/// Why each series of a study was taken or left.
+enum SeriesExplanation {
+    static func verdicts(_ selection: SeriesSelection, _ all: [InstanceRecord]) -> [SeriesVerdictEntry] {
+        let series = Dictionary(grouping: all, by: \.seriesInstanceUID)
+        return selection.series.map { assessment in
+            let records = series[assessment.seriesInstanceUID] ?? []
+            let first = records.min { $0.sopInstanceUID < $1.sopInstanceUID }
+            let (verdict, reason) = words(assessment)
             return SeriesVerdictEntry(
-                seriesInstanceUID: assessment.seriesInstanceUID, number: records.first?.series.number,
-                description: records.first?.series.description, instanceCount: records.count, verdict: verdict,
+                seriesInstanceUID: assessment.seriesInstanceUID, number: first?.series.number,
+                description: first?.series.description, instanceCount: records.count, verdict: verdict,
                 reason: reason)
         }
     }
@@ -123,7 +129,7 @@ struct AnalysisDraft {
             "\(assessment.instances.count) axial images, \(thickness), covers \(Int(assessment.coverageMillimetres)) mm"
         switch assessment.verdict {
         case .chosen: return ("chosen", measure)
-        case .candidate: return ("candidate", "\(measure); another series suits better")
+        case .candidate(let preference): return ("candidate", "\(measure); \(preference)")
         case .refused(let reason): return ("refused", reason.description)
         }
     }

@@ -62,7 +62,7 @@ struct FolderStudies {
         }
         return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map {
             uid, all in
-            let missing = HeaderEvidence.find(all.map(\.record)).missing
+            let missing = HeaderEvidence().find(all).missing
             let study = AssembledStudy(
                 studyInstanceUID: uid, instances: all, callingAETitle: nil, calledAETitle: nil,
                 decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing),

@@ -1,18 +1,23 @@
 import Foundation
 import ICHModel
+import Ledger
 import StoreSCP
 import WorkerProtocol
 
 /// What the headers say of the series that would be analysed: is it there?
-enum HeaderEvidence {
+struct HeaderEvidence: Sendable {
+    var rules = SelectionRules()
+
     /// Spacing, in slice thicknesses, from which every second slice may be under way: only a count or time tells.
     static let wideFrom = 1.1
 
-    @Sendable static func find(_ all: [InstanceRecord]) -> SeriesEvidence {
-        let records = StudyAnalyzer.newest(all)
-        let selection = SeriesSelection(records.values)
+    /// - Parameter settled: see `SeriesSelection`.
+    @Sendable func find(_ all: [StoredInstance], settled: UID? = nil) -> SeriesEvidence {
+        let known = StudyAnalyzer.newest(all)
+        let records = known.mapValues(\.record)
+        let selection = SeriesSelection(records.values, rules: rules, settled: settled)
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return SeriesEvidence(missing: selection.series.compactMap(partial))
+            return SeriesEvidence(missing: selection.series.compactMap(Self.partial))
         }
         let positions = series.instances.compactMap { instance in
             records[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres
@@ -24,12 +29,14 @@ enum HeaderEvidence {
         if contiguity.missingCount > evidence.missing.count {
             evidence.missing.append(.more(contiguity.missingCount - evidence.missing.count))
         }
+        let purged = series.instances.count { known[$0]?.isPurged == true }
+        if purged > 0 { evidence.missing.append(.purged(purged)) }
         if let spacing = contiguity.stretches.map(\.spacing).min(), let thickness = series.thicknessMillimetres,
-            spacing > wideFrom * thickness
+            spacing > Self.wideFrom * thickness
         {
             evidence.doubts.append(.wideSpacing(millimetres: spacing, thickness: thickness))
         }
-        compareWithDeclared(series: uid, in: records.values.map(\.self), &evidence)
+        Self.compareWithDeclared(series: uid, in: records.values.map(\.self), &evidence)
         return evidence
     }
 

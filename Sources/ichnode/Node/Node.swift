@@ -41,11 +41,14 @@ struct Node {
 
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            evidence: HeaderEvidence.find, counts: HeldCounts(configuration, program: programs.find).ask)
+            evidence: HeaderEvidence(rules: configuration.selection).find,
+            counts: HeldCounts(configuration, program: programs.find).ask)
+        try await assembler.recallGaps()
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
             await assembler.resume(
-                uid, instances: try await ledger.instances(ofStudy: uid), wasAssembled: wasAssembled)
+                uid, instances: try await ledger.instances(ofStudy: uid),
+                settledSeries: try await ledger.history(ofStudy: uid).settledSeries, wasAssembled: wasAssembled)
         }
         let intake = StudyIntake(ledger: ledger, assembler: assembler, clock: clock, logger: logger)
         let composer = ReportComposer(
@@ -53,7 +56,9 @@ struct Node {
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
         let pipeline = StudyPipeline(
-            tools: .init(package: package, engine: engine, decoder: decoder, clock: clock, logger: logger),
+            tools: .init(
+                package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
+                logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
         let destinations = configuration.peers.map {
             DICOMDestination(
@@ -63,8 +68,11 @@ struct Node {
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger,
-            handler: OperatorCommands(ledger: ledger, assembler: assembler).answer)
+            handler: OperatorCommands(ledger: ledger, assembler: assembler, rules: configuration.selection).answer)
         let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
+        let retention = Retention(
+            policy: configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
+            isShort: { disk.state != DiskWatch.State.roomy })
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
             programs: programs.receive, intake: intake, logger: logger)
@@ -75,7 +83,9 @@ struct Node {
             probes: .init(notReady: { await readiness.missing }), logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way.
-        services = [intake, assembler, pipeline, outbox, console, control, disk, certificates, reception]
+        services = [
+            intake, assembler, pipeline, outbox, retention, console, control, disk, certificates, reception,
+        ]
         self.logger = logger
     }
 

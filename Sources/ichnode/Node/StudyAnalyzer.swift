@@ -18,6 +18,10 @@ actor StudyAnalyzer {
         var finding: Finding?
         /// nil where nothing is to be sent.
         var report: StudyReport?
+        /// nil where none was analysed.
+        var seriesInstanceUID: UID?
+        /// What of the study it rests on: see `StudyAnalyzer.basis`.
+        var basis: Set<String> = []
         /// Encoder calls, and how many of them had ended when the study was complete.
         var encoderCalls = 0
         var earlyEncoderCalls = 0
@@ -27,6 +31,7 @@ actor StudyAnalyzer {
         var package: ModelPackage
         var engine: any InferenceEngine
         var decoder: DecodeClient
+        var rules = SelectionRules()
         var clock: WallClock
         var logger: Logger
     }
@@ -58,6 +63,14 @@ actor StudyAnalyzer {
         Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
     }
 
+    /// Files of the series that is chosen; of all series where none is. While they stay the same, another analysis says
+    /// the same.
+    static func basis(_ selection: SeriesSelection, _ known: [UID: StoredInstance]) -> Set<String> {
+        guard case .chosen(let uid) = selection.conclusion else { return Set(known.values.map(\.path)) }
+        let chosen = selection.assessment(of: uid)?.instances ?? []
+        return Set(chosen.compactMap { known[$0]?.path })
+    }
+
     static func newest(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
         Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $0.version < $1.version ? $1 : $0 }
     }
@@ -68,7 +81,7 @@ actor StudyAnalyzer {
     func encodeAhead(_ instances: [StoredInstance]) async {
         guard !isConcluding else { return }
         for (uid, instance) in Self.newest(Array(known.values) + instances) { known[uid] = instance }
-        let selection = SeriesSelection(known.values.map(\.record))
+        let selection = SeriesSelection(known.values.map(\.record), rules: tools.rules)
         let candidates = Self.candidates(selection)
         for uid in work.keys where !candidates.contains(where: { $0.seriesInstanceUID == uid }) { work[uid] = nil }
         for series in candidates where !isConcluding {
@@ -162,16 +175,22 @@ actor StudyAnalyzer {
     // MARK: At completion
 
     /// Analyses the study as it stands.
+    /// - Parameter isReleased: an operator let it through although its identity is in conflict.
     /// - Throws: what the inference engine throws; worth another try.
-    func analyse(_ study: AssembledStudy, threshold: ModelPackage.Threshold) async throws -> Analysis {
+    func analyse(
+        _ study: AssembledStudy, threshold: ModelPackage.Threshold, isReleased: Bool = false
+    ) async throws -> Analysis {
         isConcluding = true
         let startedAt = tools.clock.now()
         known = Self.newest(study.instances)
-        let selection = SeriesSelection(known.values.map(\.record))
+        let selection = SeriesSelection(
+            known.values.map(\.record), rules: tools.rules, settled: study.settledSeries)
         var draft = AnalysisDraft(
             study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
-        if let conflict = IdentityConflict.find(in: study.instances.map(\.record), newest: known.values.map(\.record)) {
-            return draft.held("identity conflict: \(conflict)")
+        if !isReleased,
+            let conflict = IdentityConflict.find(in: study.instances.map(\.record), newest: known.values.map(\.record))
+        {
+            return draft.held("\(IdentityConflict.reason): \(conflict)")
         }
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
             return draft.refused(selection.conclusion)
@@ -196,6 +215,9 @@ actor StudyAnalyzer {
         case .finding(let finding): return draft.concluded(finding, flagged: try await flaggedSlices(of: finding))
         }
     }
+
+    /// After an analysis that did not count: what arrives is encoded ahead again.
+    func goOn() { isConcluding = false }
 
     /// What the captures of flagged slices show.
     private func flaggedSlices(of finding: Finding) async throws -> [StudyReport.Flagged] {
@@ -222,6 +244,8 @@ actor StudyAnalyzer {
 
 /// One Study Instance UID with two patients.
 enum IdentityConflict {
+    static let reason = "identity conflict"
+
     /// - Parameters:
     ///   - records: all versions.
     ///   - newest: of each instance the version that counts: a corrected Patient ID ends the conflict.

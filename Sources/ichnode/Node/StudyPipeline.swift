@@ -23,6 +23,8 @@ actor StudyPipeline: Service {
 
     /// Begun analyses of one study that never ended, after which its pixels are left alone.
     private static let mostBegun = 5
+    /// Analyses of one study abandoned in a row because more had arrived: the next one is reported all the same.
+    private static let mostOvertaken = 3
 
     private let turn = AsyncLock()
     private let tools: StudyAnalyzer.Tools
@@ -138,6 +140,15 @@ actor StudyPipeline: Service {
     }
 
     private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer, begun: Int) async throws {
+        let uid = study.studyInstanceUID
+        let decision = try await ledger.decision(onStudy: uid)
+        if decision == .ignored {
+            return try await ledger.concludeUnchanged(study: uid, because: "ignored by an operator")
+        }
+        if case .incomplete(_, let reasons) = study.decision, let purged = reasons.first(where: \.isPurged) {
+            return try await ledger.concludeUnchanged(
+                study: uid, because: "not analysed again: \(purged); send the whole series again for that")
+        }
         guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
             return try await concludeWithoutRoute(study)
         }
@@ -145,19 +156,51 @@ actor StudyPipeline: Service {
         let analysis =
             begun > Self.mostBegun
             ? givenUp(study, threshold, "the node ended \(begun - 1) times while it was analysed")
-            : try await analyse(study, analyzer, threshold)
+            : try await analyse(study, analyzer, threshold, isReleased: decision == .released)
+        if try await isHeldBack(analysis, of: study, analyzer) { return }
+        if begun <= Self.mostOvertaken, try await isOvertaken(analysis, study) {
+            return try await ledger.abandonAnalysis(
+                ofStudy: uid, because: "analysis abandoned: more of what it rests on arrived meanwhile", counts: true)
+        }
         try await record(analysis, of: study, route: route, threshold: threshold)
+    }
+
+    /// No finding, and the head goes on where the series ends: more may be on its way. A count or the quiet time
+    /// settles that; a positive finding does not wait for it.
+    private func isHeldBack(
+        _ analysis: StudyAnalyzer.Analysis, of study: AssembledStudy, _ analyzer: StudyAnalyzer
+    ) async throws -> Bool {
+        guard case .complete(.grace, _) = study.decision, let finding = analysis.finding, !finding.isPositive,
+            !finding.endsWithinBrain.isEmpty
+        else { return false }
+        let doubts = finding.endsWithinBrain.map { CompletionReason.cutOff(end: $0.rawValue) }
+        let reason = doubts.map(\.description).joined(separator: ", ")
+        try await ledger.abandonAnalysis(ofStudy: study.studyInstanceUID, because: reason, counts: false)
+        analyzers[study.studyInstanceUID] = analyzer
+        await analyzer.goOn()
+        await assembler.holdBack(study, because: doubts)
+        return true
+    }
+
+    /// Whether a later analysis, which is sure to come, will rest on other images.
+    private func isOvertaken(_ analysis: StudyAnalyzer.Analysis, _ study: AssembledStudy) async throws -> Bool {
+        let instances = try await ledger.instances(ofStudy: study.studyInstanceUID)
+        guard instances.count != study.instances.count else { return false }
+        let known = StudyAnalyzer.newest(instances)
+        let selection = SeriesSelection(
+            known.values.map(\.record), rules: tools.rules, settled: study.settledSeries)
+        return StudyAnalyzer.basis(selection, known) != analysis.basis
     }
 
     /// A study that an analysis cannot get through is not silent: it is *not analysed*, and why.
     private func analyse(
-        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ threshold: ModelPackage.Threshold
+        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ threshold: ModelPackage.Threshold, isReleased: Bool
     ) async throws -> StudyAnalyzer.Analysis {
         var failure = ""
         for pause in Self.retryPauses + [nil] {
-            do { return try await analyzer.analyse(study, threshold: threshold) } catch is CancellationError {
-                throw CancellationError()
-            } catch {
+            do {
+                return try await analyzer.analyse(study, threshold: threshold, isReleased: isReleased)
+            } catch is CancellationError { throw CancellationError() } catch {
                 try Task.checkCancellation()
                 failure = "\(error)"
                 tools.logger.error(
@@ -173,8 +216,9 @@ actor StudyPipeline: Service {
     ) -> StudyAnalyzer.Analysis {
         let known = StudyAnalyzer.newest(study.instances)
         return AnalysisDraft(
-            study: study, known: known, selection: SeriesSelection(known.values.map(\.record)), threshold: threshold,
-            startedAt: tools.clock.now()
+            study: study, known: known,
+            selection: SeriesSelection(known.values.map(\.record), rules: tools.rules, settled: study.settledSeries),
+            threshold: threshold, startedAt: tools.clock.now()
         ).undetermined(reason)
     }
 
@@ -183,33 +227,42 @@ actor StudyPipeline: Service {
     ) async throws {
         let uid = study.studyInstanceUID
         try await ledger.recordVerdicts(analysis.verdicts, ofStudy: uid)
-        if try await ledger.hasAnalysis(ofStudy: uid, revisionDigest: analysis.revisionDigest) {
-            return try await ledger.concludeUnchanged(study: uid)
+        let history = try await ledger.history(ofStudy: uid)
+        let configurationDigest = SHA256Digest.hex(of: ["\(route)", "\(tools.rules)"])
+        if let latest = history.latest, latest.revisionDigest == analysis.revisionDigest,
+            !study.isReprocessed
+                || (latest.modelDigest == tools.package.modelDigest
+                    && latest.configurationDigest == configurationDigest)
+        {
+            return try await ledger.concludeUnchanged(
+                study: uid, because: "what is there changes nothing that was analysed")
         }
         let startedAt = analysis.report?.startedAt ?? tools.clock.now()
-        let objects =
-            if let report = analysis.report { try await composer.compose(report, route: route) } else {
-                [ComposedObject]()
-            }
+        var composed: ComposedResult?
+        if var report = analysis.report {
+            (report.revision, report.predecessor) = (history.nextRevision, history.predecessor)
+            composed = try await composer.compose(report, route: route)
+        }
         if analysis.encoderCalls > 0 {
             let text = "\(analysis.earlyEncoderCalls) of \(analysis.encoderCalls) encoder calls ended before complete"
             try await ledger.recordEvent("trace", text, ofStudy: uid)
         }
         let entry = AnalysisEntry(
             studyInstanceUID: uid, revisionDigest: analysis.revisionDigest, modelDigest: tools.package.modelDigest,
-            configurationDigest: SHA256Digest.hex(of: ["\(route)"]), route: route.name, startedAt: startedAt,
+            configurationDigest: configurationDigest, route: route.name, startedAt: startedAt,
             completedAt: tools.clock.now(), outcome: analysis.outcome, reason: analysis.reason,
             completion: study.decision.description, studyProbability: analysis.finding?.probability,
             threshold: threshold.value,
-            flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0)
+            flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0, seriesInstanceUID: analysis.seriesInstanceUID,
+            report: composed?.report)
         let priority = analysis.outcome == .positive ? 0 : 1
         let deliveries =
-            objects.isEmpty
-            ? []
-            : route.destinations.map {
-                NewDelivery(destination: $0, priority: priority, objects: objects)
-            }
-        try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
+            composed.map { composed in
+                route.destinations.map {
+                    NewDelivery(destination: $0, priority: priority, objects: composed.objects)
+                }
+            } ?? []
+        try await ledger.conclude(entry, objects: composed?.objects ?? [], deliveries: deliveries)
         timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
         announce(analysis, uid)
     }

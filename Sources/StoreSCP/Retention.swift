@@ -1,0 +1,85 @@
+public import Foundation
+public import Ledger
+public import Logging
+internal import Metrics
+public import ServiceLifecycle
+internal import WorkerProtocol
+
+#if canImport(Glibc)
+internal import Glibc
+#endif
+
+/// Removes the pixels of studies that are old enough, have an outcome, and of which nothing is owed to anybody. Ledger
+/// rows and result files stay, so that a study that comes again unchanged gives nothing.
+///
+/// A copy of an image that arrives while its study is purged is one more copy of what is purged, and goes with it.
+public struct Retention: Service {
+    public struct Policy: Sendable, Equatable {
+        /// nil: for ever, as long as the disk has room.
+        public var keep: Duration?
+        /// While the disk is short of room, studies older than this go, the oldest first.
+        public var leastKeep: Duration
+
+        public init(keep: Duration?, leastKeep: Duration) {
+            self.keep = keep
+            self.leastKeep = leastKeep
+        }
+    }
+
+    /// Days are what it counts in; a short disk waits for nobody.
+    private static let pause: Duration = .seconds(10)
+
+    private let policy: Policy
+    private let ledger: any Ledger
+    private let clock: WallClock
+    private let logger: Logger
+    private let isShort: @Sendable () -> Bool
+
+    /// - Parameter isShort: whether the disk is below its first watermark.
+    public init(
+        policy: Policy, ledger: any Ledger, clock: WallClock, logger: Logger, isShort: @escaping @Sendable () -> Bool
+    ) {
+        self.policy = policy
+        self.ledger = ledger
+        self.clock = clock
+        self.logger = logger
+        self.isShort = isShort
+    }
+
+    public func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                do { try await purgeDue() } catch {
+                    logger.error("retention cannot go on, tried again", metadata: ["error": "\(error)"])
+                }
+                do { try await clock.sleep(Self.pause) } catch { return }
+            }
+        }
+    }
+
+    /// One study after the other, until none is due.
+    func purgeDue() async throws {
+        while !Task.isCancelled, let moment = dueBefore(clock.now()),
+            let purged = try await ledger.purgeOldestStudy(receivedBefore: moment)
+        {
+            // Marked first: what is not removed now is at the next start, by `SpoolMender`.
+            try remove(purged.paths)
+            Counter(label: "ichnode_studies_purged_total").increment()
+            logger.notice(
+                "pixels removed by retention",
+                metadata: ["study.uid": "\(purged.study)", "files": "\(purged.paths.count)"])
+        }
+    }
+
+    private func dueBefore(_ now: Date) -> Date? {
+        let kept = isShort() ? min(policy.keep ?? policy.leastKeep, policy.leastKeep) : policy.keep
+        return kept.map { now - $0.inSeconds }
+    }
+
+    /// The folder stays: something may be arriving in it.
+    private func remove(_ paths: [String]) throws {
+        for path in paths where unlink(path) != 0 && errno != ENOENT {
+            throw SpoolError("cannot remove a purged file: \(Errno.text)")
+        }
+    }
+}

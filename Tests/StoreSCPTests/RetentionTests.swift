@@ -1,0 +1,77 @@
+import Foundation
+import Ledger
+import Logging
+import Testing
+import WorkerProtocol
+
+@testable import StoreSCP
+
+@Suite struct RetentionTests {
+    private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("keep-\(UUID().uuidString)")
+    private let now = Date(timeIntervalSince1970: 1_000_000)
+    private let ledger: SQLiteLedger
+    private let spool: Spool
+
+    init() throws {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
+        spool = Spool(root: folder.appendingPathComponent("spool"))
+        close(try spool.open())
+    }
+
+    private func retention(keep: Duration?, leastKeep: Duration = .seconds(50), isShort: Bool = false) -> Retention {
+        Retention(
+            policy: .init(keep: keep, leastKeep: leastKeep), ledger: ledger,
+            clock: WallClock(now: { now }, sleep: { try await Task.sleep(for: $0) }), logger: Logger(label: "test"),
+            isShort: { isShort })
+    }
+
+    /// A concluded study of one image that came so many seconds ago.
+    private func study(_ number: Int, age: Double) async throws -> String {
+        let uid = UID("1.2.\(number)")!
+        let record = InstanceRecord(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.2.\(number).1")!,
+            studyInstanceUID: uid, seriesInstanceUID: UID("1.8")!, transferSyntaxUID: UID("1.2.840.10008.1.2")!)
+        let path = spool.path(study: uid, instance: record.sopInstanceUID)
+        try FileManager.default.createDirectory(
+            at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
+        try Data("pixels".utf8).write(to: URL(fileURLWithPath: path))
+        try await ledger.recordInstances([StoredInstance(record: record, path: path, receivedAt: now - age)])
+        _ = try await ledger.beginAnalysis(ofStudy: uid, seeing: 1)
+        try await ledger.concludeUnchanged(study: uid, because: "a test")
+        return path
+    }
+
+    private func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
+
+    @Test func onlyWhatIsOldEnoughGoes() async throws {
+        let (old, young) = (try await study(1, age: 101), try await study(2, age: 99))
+        try await retention(keep: .seconds(100)).purgeDue()
+        #expect(!exists(old))
+        #expect(exists(young))
+        try await retention(keep: nil).purgeDue()
+        #expect(exists(young))
+    }
+
+    @Test func aShortDiskTakesYoungerOnesButNoneUnderTheLeast() async throws {
+        let (old, young) = (try await study(1, age: 51), try await study(2, age: 49))
+        for keep in [nil, Duration.seconds(1000)] { try await retention(keep: keep, isShort: true).purgeDue() }
+        #expect(!exists(old))
+        #expect(exists(young))
+    }
+
+    @Test func whatACrashLeftIsRemovedAtTheNextStart() async throws {
+        let path = try await study(1, age: 101)
+        // Marked, and then the node ended.
+        _ = try await ledger.purgeOldestStudy(receivedBefore: now)
+        #expect(exists(path))
+        let decoder = DecodeClient(
+            program: WorkerProgram(path: "/bin/false", arguments: []), logger: Logger(label: "test"))
+        let mender = SpoolMender(
+            spool: spool, ledger: ledger, decoder: decoder, clock: .system, logger: Logger(label: "test"))
+        #expect(try await mender.mend() == 0)
+        #expect(!exists(path))
+        #expect(!exists(URL(fileURLWithPath: path).deletingLastPathComponent().path))
+        #expect(try await ledger.instances(ofStudy: UID("1.2.1")!).map(\.isPurged) == [true])
+    }
+}
