@@ -12,7 +12,9 @@ enum HeaderEvidence {
         let records = StudyAnalyzer.newest(all)
         let selection = SeriesSelection(records.values)
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return SeriesEvidence(missing: selection.series.compactMap(partial))
+            return SeriesEvidence(
+                seriesInstanceUID: selection.series.first { partial($0) != nil }?.seriesInstanceUID,
+                missing: selection.series.compactMap(partial))
         }
         let positions = series.instances.compactMap { instance in
             records[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres

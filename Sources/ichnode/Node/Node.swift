@@ -39,9 +39,10 @@ struct Node {
         try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
             .mend()
 
+        let peers = QueryRetrieve(configuration, programs: programs)
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            evidence: HeaderEvidence.find, counts: HeldCounts(configuration, program: programs.find).ask)
+            evidence: HeaderEvidence.find, counts: peers.counts, retrieval: peers.retrieval)
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
             await assembler.resume(
