@@ -74,7 +74,7 @@ public struct DICOMDestination: Destination {
                 // Often a setting at the peer that somebody is about to change.
                 fates[uid] = .retry(status: nil, reason: "peer accepts no presentation context for \(sopClass)")
             case .failed(let failure): failures.append(failure.reason)
-            case .echoed, .found, .done: break
+            case .echoed, .found, .moved, .done: break
             }
         }
         guard !failures.isEmpty else { return fates }

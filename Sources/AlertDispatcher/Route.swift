@@ -14,10 +14,13 @@ public struct Route: Sendable, Equatable {
     public var threshold: String
     /// Name of the peer that is asked how many images of a study it holds; nil: nobody is.
     public var countsFrom: String?
+    /// Name of the peer that is asked for images that are missing; nil: nobody is.
+    public var retrieveFrom: String?
 
     public init(
         name: String, callingAETitles: [AETitle] = [], calledAETitles: [AETitle] = [], destinations: [String],
-        reportClass: ReportClass = .enhanced, threshold: String = "balanced", countsFrom: String? = nil
+        reportClass: ReportClass = .enhanced, threshold: String = "balanced", countsFrom: String? = nil,
+        retrieveFrom: String? = nil
     ) {
         self.name = name
         self.callingAETitles = callingAETitles
@@ -26,6 +29,7 @@ public struct Route: Sendable, Equatable {
         self.reportClass = reportClass
         self.threshold = threshold
         self.countsFrom = countsFrom
+        self.retrieveFrom = retrieveFrom
     }
 
     func takes(calling: AETitle?, called: AETitle?) -> Bool {

@@ -256,13 +256,10 @@ void take_match(void *data, T_DIMSE_C_FindRQ *request, int, T_DIMSE_C_FindRSP *,
     query->take(query->taker, &found);
 }
 
-OFCondition make_keys(DcmDataset &keys, const char *study, const char *series) {
-    const bool is_image = *series != 0;
-    OFCondition condition = keys.putAndInsertString(DCM_QueryRetrieveLevel, is_image ? "IMAGE" : "SERIES");
+OFCondition make_keys(DcmDataset &keys, const char *level, const char *study, const char *series) {
+    OFCondition condition = keys.putAndInsertString(DCM_QueryRetrieveLevel, level);
     if (condition.good()) condition = keys.putAndInsertString(DCM_StudyInstanceUID, study);
     if (condition.good()) condition = keys.putAndInsertString(DCM_SeriesInstanceUID, series);
-    if (condition.good())
-        condition = keys.insertEmptyElement(is_image ? DCM_SOPInstanceUID : DCM_NumberOfSeriesRelatedInstances);
     return condition;
 }
 
@@ -281,7 +278,11 @@ extern "C" cdcmtk_request_outcome cdcmtk_requestor_find(
         const T_ASC_PresentationContextID id = ASC_findAcceptedPresentationContextID(association, model);
         if (id == 0) return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
         DcmDataset keys;
-        OFCondition condition = make_keys(keys, study_instance_uid, series_instance_uid);
+        const bool is_image = *series_instance_uid != 0;
+        OFCondition condition =
+            make_keys(keys, is_image ? "IMAGE" : "SERIES", study_instance_uid, series_instance_uid);
+        if (condition.good())
+            condition = keys.insertEmptyElement(is_image ? DCM_SOPInstanceUID : DCM_NumberOfSeriesRelatedInstances);
         if (condition.bad()) return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
 
         T_DIMSE_C_FindRQ request = {};
@@ -299,6 +300,84 @@ extern "C" cdcmtk_request_outcome cdcmtk_requestor_find(
         if (condition.bad()) return fail(requestor, failure, condition);
         if (query.cancelled) return fail(failure, CDCMTK_REQUEST_OTHER, "more matches than a study can have");
         response->status = answer.DimseStatus;
+        return CDCMTK_REQUEST_OK;
+    } catch (...) {
+        requestor->broken = true;
+        return fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+    }
+}
+
+namespace {
+
+OFCondition send_move(
+    T_ASC_Association *association, T_ASC_PresentationContextID id, const char *model, const char *destination,
+    DcmDataset &keys, DIC_US number) {
+    T_DIMSE_Message message = {};
+    message.CommandField = DIMSE_C_MOVE_RQ;
+    T_DIMSE_C_MoveRQ &request = message.msg.CMoveRQ;
+    request.MessageID = number;
+    copy_text(request.AffectedSOPClassUID, sizeof request.AffectedSOPClassUID, model);
+    request.DataSetType = DIMSE_DATASET_PRESENT;
+    request.Priority = DIMSE_PRIORITY_MEDIUM;
+    copy_text(request.MoveDestination, sizeof request.MoveDestination, destination);
+    return DIMSE_sendMessageUsingMemoryData(association, id, &message, nullptr, &keys, nullptr, nullptr);
+}
+
+OFCondition receive_move(
+    T_ASC_Association *association, DIC_US number, cdcmtk_move_counts *counts, cdcmtk_response *response) {
+    T_ASC_PresentationContextID id = 0;
+    T_DIMSE_Message message = {};
+    DcmDataset *detail = nullptr;
+    const OFCondition condition = DIMSE_receiveCommand(association, DIMSE_BLOCKING, 0, &id, &message, &detail);
+    take_comment(detail, response);
+    if (condition.bad()) return condition;
+    const T_DIMSE_C_MoveRSP &answer = message.msg.CMoveRSP;
+    if (message.CommandField != DIMSE_C_MOVE_RSP || answer.MessageIDBeingRespondedTo != number)
+        return DIMSE_BADCOMMANDTYPE;
+    if (answer.opts & O_MOVE_NUMBEROFCOMPLETEDSUBOPERATIONS) counts->completed = answer.NumberOfCompletedSubOperations;
+    if (answer.opts & O_MOVE_NUMBEROFFAILEDSUBOPERATIONS) counts->failed = answer.NumberOfFailedSubOperations;
+    if (answer.opts & O_MOVE_NUMBEROFWARNINGSUBOPERATIONS) counts->warning = answer.NumberOfWarningSubOperations;
+    response->status = answer.DimseStatus;
+    // Failed SOP Instance UID List (0008,0058).
+    DIC_UL bytes = 0, values = 0;
+    return answer.DataSetType == DIMSE_DATASET_NULL
+               ? EC_Normal
+               : DIMSE_ignoreDataSet(association, DIMSE_BLOCKING, 0, &bytes, &values);
+}
+
+} // namespace
+
+// Not DIMSE_moveUser, which polls for an answer without end.
+extern "C" cdcmtk_request_outcome cdcmtk_requestor_move(
+    cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid,
+    const char *destination, double most_seconds, cdcmtk_move_counts *counts, cdcmtk_response *response,
+    cdcmtk_request_failure *failure) {
+    *counts = {-1, -1, -1};
+    *response = cdcmtk_response();
+    *failure = cdcmtk_request_failure();
+    try {
+        if (requestor->broken) return fail(failure, CDCMTK_REQUEST_OTHER, "the association is broken");
+        T_ASC_Association *association = requestor->association;
+        const char *model = UID_MOVEStudyRootQueryRetrieveInformationModel;
+        const T_ASC_PresentationContextID id = ASC_findAcceptedPresentationContextID(association, model);
+        if (id == 0) return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
+        DcmDataset keys;
+        OFCondition condition = make_keys(keys, "SERIES", study_instance_uid, series_instance_uid);
+        if (condition.bad()) return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
+
+        const auto end = Clock::now() + seconds(most_seconds);
+        requestor->waiting.deadline = end + seconds(requestor->waiting.idle_seconds);
+        const DIC_US number = association->nextMsgID++;
+        condition = send_move(association, id, model, destination, keys, number);
+        bool is_cancelled = false;
+        do {
+            if (condition.good()) condition = receive_move(association, number, counts, response);
+            if (condition.good() && DICOM_PENDING_STATUS(response->status) && !is_cancelled && Clock::now() >= end) {
+                is_cancelled = true;
+                condition = DIMSE_sendCancelRequest(association, id, number);
+            }
+        } while (condition.good() && DICOM_PENDING_STATUS(response->status));
+        if (condition.bad()) return fail(requestor, failure, condition);
         return CDCMTK_REQUEST_OK;
     } catch (...) {
         requestor->broken = true;

@@ -13,8 +13,8 @@ public struct RequestFailure: Error, Sendable {
     }
 }
 
-/// The requesting side of an association: C-STORE, C-FIND and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used by one
-/// thread at a time. The association is released when the value goes away.
+/// The requesting side of an association: C-STORE, C-FIND, C-MOVE and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used
+/// by one thread at a time. The association is released when the value goes away.
 public final class Requestor {
     /// What to propose in one presentation context.
     public struct Proposal: Sendable {
@@ -25,11 +25,16 @@ public final class Requestor {
             self.transferSyntaxes = transferSyntaxes
         }
         /// Study Root Query/Retrieve Information Model - FIND (PS3.4 §C.6.2).
-        public static let studyRootFind = Proposal(
-            abstractSyntax: "1.2.840.10008.5.1.4.1.2.2.1",
-            transferSyntaxes: [
-                TransferSyntax.explicitLittleEndian.uid.string, TransferSyntax.implicitLittleEndian.uid.string,
-            ])
+        public static let studyRootFind = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.1")
+        /// Study Root Query/Retrieve Information Model - MOVE (PS3.4 §C.6.2).
+        public static let studyRootMove = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.2")
+        private init(uncompressed abstractSyntax: String) {
+            self.init(
+                abstractSyntax: abstractSyntax,
+                transferSyntaxes: [
+                    TransferSyntax.explicitLittleEndian.uid.string, TransferSyntax.implicitLittleEndian.uid.string,
+                ])
+        }
         public static let verification = Proposal(
             abstractSyntax: PresentationContext.verification,
             transferSyntaxes: [TransferSyntax.implicitLittleEndian.uid.string])
@@ -127,6 +132,23 @@ public final class Requestor {
                     + (comment.isEmpty ? "" : ": \(comment)"))
         }
         return matches.all
+    }
+
+    /// Has the peer send a series to the AE `destination` (PS3.4 §C.4.2, Study Root). Cancelled after so many seconds.
+    public func move(
+        series: UID, ofStudy study: UID, to destination: AETitle, mostSeconds: Double
+    ) throws(RequestFailure) -> (counts: MoveCounts, response: Response) {
+        var counts = cdcmtk_move_counts()
+        var response = cdcmtk_response()
+        var failure = cdcmtk_request_failure()
+        let outcome = cdcmtk_requestor_move(
+            handle, study.string, series.string, destination.string, mostSeconds, &counts, &response, &failure)
+        guard outcome == CDCMTK_REQUEST_OK else { throw Self.failure(failure) }
+        func told(_ count: Int32) -> UInt16? { UInt16(exactly: count) }
+        return (
+            MoveCounts(completed: told(counts.completed), failed: told(counts.failed), warning: told(counts.warning)),
+            Response(status: response.status, comment: text(response.comment))
+        )
     }
 
     /// C-ECHO (PS3.4 Annex A).

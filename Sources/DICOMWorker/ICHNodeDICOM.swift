@@ -9,5 +9,7 @@ struct ICHNodeDICOM: ParsableCommand {
             These are internal workers of ichnode, which starts them and talks to them over descriptor 3; they are of \
             no use from a shell. Each gives up, before its first job, all files and calls it does not need.
             """,
-        subcommands: [Receive.self, Decode.self, Compose.self, Send.self, Echo.self, Find.self, Certificates.self])
+        subcommands: [
+            Receive.self, Decode.self, Compose.self, Send.self, Echo.self, Find.self, Move.self, Certificates.self,
+        ])
 }

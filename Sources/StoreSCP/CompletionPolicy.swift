@@ -33,18 +33,22 @@ public struct CompletionPolicy: Sendable, Equatable {
         public var series: SeriesEvidence
         /// What a PACS said when it was asked after the last arrival.
         public var held: HeldCount?
+        /// How often a PACS was asked for images of the study.
+        public var retrievals: Retrievals?
         /// An operator said so.
         public var forced: Bool
 
         public init(
             lastArrival: Date, associationsEnded: Date?, associationGap: Duration? = nil,
-            series: SeriesEvidence = .init(), held: HeldCount? = nil, forced: Bool = false
+            series: SeriesEvidence = .init(), held: HeldCount? = nil, retrievals: Retrievals? = nil,
+            forced: Bool = false
         ) {
             self.lastArrival = lastArrival
             self.associationsEnded = associationsEnded
             self.associationGap = associationGap
             self.series = series
             self.held = held
+            self.retrievals = retrievals
             self.forced = forced
         }
     }
@@ -65,6 +69,18 @@ public struct CompletionPolicy: Sendable, Equatable {
         /// With one answer more.
         public func adding(_ images: Int, at now: Date) -> HeldCount {
             HeldCount(images: images, since: images == self.images ? since : now, latest: now)
+        }
+    }
+
+    /// Requests to a PACS to send a series.
+    public struct Retrievals: Sendable, Equatable {
+        public var count: Int
+        /// Of the study, when the latest was made.
+        public var lastArrival: Date
+
+        public init(count: Int, lastArrival: Date) {
+            self.count = count
+            self.lastArrival = lastArrival
         }
     }
 
@@ -121,8 +137,28 @@ public struct CompletionPolicy: Sendable, Equatable {
 
     static let questionPause: Duration = .seconds(15)
 
+    /// When to ask the PACS for the images of the series that are missing; nil where none are known to be.
+    ///
+    /// Asked when nothing has come for a while, and again only when something has come since: a PACS that has no more
+    /// gives no more.
+    public func nextRetrieval(_ evidence: Evidence) -> Date? {
+        let isHeld = evidence.held.map { $0.images > evidence.series.imageCount && isSteady($0) } ?? false
+        guard isHeld || !evidence.series.missing.isEmpty, evidence.series.seriesInstanceUID != nil, !evidence.forced
+        else { return nil }
+        if let made = evidence.retrievals {
+            guard made.count < Self.mostRetrievals, made.lastArrival < evidence.lastArrival else { return nil }
+        }
+        return stillness(evidence, ended: evidence.associationsEnded)
+    }
+
+    static let mostRetrievals = 3
+
     private func agrees(_ held: HeldCount, _ series: SeriesEvidence) -> Bool {
-        held.images == series.imageCount && held.latest.timeIntervalSince(held.since) >= grace.inSeconds
+        held.images == series.imageCount && isSteady(held)
+    }
+
+    private func isSteady(_ held: HeldCount) -> Bool {
+        held.latest.timeIntervalSince(held.since) >= grace.inSeconds
     }
 
     private func missing(_ evidence: Evidence) -> [CompletionReason] {
@@ -138,17 +174,22 @@ public struct CompletionPolicy: Sendable, Equatable {
 
     /// When it is complete if nothing else happens, and by which rule.
     private func settled(_ evidence: Evidence) -> (at: Date, rule: Rule) {
-        let quiet = evidence.lastArrival + quietTime.inSeconds
         var count: (at: Date, rule: Rule)?
         if evidence.series.isAsDeclared { count = (evidence.lastArrival, .declared) }
         if let held = evidence.held, agrees(held, evidence.series) { count = count ?? (held.since, .held) }
         // An association that stays open after the last image that there is is idle.
         guard let ended = evidence.associationsEnded ?? count?.at, doubts(evidence).isEmpty else {
-            return (quiet, .quiet)
+            return (stillness(evidence, ended: nil), .quiet)
         }
+        return (stillness(evidence, ended: ended), count?.rule ?? .grace)
+    }
+
+    /// When nothing has come for the grace, or where the associations have not ended for the quiet time.
+    private func stillness(_ evidence: Evidence, ended: Date?) -> Date {
+        let quiet = evidence.lastArrival + quietTime.inSeconds
+        guard let ended else { return quiet }
         let pause = max(grace.inSeconds, Self.gapFactor * (evidence.associationGap?.inSeconds ?? 0))
-        let graceful = max(ended, evidence.lastArrival) + pause
-        return (min(graceful, max(quiet, ended)), count?.rule ?? .grace)
+        return min(max(ended, evidence.lastArrival) + pause, max(quiet, ended))
     }
 }
 

@@ -2,7 +2,7 @@ public import WorkerProtocol
 
 /// What is known of the series that would be analysed, apart from time and associations.
 public struct SeriesEvidence: Sendable, Equatable {
-    /// Which it is; nil while none can be chosen.
+    /// Which it is; while none can be chosen, the first that might be if more of it came.
     public var seriesInstanceUID: UID?
     /// How many images of it are there.
     public var imageCount: Int

@@ -54,6 +54,12 @@ public actor StudyAssembler: Service {
     public typealias AskCounts =
         @Sendable (_ study: UID, _ calling: AETitle?, _ called: AETitle?) async throws -> [UID: Int]?
 
+    /// Has a PACS send a series to the node, and says what came of it.
+    public typealias RetrieveSeries = @Sendable (_ series: UID, _ study: UID) async throws -> String
+
+    /// By whom what a sender sent is asked for; nil where there is nobody to ask.
+    public typealias FindRetrieval = @Sendable (_ calling: AETitle?, _ called: AETitle?) -> RetrieveSeries?
+
     private struct Study {
         private(set) var instances: [StoredInstance] = []
         private var paths: Set<String> = []
@@ -78,6 +84,7 @@ public actor StudyAssembler: Service {
         var held: CompletionPolicy.HeldCount?
         /// A question is under way, or nobody is there to ask.
         var mayAsk = true
+        var retrievals: CompletionPolicy.Retrievals?
 
         init(instances: [StoredInstance], settledSeries: UID?) {
             self.instances = instances
@@ -113,16 +120,21 @@ public actor StudyAssembler: Service {
     private let clock: WallClock
     private let findEvidence: FindEvidence
     private let askCounts: AskCounts
+    private let findRetrieval: FindRetrieval
     private let logger: Logger
     private var open: [String: Association] = [:]
     private var studies: [UID: Study] = [:]
     private var gaps: [String: AssociationGaps] = [:]
     private var unsavedGaps: Set<String> = []
+    /// Studies that images are being sent of.
+    private var retrieving: Set<UID> = []
     private let emit: AsyncStream<AssemblyEvent>.Continuation
     public nonisolated let events: AsyncStream<AssemblyEvent>
 
     /// Peers whose gaps are remembered at most: any address may send.
     private static let mostPeers = 1024
+    /// Studies for which a PACS is asked to send images at once.
+    private static let mostRetrieving = 4
     /// No other evidence completes a study sooner.
     private static let mostFavourable = SeriesEvidence(isAsDeclared: true)
     /// How often decisions are looked at.
@@ -130,7 +142,8 @@ public actor StudyAssembler: Service {
 
     public init(
         policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _, _ in nil }
+        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _, _ in nil },
+        retrieval findRetrieval: @escaping FindRetrieval = { _, _ in nil }
     ) {
         self.policy = policy
         self.ledger = ledger
@@ -138,6 +151,7 @@ public actor StudyAssembler: Service {
         self.logger = logger
         self.findEvidence = findEvidence
         self.askCounts = askCounts
+        self.findRetrieval = findRetrieval
         (events, emit) = AsyncStream.makeStream()
     }
 
@@ -310,13 +324,19 @@ public actor StudyAssembler: Service {
                 continue
             }
             if study.mayAsk, let question = policy.nextQuestion(evidence), question <= now { ask(uid, study) }
+            if let retrieval = policy.nextRetrieval(evidence), retrieval <= now,
+                let series = evidence.series.seriesInstanceUID
+            {
+                retrieve(series, uid, study)
+            }
         }
     }
 
     private func evidence(_ study: Study, _ uid: UID, series: SeriesEvidence) -> CompletionPolicy.Evidence {
         CompletionPolicy.Evidence(
             lastArrival: study.lastArrival, associationsEnded: associationsEnded(study, uid),
-            associationGap: associationGap(study), series: series, held: study.held, forced: study.forced)
+            associationGap: associationGap(study), series: series, held: study.held, retrievals: study.retrievals,
+            forced: study.forced)
     }
 
     private func find(_ study: Study) -> SeriesEvidence {
@@ -349,6 +369,28 @@ public actor StudyAssembler: Service {
         let (images, now) = (counts[series] ?? 0, clock.now())
         studies[uid]?.held =
             study.held?.adding(images, at: now) ?? CompletionPolicy.HeldCount(images: images, since: now, latest: now)
+    }
+
+    /// What is sent arrives over an association like anything else.
+    private func retrieve(_ series: UID, _ uid: UID, _ study: Study) {
+        guard !retrieving.contains(uid), retrieving.count < Self.mostRetrieving else { return }
+        let first = study.instances.first { $0.record.callingAETitle != nil }?.record
+        guard let retrieveSeries = findRetrieval(first?.callingAETitle, first?.calledAETitle) else { return }
+        retrieving.insert(uid)
+        studies[uid]?.retrievals = .init(count: (study.retrievals?.count ?? 0) + 1, lastArrival: study.lastArrival)
+        // An association that is asked for tells nothing of its peer's pauses.
+        studies[uid]?.ends = [:]
+        Task {
+            defer { retrieving.remove(uid) }
+            let text: String
+            do { text = try await retrieveSeries(series, uid) } catch {
+                text = (error as? WorkerError)?.reason ?? "\(error)"
+                logger.warning("missing images did not come", metadata: ["study.uid": "\(uid)", "error": "\(text)"])
+            }
+            do { try await ledger.recordEvent("retrieve", text, ofStudy: uid) } catch {
+                logger.error("a study's event is not recorded", metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+            }
+        }
     }
 
     private func conclude(_ uid: UID, _ study: Study, _ decision: CompletionPolicy.Decision) {

@@ -115,7 +115,7 @@ import WorkerProtocol
             sopClassUID: ReportClass.enhanced.sopClassUID, sopInstanceUID: SourceSlice.uid(40),
             seriesInstanceUID: SourceSlice.uid(41))
         request.captures[0].revision = 2
-        let paths = try await bench.composed(request)
+        let paths = try await bench.composed(request, bulk: request.captures.map(\.examplePixels))
         #expect(try Tool.errors(of: paths[0]) == [])
         let dump = try Tool.run("/usr/bin/dcmdump", ["-Un", "+P", "PredecessorDocumentsSequence", paths[0]]).text
         #expect(dump.contains("[\(SourceSlice.uid(40))]") && dump.contains("[\(SourceSlice.uid(41))]"))

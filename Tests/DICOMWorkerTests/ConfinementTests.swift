@@ -27,9 +27,9 @@ import Glibc
         var couldResolve: Bool
     }
 
-    private static let connecting: Set = ["send", "echo", "find"]
+    private static let connecting: Set = ["send", "echo", "find", "move"]
 
-    @Test(arguments: ["receive", "decode", "send", "echo", "find", "certificates"])
+    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "certificates"])
     func aWorkerIsConfined(verb: String) async throws {
         try await probe(verb) { try WorkerProcess($0) }
     }

@@ -33,7 +33,7 @@ enum Surroundings {
     }()
 
     static func tool(_ name: String) -> String? {
-        ["/usr/bin", "/usr/local/bin"].map { "\($0)/\(name)" }
+        ["/usr/bin", "/usr/local/bin", "/usr/sbin"].map { "\($0)/\(name)" }
             .first { FileManager.default.isExecutableFile(atPath: $0) }
     }
 

@@ -184,6 +184,8 @@ import WorkerProtocol
         let many = find(head(without: Set(10...22)).map(\.record)).missing
         #expect(many.count == 11)
         #expect(many.last == .more(3))
-        #expect(find(head().prefix(3).map(\.record)).missing == [.partialSeries("fewer than 8 slices")])
+        #expect(
+            find(head().prefix(3).map(\.record))
+                == SeriesEvidence(seriesInstanceUID: UID("1.2.3.4"), missing: [.partialSeries("fewer than 8 slices")]))
     }
 }

@@ -1,3 +1,4 @@
+import AlertDispatcher
 import Foundation
 import ICHModel
 import StoreSCP
@@ -162,6 +163,20 @@ import WorkerProtocol
         let text = "peers: []\nroutes: [{name: a, destinations: [nobody]}]"
         #expect(throws: ConfigurationError.self) { try ConfigurationReader.parse(text, file: "f") }
         #expect(throws: ConfigurationError.self) { try ConfigurationReader.parse("", file: "f") }
+    }
+
+    @Test(arguments: ["counts_from", "retrieve_from"]) func onlyPeersAreAsked(key: String) throws {
+        func route(_ peer: String) -> String {
+            Self.routes.replacing("destinations: [pacs]", with: "destinations: [pacs], \(key): \(peer)")
+        }
+        let asking = try ConfigurationReader.parse(route("pacs"), file: "f").routes[0]
+        #expect(key == "counts_from" ? asking.countsFrom == "pacs" : asking.retrieveFrom == "pacs")
+        let silent = try ConfigurationReader.parse(Self.routes, file: "f").routes
+        #expect(try ConfigurationReader.parse(route("none"), file: "f").routes == silent)
+        let error = #expect(throws: ConfigurationError.self) {
+            try ConfigurationReader.parse(route("ris"), file: "f")
+        }
+        #expect(error?.description.contains("has \(key) \"ris\", which is no peer: known are") == true)
     }
 
     @Test func allProblemsAreReportedAtOnce() {

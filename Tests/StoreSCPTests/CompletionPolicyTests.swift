@@ -123,6 +123,40 @@ import WorkerProtocol
         #expect(next(doubtful, ended: start, held: agreed) == nil)
     }
 
+    @Test func missingImagesAreAskedForOnceNothingComes() {
+        let whole = SeriesEvidence(seriesInstanceUID: UID("1.2"), imageCount: 30)
+        var broken = whole
+        broken.missing = [gap]
+        func next(
+            _ series: SeriesEvidence, ended: Double?, pauses: Duration? = nil,
+            held: CompletionPolicy.HeldCount? = nil, made: CompletionPolicy.Retrievals? = nil, forced: Bool = false
+        ) -> Double? {
+            policy.nextRetrieval(
+                .init(
+                    lastArrival: start, associationsEnded: ended.map { start + $0 }, associationGap: pauses,
+                    series: series, held: held, retrievals: made, forced: forced)
+            ).map { $0.timeIntervalSince(start) }
+        }
+        #expect(next(whole, ended: 0) == nil)
+        #expect(next(broken, ended: 1) == 3)
+        #expect(next(broken, ended: 1, forced: true) == nil)
+        #expect(next(broken, ended: 0, pauses: .seconds(4)) == 8)
+        #expect(next(broken, ended: nil) == 60)
+        // Which series is not known.
+        #expect(next(SeriesEvidence(missing: [gap]), ended: 0) == nil)
+        // A number that the PACS has said once may grow yet.
+        let once = CompletionPolicy.HeldCount(images: 31, since: start + 2, latest: start + 2)
+        #expect(next(whole, ended: 0, held: once) == nil)
+        #expect(next(whole, ended: 0, held: once.adding(31, at: start + 4)) == 2)
+        let equal = CompletionPolicy.HeldCount(images: 30, since: start + 2, latest: start + 4)
+        #expect(next(whole, ended: 0, held: equal) == nil)
+        // Again only when something has come since, and not for ever.
+        #expect(next(broken, ended: 0, made: .init(count: 1, lastArrival: start)) == nil)
+        #expect(next(broken, ended: 0, made: .init(count: 1, lastArrival: start - 1)) == 2)
+        #expect(next(broken, ended: 0, made: .init(count: 2, lastArrival: start - 1)) == 2)
+        #expect(next(broken, ended: 0, made: .init(count: 3, lastArrival: start - 1)) == nil)
+    }
+
     @Test func anOperatorEndsTheWaitingButNotTheDoubt() {
         #expect(decide(after: 0, ended: nil, forced: true) == .complete(.forced))
         #expect(

@@ -29,13 +29,15 @@ import WorkerProtocol
     private func assembling(
         evidence: @escaping StudyAssembler.FindEvidence = { _, _ in SeriesEvidence() },
         counts: @escaping StudyAssembler.AskCounts = { _, _, _ in nil },
+        retrieve: StudyAssembler.RetrieveSeries? = nil,
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
         let time = LockedTime()
         let clock = WallClock(now: { time.now }, sleep: { _ in try await Task.sleep(for: .milliseconds(2)) })
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
-            clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts)
+            clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts,
+            retrieval: { _, _ in retrieve })
         let running = Task { try await assembler.run() }
         let collector = Collector(assembler.events)
         try await body(assembler, { time.now += $0 }) { count in
@@ -236,6 +238,126 @@ import WorkerProtocol
             advance(2)
             let found = try await assembled(1)[0]
             #expect(found.decision == .complete(.quiet, doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
+        }
+    }
+
+    /// A series of three images.
+    @Sendable private func gapped(_ records: [StoredInstance], _ settled: UID?) -> SeriesEvidence {
+        SeriesEvidence(
+            seriesInstanceUID: UID("1.8"), imageCount: records.count,
+            missing: records.count < 3 ? [.slice(atMillimetres: 2)] : [])
+    }
+
+    @Test func missingImagesAreAskedForAgainOnlyWhenSomethingCame() async throws {
+        let asked = LockedCount()
+        let retrieve: StudyAssembler.RetrieveSeries = { series, study in
+            #expect(series == UID("1.8"))
+            #expect(study == UID("1.2.3"))
+            asked.increment()
+            return "1 images sent"
+        }
+        try await assembling(evidence: gapped, retrieve: retrieve) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(1.9)
+            _ = try await assembled(0)
+            #expect(asked.value == 0)
+            advance(0.2)
+            try await asked.reaches(1)
+            advance(100)
+            _ = try await assembled(0)
+            #expect(asked.value == 1)
+            await assembler.opened("b", peer: "q", at: start + 102.1)
+            await assembler.arrived(instance(2, at: start + 102.1), association: "b")
+            _ = try await assembled(0)
+            await assembler.ended("b", at: start + 102.1)
+            _ = try await assembled(0)
+            #expect(asked.value == 1)
+            advance(2.1)
+            try await asked.reaches(2)
+            await assembler.opened("c", peer: "q", at: start + 104.2)
+            await assembler.arrived(instance(3, at: start + 104.2), association: "c")
+            await assembler.ended("c", at: start + 104.2)
+            advance(2.1)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.grace))
+            #expect(asked.value == 2)
+        }
+    }
+
+    @Test(arguments: [nil, "the peer does not know the move destination"])
+    func whatCameOfTheQuestionIsInTheStudysHistory(failure: String?) async throws {
+        let start = Date(timeIntervalSince1970: 10_000)
+        let first = instance(1, at: start)
+        _ = try await ledger.recordInstances([first])
+        let retrieve: StudyAssembler.RetrieveSeries = { _, _ in
+            if let failure { throw WorkerError(.failed, failure) }
+            return "1 images sent"
+        }
+        try await assembling(evidence: gapped, retrieve: retrieve) { assembler, advance, assembled in
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(first, association: "a")
+            await assembler.ended("a", at: start)
+            advance(2.1)
+            var events: [StudyEvent] = []
+            for _ in 0..<1000 where events.isEmpty {
+                try await Task.sleep(for: .milliseconds(10))
+                events = try await ledger.study(study)?.events.filter { $0.kind == "retrieve" } ?? []
+            }
+            #expect(events.map(\.text) == [failure ?? "1 images sent"])
+            _ = try await assembled(0)
+        }
+    }
+
+    /// Where nothing is asked for, pauses between associations of an unfinished study are the peer's own.
+    @Test(arguments: [true, false]) func anAssociationThatWasAskedForTeachesNoPause(asks: Bool) async throws {
+        let asked = LockedCount()
+        let retrieve: StudyAssembler.RetrieveSeries = { _, _ in
+            asked.increment()
+            return "1 images sent"
+        }
+        try await assembling(evidence: gapped, retrieve: asks ? retrieve : nil) { assembler, advance, assembled in
+            var now = Date(timeIntervalSince1970: 10_000)
+            for number in 1...3 {
+                now += 10
+                advance(10)
+                _ = try await assembled(0)
+                if asks { try await asked.reaches(number - 1) }
+                await assembler.opened("\(number)", peer: "p", at: now)
+                await assembler.arrived(instance(number, at: now), association: "\(number)")
+                await assembler.ended("\(number)", at: now)
+            }
+            advance(2.1)
+            _ = try await assembled(asks ? 1 : 0)
+            advance(18)
+            _ = try await assembled(1)
+        }
+    }
+
+    @Test func fewStudiesAreAskedForAtOnce() async throws {
+        let (asked, answered) = (LockedCount(), LockedCount())
+        let retrieve: StudyAssembler.RetrieveSeries = { _, _ in
+            asked.increment()
+            try await answered.reaches(1)
+            return "0 images sent"
+        }
+        try await assembling(evidence: gapped, retrieve: retrieve) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            for number in 1...5 {
+                await assembler.opened("\(number)", peer: "p", at: start)
+                await assembler.arrived(
+                    instance(1, study: UID("7.\(number)")!, at: start), association: "\(number)")
+                await assembler.ended("\(number)", at: start)
+            }
+            advance(2.1)
+            try await asked.reaches(4)
+            _ = try await assembled(0)
+            #expect(asked.value == 4)
+            answered.increment()
+            try await asked.reaches(5)
+            #expect(asked.value == 5)
         }
     }
 

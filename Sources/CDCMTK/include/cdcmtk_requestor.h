@@ -1,4 +1,4 @@
-// The requesting side: C-STORE, C-ECHO and C-FIND as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2).
+// The requesting side: C-STORE, C-ECHO, C-FIND and C-MOVE as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2, §9.1.4).
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -74,6 +74,19 @@ cdcmtk_request_outcome cdcmtk_requestor_find(
     cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid, size_t most,
     void (*take)(void *context, const cdcmtk_match *match), void *context, cdcmtk_response *response,
     cdcmtk_request_failure *failure);
+
+/// Sub-operations of a C-MOVE, as the latest response that numbers them says; -1 where none does.
+typedef struct {
+    int completed, failed, warning;
+} cdcmtk_move_counts;
+
+/// C-MOVE of one series in the Study Root model (PS3.4 §C.6.2) to the AE `destination`. What goes on for longer than
+/// `most_seconds` is cancelled; the peer then has the response timeout to end it.
+cdcmtk_request_outcome cdcmtk_requestor_move(
+    cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid,
+    const char *destination, double most_seconds, cdcmtk_move_counts *counts, cdcmtk_response *response,
+    cdcmtk_request_failure *failure);
+
 /// Releases where the association still stands, closes, frees.
 void cdcmtk_requestor_free(cdcmtk_requestor *requestor);
 

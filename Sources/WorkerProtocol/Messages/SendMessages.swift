@@ -10,11 +10,12 @@ public struct RemotePeer: Codable, Sendable, Hashable {
     }
 }
 
-/// Daemon → `ichnode-dicom send`, `echo` or `find`: one job, then the worker exits.
+/// Daemon → `ichnode-dicom send`, `echo`, `find` or `move`: one job, then the worker exits.
 public enum SendRequest: Codable, Sendable {
     case store(StoreJob)
     case echo(EchoJob)
     case find(FindJob)
+    case move(MoveJob)
 }
 
 /// How many images of each series of a study does the peer hold?
@@ -28,6 +29,30 @@ public struct FindJob: Codable, Sendable {
         self.callingAETitle = callingAETitle
         self.studyInstanceUID = studyInstanceUID
         self.timeoutSeconds = timeoutSeconds
+    }
+}
+
+/// Send the images of a series to the caller's AE title.
+public struct MoveJob: Codable, Sendable {
+    public var peer: RemotePeer
+    /// Also the Move Destination (0000,0600).
+    public var callingAETitle: AETitle
+    public var studyInstanceUID: UID
+    public var seriesInstanceUID: UID
+    /// For the next response: while images are sent, peers report each.
+    public var timeoutSeconds: Double
+    /// For all of it.
+    public var mostSeconds: Double
+    public init(
+        peer: RemotePeer, callingAETitle: AETitle, studyInstanceUID: UID, seriesInstanceUID: UID,
+        timeoutSeconds: Double = 60, mostSeconds: Double = 300
+    ) {
+        self.peer = peer
+        self.callingAETitle = callingAETitle
+        self.studyInstanceUID = studyInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
+        self.timeoutSeconds = timeoutSeconds
+        self.mostSeconds = mostSeconds
     }
 }
 
@@ -61,7 +86,7 @@ public struct EchoJob: Codable, Sendable {
     }
 }
 
-/// `ichnode-dicom send`, `echo` and `find` → daemon.
+/// `ichnode-dicom send`, `echo`, `find` and `move` → daemon.
 public enum SendEvent: Codable, Sendable {
     /// C-STORE-RSP for one object (PS3.7 §9.1.1.1.9).
     case response(sopInstanceUID: UID, status: UInt16, comment: String)
@@ -71,10 +96,24 @@ public enum SendEvent: Codable, Sendable {
     case echoed(status: UInt16, milliseconds: Double)
     /// Images of one series that the peer holds.
     case found(seriesInstanceUID: UID, images: Int)
+    /// Sub-operations of a C-MOVE; what went wrong with them follows as `failed`.
+    case moved(MoveCounts)
     /// The association could not be opened, or broke. What has no response yet was not delivered.
     case failed(SendFailure)
     /// Last message.
     case done
+}
+
+/// Numbers of sub-operations of a C-MOVE (PS3.7 §9.1.4.1); nil where the peer does not tell.
+public struct MoveCounts: Codable, Sendable, Equatable {
+    public var completed: UInt16?
+    public var failed: UInt16?
+    public var warning: UInt16?
+    public init(completed: UInt16?, failed: UInt16?, warning: UInt16?) {
+        self.completed = completed
+        self.failed = failed
+        self.warning = warning
+    }
 }
 
 public struct SendFailure: Codable, Sendable, Equatable {

@@ -210,7 +210,8 @@ enum ConfigurationReader {
                     "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
                 threshold: section.string("threshold", default: "balanced"),
-                countsFrom: none(section.string("counts_from", default: "none")))
+                countsFrom: none(section.string("counts_from", default: "none")),
+                retrieveFrom: none(section.string("retrieve_from", default: "none")))
         }
     }
 
@@ -253,9 +254,10 @@ enum ConfigurationReader {
             if route.destinations.isEmpty {
                 root.problem("routes", "\"\(route.name)\" has no destinations: name at least one peer")
             }
-            if let name = route.countsFrom, !names.contains(name) {
+            for (key, name) in [("counts_from", route.countsFrom), ("retrieve_from", route.retrieveFrom)] {
+                guard let name, !names.contains(name) else { continue }
                 root.problem(
-                    "routes", "\"\(route.name)\" has counts_from \"\(name)\", which is no peer: known are \(names)")
+                    "routes", "\"\(route.name)\" has \(key) \"\(name)\", which is no peer: known are \(names)")
             }
             for name in route.destinations where !names.contains(name) {
                 root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")

@@ -17,7 +17,9 @@ struct HeaderEvidence: Sendable {
         let records = known.mapValues(\.record)
         let selection = SeriesSelection(records.values, rules: rules, settled: settled)
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return SeriesEvidence(missing: selection.series.compactMap(Self.partial))
+            return SeriesEvidence(
+                seriesInstanceUID: selection.series.first { Self.partial($0) != nil }?.seriesInstanceUID,
+                missing: selection.series.compactMap(Self.partial))
         }
         let positions = series.instances.compactMap { instance in
             records[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres

@@ -39,10 +39,11 @@ struct Node {
         try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
             .mend()
 
+        let peers = QueryRetrieve(configuration, programs: programs)
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            evidence: HeaderEvidence(rules: configuration.selection).find,
-            counts: HeldCounts(configuration, program: programs.find).ask)
+            evidence: HeaderEvidence(rules: configuration.selection).find, counts: peers.counts,
+            retrieval: peers.retrieval)
         try await assembler.recallGaps()
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing

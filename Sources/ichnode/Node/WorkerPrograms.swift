@@ -10,6 +10,7 @@ struct WorkerPrograms {
     let send: WorkerProgram
     let echo: WorkerProgram
     let find: WorkerProgram
+    let move: WorkerProgram
 
     /// - Parameters:
     ///   - spool: folder that `decode` and `compose` may read.
@@ -29,5 +30,6 @@ struct WorkerPrograms {
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
         echo = WorkerProgram(path: path, arguments: ["echo"])
         find = WorkerProgram(path: path, arguments: ["find"])
+        move = WorkerProgram(path: path, arguments: ["move"])
     }
 }
