@@ -15,6 +15,8 @@ FILES ?=
 # For `make fuzz`: how long each target runs, and which one; all when empty.
 SECONDS ?= 60
 TARGET ?=
+# Deliveries for `make scenarios`, by parts of their names; all when empty.
+NAMES ?=
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
 REPEATS ?= 5
 IMAGES ?= 400
@@ -29,7 +31,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test load-test demo run validate
-.PHONY: bench-receive fuzz lint clean
+.PHONY: scenarios bench-receive fuzz lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -79,6 +81,10 @@ load-test: build ## store from 64 associations at once; nothing may be lost [INS
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_LOAD_INSTANCES=$(INSTANCES) $(PYTHON) -m unittest discover --verbose \
 		--start-directory Tests/Tools --pattern test_node_load.py
+
+scenarios: build ## deliver studies in every way there is, with a clock that is set, and compare what is decided [NAMES="a b"]
+	@scripts/setup test
+	@ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/scenarios.py $(NAMES)
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo

@@ -40,6 +40,10 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case fewerThanHeld(present: Int, Int)
     /// Seen in the pixels: the head goes on beyond an end of the series, "upper" or "lower".
     case cutOff(end: String)
+    /// Of a head: its other series are still to come.
+    case localizersOnly
+    /// The series of a head that are there can all not be analysed; why.
+    case noSeries(String)
     /// Removed by retention, and not sent again.
     case purged(Int)
 
@@ -54,6 +58,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
             "\(present) of \(declared) images that the scanner declared"
         case .fewerThanHeld(let present, let held): "\(present) of \(held) images that the PACS holds"
         case .cutOff(let end): "the \(end) end of the series shows brain: the head is cut off"
+        case .localizersOnly: "localizers only"
+        case .noSeries(let reason): "no series that can be analysed: \(reason)"
         case .purged(let count): "\(count) images that retention removed"
         }
     }

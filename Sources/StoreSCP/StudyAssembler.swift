@@ -414,6 +414,8 @@ public actor StudyAssembler: Service {
 struct AssociationGaps {
     /// The latest so many count.
     static let most = 256
+    /// With fewer nothing is known: a slice that came late once makes no peer that sends each image for itself.
+    static let least = 8
     /// Seconds, oldest first.
     private(set) var gaps: [Double] = []
     /// What 99 of 100 stay below; nil where none is known.
@@ -422,6 +424,7 @@ struct AssociationGaps {
     mutating func add(_ gap: Double) {
         if gaps.count == Self.most { gaps.removeFirst() }
         gaps.append(gap)
+        guard gaps.count >= Self.least else { return }
         let sorted = gaps.sorted()
         percentile99 = sorted[Int((Double(sorted.count - 1) * 0.99).rounded(.up))]
     }

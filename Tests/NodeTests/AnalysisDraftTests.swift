@@ -188,4 +188,32 @@ import WorkerProtocol
             find(head().prefix(3).map(\.record))
                 == SeriesEvidence(seriesInstanceUID: UID("1.2.3.4"), missing: [.partialSeries("fewer than 8 slices")]))
     }
+
+    @Test func aHeadWithoutASeriesToAnalyseIsWaitedFor() {
+        func changed(_ change: (inout InstanceRecord) -> Void) -> SeriesEvidence {
+            find(
+                head().map(\.record).map {
+                    var record = $0
+                    change(&record)
+                    return record
+                })
+        }
+        let scouts = changed { $0.image.imageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"] }
+        #expect(scouts == SeriesEvidence(missing: [.localizersOnly]))
+        let bone = changed { $0.series.convolutionKernel = "H70h" }
+        #expect(bone == SeriesEvidence(doubts: [.noSeries("bone kernel")]))
+        // Nobody is told of what is no head: it waits for nothing.
+        let chest = changed {
+            $0.series.bodyPartExamined = "CHEST"
+            $0.series.description = "Thorax"
+            $0.study.description = nil
+        }
+        #expect(chest == SeriesEvidence())
+    }
+
+    @Test func purgedImagesAreMissing() {
+        var instances = head()
+        for index in 0..<4 { instances[index].isPurged = true }
+        #expect(HeaderEvidence().find(instances).missing == [.purged(4)])
+    }
 }

@@ -169,6 +169,10 @@ import WorkerProtocol
 
     @Test(arguments: [
         (CompletionReason.slice(atMillimetres: 60.04), "no slice at 60.0 mm along the normal"),
+        (.cutOff(end: "lower"), "the lower end of the series shows brain: the head is cut off"),
+        (.localizersOnly, "localizers only"),
+        (.noSeries("bone kernel"), "no series that can be analysed: bone kernel"),
+        (.purged(3), "3 images that retention removed"),
         (.slice(atMillimetres: -2.5), "no slice at -2.5 mm along the normal"), (.more(3), "and 3 more"),
         (.partialSeries("fewer than 8 slices"), "a series has fewer than 8 slices"),
         (.wideSpacing(millimetres: 5, thickness: 2.5), "slices of 2.5 mm are 5.0 mm apart"),

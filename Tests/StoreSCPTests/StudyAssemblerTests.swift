@@ -152,7 +152,7 @@ import WorkerProtocol
                 await assembler.ended("\(study) \(number)", at: now)
             }
             // Pauses within the grace, from which a longer grace is learned.
-            for number in 1...5 {
+            for number in 1...10 {
                 await send(number, of: UID("7.7")!)
                 pass(1.9)
             }
@@ -173,6 +173,8 @@ import WorkerProtocol
 
     @Test func aStudyThatComesAgainMuchLaterTeachesNoPause() {
         var gaps = AssociationGaps()
+        #expect(gaps.percentile99 == nil)
+        for _ in 0..<7 { gaps.add(1) }
         #expect(gaps.percentile99 == nil)
         for _ in 0..<300 { gaps.add(1) }
         #expect(gaps.percentile99 == 1)
@@ -318,7 +320,10 @@ import WorkerProtocol
             asked.increment()
             return "1 images sent"
         }
+        // One pause less than tells anything.
+        try await ledger.recordAssociationGaps(Array(repeating: 10, count: 7), ofPeer: "p")
         try await assembling(evidence: gapped, retrieve: asks ? retrieve : nil) { assembler, advance, assembled in
+            try await assembler.recallGaps()
             var now = Date(timeIntervalSince1970: 10_000)
             for number in 1...3 {
                 now += 10
@@ -420,7 +425,7 @@ extension StudyAssemblerTests {
     }
 
     @Test func aPeersPausesAreKnownAfterARestart() async throws {
-        try await ledger.recordAssociationGaps([9], ofPeer: "p")
+        try await ledger.recordAssociationGaps(Array(repeating: 9, count: 8), ofPeer: "p")
         try await assembling { assembler, advance, assembled in
             try await assembler.recallGaps()
             let start = Date(timeIntervalSince1970: 10_000)
@@ -435,7 +440,7 @@ extension StudyAssemblerTests {
             advance(35)
             _ = try await assembled(1)
         }
-        #expect(try await ledger.associationGaps() == ["p": [9, 17]])
+        #expect(try await ledger.associationGaps() == ["p": Array(repeating: 9, count: 8) + [17]])
     }
 
     @Test func aPurgedImageThatComesAgainTakesItsPlace() async throws {

@@ -1,9 +1,10 @@
-"""A node whose clock a scenario sets, a PACS that counts what it gets, and a modality that sends over any association."""
+"""A node whose clock a scenario sets, a PACS that counts what it gets, and a modality that sends over any
+association."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import json
 import mmap
 import struct
 import subprocess
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Callable, Iterable
 
 import numpy as np
-import pydicom
 from ct_series import CTHeader, CTVolume, new_uid, slice_dataset
 from make_ct_series import head_phantom, slice_positions
 from node_fixture import HERE, LOOPBACK, RestartableNode, free_ports, wait_for
@@ -74,6 +74,8 @@ class CountingPacs:
     def start(self) -> None:
         entity = AE(ae_title="PACS")
         entity.supported_contexts = StoragePresentationContexts
+        # Of the associations that a C-MOVE opens.
+        entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
         entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
         entity.add_supported_context(StudyRootQueryRetrieveInformationModelMove)
         handlers = [
@@ -220,8 +222,6 @@ class Site:
         self.node.command_line = ["/usr/bin/env", *preload, *self.node.command_line]
 
     def _configure(self, **sections) -> None:
-        import json
-
         configuration = json.loads(self.node.configuration.read_text())
         self.node.configuration.write_text(json.dumps(configuration | sections, indent=2))
 
@@ -315,7 +315,7 @@ class Scene:
         moment = self.moment
         self.clock.advance_to(moment + after - 0.6)
         time.sleep(0.25)
-        assert self.conclusions(study) == before, f"decided before {after} s: {self.node.command('study', 'show', study or self.patient.study_uid)}"
+        assert self.conclusions(study) == before, f"decided before {after} s have passed: {self._show(study)}"
         self.clock.advance_to(moment + after + 0.1)
         wait_for(lambda: self.conclusions(study) > before, "a conclusion", 40, lambda: self._show(study))
         known = self.study(study)

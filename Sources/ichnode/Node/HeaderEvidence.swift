@@ -17,9 +17,7 @@ struct HeaderEvidence: Sendable {
         let records = known.mapValues(\.record)
         let selection = SeriesSelection(records.values, rules: rules, settled: settled)
         guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return SeriesEvidence(
-                seriesInstanceUID: selection.series.first { Self.partial($0) != nil }?.seriesInstanceUID,
-                missing: selection.series.compactMap(Self.partial))
+            return Self.withoutSeries(selection)
         }
         let positions = series.instances.compactMap { instance in
             records[instance].flatMap { try? SliceGeometry($0.image) }?.positionMillimetres
@@ -63,6 +61,21 @@ struct HeaderEvidence: Sendable {
         } else if declared > reconstructed {
             evidence.doubts.append(.fewerThanDeclared(present: reconstructed, declared))
         }
+    }
+
+    /// Nothing to analyse yet. What is no head at all needs no waiting: nobody is told of it.
+    private static func withoutSeries(_ selection: SeriesSelection) -> SeriesEvidence {
+        var evidence = SeriesEvidence(
+            seriesInstanceUID: selection.series.first { partial($0) != nil }?.seriesInstanceUID,
+            missing: selection.series.compactMap(partial))
+        if evidence.missing.isEmpty, case .notAnalysable(let reason) = selection.conclusion {
+            if reason == .localizer {
+                evidence.missing = [.localizersOnly]
+            } else {
+                evidence.doubts = [.noSeries("\(reason)")]
+            }
+        }
+        return evidence
     }
 
     /// A series that would be analysed if more of it came.
