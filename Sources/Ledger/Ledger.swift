@@ -21,8 +21,9 @@ public protocol Ledger: Sendable {
     // MARK: Studies
 
     /// Marks a study as being analysed; one that holds other instances than the analysis sees stays `receiving`.
+    /// - Parameter decision: why it is put together; kept as an event.
     /// - Returns: how often its analysis was begun since it last ended: more than a few, and it ends the node.
-    func beginAnalysis(ofStudy uid: UID, seeing count: Int) async throws -> Int
+    func beginAnalysis(ofStudy uid: UID, seeing count: Int, because decision: String) async throws -> Int
     /// Studies that arrived but have no outcome for what arrived.
     func unconcludedStudies() async throws -> [UID]
     func recordVerdicts(_ verdicts: [SeriesVerdictEntry], ofStudy uid: UID) async throws

@@ -77,8 +77,10 @@ public final class SQLiteLedger: Ledger {
 
     // MARK: Studies
 
-    public func beginAnalysis(ofStudy uid: UID, seeing count: Int) async throws -> Int {
-        try await database.write { database in
+    public func beginAnalysis(ofStudy uid: UID, seeing count: Int, because decision: String) async throws -> Int {
+        let now = clock.now()
+        return try await database.write { database in
+            try Self.event("complete", decision, uid, now, database)
             try database.execute(
                 sql: """
                     UPDATE study SET attempts = attempts + 1,

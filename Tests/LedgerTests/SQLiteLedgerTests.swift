@@ -123,7 +123,7 @@ import WorkerProtocol
     @Test func concludingWritesResultsAndDeliveriesTogether() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
         try await ledger.conclude(
             analysis(), objects: [object], deliveries: [.init(destination: "pacs", priority: 0, objects: [object])])
         #expect(try await ledger.unconcludedStudies().isEmpty)
@@ -139,7 +139,7 @@ import WorkerProtocol
     @Test func aStudyThatReceivedMoreWhileAnalysedStaysOpen() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
         try await ledger.recordInstances([instance(2)])
         try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
         #expect(try await ledger.unconcludedStudies() == [study])
@@ -148,11 +148,11 @@ import WorkerProtocol
     @Test func anAnalysisThatDoesNotSeeTheLatestDoesNotConcludeTheStudy() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1), instance(2)])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 2)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 2)
         try await ledger.conclude(analysis(.negative), objects: [], deliveries: [])
         #expect(try await ledger.unconcludedStudies() == [study])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 2) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 2, because: "a test") == 1)
         try await ledger.concludeUnchanged(study: study, because: "nothing new")
         #expect(try await ledger.unconcludedStudies().isEmpty)
     }
@@ -160,7 +160,7 @@ import WorkerProtocol
     @Test func ownObjectsComingBackChangeNothing() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
         try await ledger.conclude(analysis(), objects: [object], deliveries: [])
         var own = instance(9)
         own.record.sopInstanceUID = object.sopInstanceUID
@@ -201,7 +201,7 @@ import WorkerProtocol
             sopClassUID: object.sopClassUID, sopInstanceUID: object.sopInstanceUID,
             seriesInstanceUID: UID("2.25.20\(number)")!)
         entry.seriesInstanceUID = UID("1.2.3.4")
-        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1)
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
         try await ledger.conclude(
             entry, objects: [object],
             deliveries: ["pacs", "archive"].map { .init(destination: $0, priority: priority, objects: [object]) })
@@ -293,11 +293,11 @@ import WorkerProtocol
     @Test func anAbandonedAnalysisLeavesTheStudyOpen() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
         try await ledger.abandonAnalysis(ofStudy: study, because: "more arrived", counts: true)
         #expect(try await ledger.study(study)?.study.state == .receiving)
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 2)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 2)
         try await ledger.abandonAnalysis(ofStudy: study, because: "cut off", counts: false)
-        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1) == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
     }
 }

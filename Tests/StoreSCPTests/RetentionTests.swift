@@ -37,7 +37,7 @@ import WorkerProtocol
             at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
         try Data("pixels".utf8).write(to: URL(fileURLWithPath: path))
         try await ledger.recordInstances([StoredInstance(record: record, path: path, receivedAt: now - age)])
-        _ = try await ledger.beginAnalysis(ofStudy: uid, seeing: 1)
+        _ = try await ledger.beginAnalysis(ofStudy: uid, seeing: 1, because: "a test")
         try await ledger.concludeUnchanged(study: uid, because: "a test")
         return path
     }

@@ -92,7 +92,7 @@ def image_of(path) -> Template:
 
 
 class PlainSender:
-    """An association with one presentation context for each SOP class, in explicit little endian."""
+    """An association with one presentation context for each SOP class, all in one transfer syntax."""
 
     def __init__(
         self,
@@ -101,11 +101,12 @@ class PlainSender:
         calling: str = "DEMOPACS",
         timeout: float = 30,
         source: str = "127.0.0.1",
+        transfer_syntax: str = EXPLICIT,
     ):
         self._contexts = {uid: 2 * index + 1 for index, uid in enumerate(sop_classes)}
         self._peer = Peer(port, source, timeout)
         try:
-            contexts = [context(number, uid, EXPLICIT) for uid, number in self._contexts.items()]
+            contexts = [context(number, uid, transfer_syntax) for uid, number in self._contexts.items()]
             self._peer.send(associate_request(*contexts, calling=calling.encode()))
             kind, _ = self._peer.receive() or (None, b"")
             if kind != ASSOCIATE_AC:

@@ -136,7 +136,8 @@ actor StudyPipeline: Service {
     }
 
     private func begin(_ study: AssembledStudy) async throws -> Int {
-        try await ledger.beginAnalysis(ofStudy: study.studyInstanceUID, seeing: study.instances.count)
+        try await ledger.beginAnalysis(
+            ofStudy: study.studyInstanceUID, seeing: study.instances.count, because: study.decision.description)
     }
 
     private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer, begun: Int) async throws {
