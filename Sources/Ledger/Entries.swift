@@ -12,6 +12,12 @@ public struct StoredInstance: Codable, Sendable, Hashable {
         self.path = path
         self.receivedAt = receivedAt
     }
+
+    /// One for each frame of a multi-frame image; see `InstanceRecord.images`.
+    public var images: [StoredInstance] {
+        record.images.map { StoredInstance(record: $0, path: path, receivedAt: receivedAt) }
+    }
+    public var location: FrameLocation { FrameLocation(path: path, number: record.frame?.number) }
 }
 
 /// Where a study stands.

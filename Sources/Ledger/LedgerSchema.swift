@@ -24,6 +24,9 @@ enum LedgerSchema {
             while let row = try rows.next() { try writer.insertRow(instanceBefore(row)) }
             try database.execute(sql: "DROP TABLE instance_before")
         }
+        migrator.registerMigration("frames of instances") { database in
+            try database.execute(sql: framesOfInstances)
+        }
         return migrator
     }
 
@@ -83,6 +86,12 @@ enum LedgerSchema {
             position_z DOUBLE PRECISION, received_at DOUBLE PRECISION NOT NULL);
         CREATE INDEX instance_by_study ON instance (study_uid);
         CREATE INDEX instance_by_sop ON instance (sop_uid);
+        """
+
+    /// JSON of `MultiFrame`, for the instances that have frames.
+    private static let framesOfInstances = """
+        CREATE TABLE instance_frames (
+            path TEXT PRIMARY KEY REFERENCES instance (path), multi_frame TEXT NOT NULL);
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.
