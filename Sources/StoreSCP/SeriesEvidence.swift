@@ -38,6 +38,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case fewerThanDeclared(present: Int, Int)
     /// Asked by C-FIND.
     case fewerThanHeld(present: Int, Int)
+    /// In-concatenation Total Number (0020,9163).
+    case concatenation(present: Int, Int)
 
     public var description: String {
         switch self {
@@ -49,6 +51,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         case .fewerThanDeclared(let present, let declared):
             "\(present) of \(declared) images that the scanner declared"
         case .fewerThanHeld(let present, let held): "\(present) of \(held) images that the PACS holds"
+        case .concatenation(let present, let total): "\(present) of \(total) parts of a concatenation"
         }
     }
 

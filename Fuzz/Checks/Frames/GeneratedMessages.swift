@@ -122,7 +122,7 @@ extension DecodeEvent {
                 DecodedPlane(
                     path: source.text(), frame: source.integer(), frameCount: source.integer(), rows: source.integer(),
                     columns: source.integer(), dataSetDigest: source.text()))
-        case 2: .failed(path: source.text(), reason: source.text())
+        case 2: .failed(path: source.text(), frame: source.optional { $0.integer() }, reason: source.text())
         default: .done
         }
     }
