@@ -101,12 +101,13 @@ extension InstanceRecord {
         common.multiFrame?.frames = []
         // Numbers of frames go on from one part of a concatenation to the next. Wrapped, for any offset may be told.
         let offset = multiFrame.concatenation?.frameOffset ?? 0
+        let numbersFrames = multiFrame.frames.count > 1 || multiFrame.concatenation != nil
         return multiFrame.frames.enumerated().map { index, own in
             var record = common
             let number = index + 1
             record.frame = FrameReference(sopInstanceUID: sopInstanceUID, number: number)
             record.sopInstanceUID = UID(derivedFrom: ["frame", sopInstanceUID.string, "\(number)"])
-            record.image.instanceNumber = offset &+ number
+            if numbersFrames { record.image.instanceNumber = offset &+ number }
             record.image.take(own)
             record.series.convolutionKernel = own.convolutionKernel ?? series.convolutionKernel
             record.series.contrastBolusAgent = own.contrastBolusAgent ?? series.contrastBolusAgent

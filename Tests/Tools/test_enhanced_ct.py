@@ -167,6 +167,17 @@ class EnhancedHead(unittest.TestCase):
         self.assertIn("1 of 2 parts of a concatenation", part.said)
         self.assertNotIn("negative", part.said)
 
+    def test_objects_of_one_frame_each_are_one_series(self):
+        heads = [enhanced_ct([each]) for each in self.slices]
+        for each, slice_ in zip(heads, self.slices):
+            each.InstanceNumber = slice_.InstanceNumber
+        result = self.frames("one each", *heads)
+        self.assert_same_as_single(result)
+        self.assertEqual([each.ReferencedSOPInstanceUID for each in result.library],
+                         [each.SOPInstanceUID for each in heads])
+        # The only frame is all of the image (PS3.3 Table 10-3).
+        self.assertFalse([each for each in result.library if "ReferencedFrameNumber" in each])
+
     def test_frames_that_are_not_analysed_are_not_in_the_image_library(self):
         head = enhanced_ct(self.slices, per_frame=("FrameContentSequence", "PlanePositionSequence",
                                                    "CTImageFrameTypeSequence"))

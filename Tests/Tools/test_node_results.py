@@ -26,6 +26,8 @@ from node_fixture import (
 
 SCANNER_IMAGES_PER_SECOND = 10
 LEAST_SHARE_AHEAD = 0.9
+# CT0012 of shared/data: says Brain in its Frame Anatomy Sequence, and in no attribute of a single-frame image.
+ENHANCED_HEAD = "1.3.6.1.4.1.5962.1.2.10.1166562673.14401"
 
 
 @needs_node
@@ -248,10 +250,18 @@ class RealObjects(NodeTestCase):
 
     def test_chest_is_recorded_as_no_head_ct_and_nothing_is_sent_for_it(self):
         for study in self.studies("transfer-syntaxes"):
+            if study.uid == ENHANCED_HEAD:
+                continue
             known = self.node.wait_until_settled(study.uid)
             self.assertEqual(known["study"]["outcome"], "not a head CT", self.node.command("study", "show", study.uid))
             self.assertEqual(known["deliveries"], [])
             self.assertEqual(self.pacs.reports(study.uid), [])
+
+    def test_enhanced_perfusion_map_of_a_head_is_undetermined(self):
+        (study,) = (each for each in self.studies("transfer-syntaxes") if each.uid == ENHANCED_HEAD)
+        report = self.assert_one_report(study)
+        self.assertEqual(report.outcome, "Undetermined")
+        self.assertIn("secondary capture or derived image", "\n".join(report.comments))
 
 
 if __name__ == "__main__":

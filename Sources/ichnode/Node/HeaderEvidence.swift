@@ -31,7 +31,8 @@ enum HeaderEvidence {
             evidence.doubts.append(.wideSpacing(millimetres: spacing, thickness: thickness))
         }
         compareWithDeclared(series: uid, in: records.values.map(\.self), &evidence)
-        compareWithConcatenations(records.values.filter { $0.seriesInstanceUID == uid }, &evidence)
+        compareWithConcatenations(
+            records.values.filter { $0.seriesInstanceUID == uid && $0.multiFrame != nil }, &evidence)
         return evidence
     }
 

@@ -56,15 +56,23 @@ actor StudyAnalyzer {
     /// The images of a study, of several versions of one instance those of the newest. A frame of a multi-frame
     /// instance is an image under a UID of its own.
     static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
-        byUID(byUID(instances).values.flatMap(\.images))
+        let newest = byUID(instances)
+        guard newest.values.contains(where: { $0.record.multiFrame != nil }) else { return newest }
+        return byUID(newest.values.flatMap(\.images))
     }
 
     static func newest(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
-        newest(records.map { StoredInstance(record: $0, path: "", receivedAt: .distantPast) }).mapValues(\.record)
+        let newest = byUID(records)
+        guard newest.values.contains(where: { $0.multiFrame != nil }) else { return newest }
+        return byUID(newest.values.flatMap(\.images))
     }
 
     private static func byUID(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
         Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
+    }
+
+    private static func byUID(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
+        Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $0.version < $1.version ? $1 : $0 }
     }
 
     // MARK: Ahead of completion
