@@ -144,6 +144,61 @@ def insertions(explicit: bool, big: bool) -> dict[str, bytes]:
     return cases
 
 
+def enhanced(explicit: bool = True, big: bool = False) -> dict[str, bytes]:
+    """Enhanced CT objects of two frames (PS3.3 A.38.1), sound and otherwise."""
+
+    def w() -> Writer:
+        return Writer(explicit, big)
+
+    def sequence(group: int, element: int, *items: bytes, defined: bool = True) -> bytes:
+        inner = b"".join(w().header(0xFFFE, 0xE000, "", len(each)).raw(each).bytes for each in items)
+        if defined:
+            return w().header(group, element, "SQ", len(inner)).raw(inner).bytes
+        return w().header(group, element, "SQ", UNDEFINED).raw(inner).header(0xFFFE, 0xE0DD, "", 0).bytes
+
+    measures = sequence(0x28, 0x9110, w().element(0x18, 0x50, "DS", "5").element(0x28, 0x30, "DS", "0.5\\0.5").bytes)
+    orientation = sequence(0x20, 0x9116, w().element(0x20, 0x37, "DS", "1\\0\\0\\0\\1\\0").bytes)
+    kind = sequence(0x18, 0x9329, w().element(8, 0x9007, "CS", "ORIGINAL\\PRIMARY\\VOLUME").bytes)
+    kernel = sequence(0x18, 0x9314, w().element(0x18, 0x1210, "SH", "H30s").bytes)
+    head = w().element(8, 0x104, "LO", "Head").bytes
+    anatomy = sequence(0x20, 0x9071, sequence(8, 0x2218, head, defined=False))
+    shared = kind + kernel + anatomy + orientation + measures
+    frames = []
+    for z in range(2):
+        content = w().short(0x20, 0x9156, 1).element(0x20, 0x9056, "SH", "1").bytes
+        place = w().element(0x20, 0x32, "DS", f"-125\\-125\\{5 * z}").bytes
+        contrast = w().element(0x18, 0x9342, "CS", "YES" if z else "NO").bytes
+        contrast = sequence(0x18, 0x9341, contrast, contrast)
+        frames.append(contrast + sequence(0x20, 0x9111, content) + sequence(0x20, 0x9113, place))
+
+    def image(per_frame: bytes, shared: bytes = sequence(0x5200, 0x9229, shared), more: bytes = b"") -> bytes:
+        start = w().element(8, 0x16, "UI", CT + ".1").element(8, 0x18, "UI", "1.2.3.4").element(8, 0x60, "CS", "CT")
+        agent = sequence(0x18, 0x12, w().element(8, 0x104, "LO", "Iodine").bytes)
+        start.raw(agent).element(0x20, 0xD, "UI", "1.2.3").element(0x20, 0xE, "UI", "1.2.3.1").raw(more)
+        start.element(0x28, 8, "IS", "2").short(0x28, 0x10, 2).short(0x28, 0x11, 2)
+        return start.raw(shared + per_frame).element(0x7FE0, 0x10, "OW", b"\0" * 16).bytes
+
+    part = w().element(0x20, 0x9161, "UI", "1.2.9").short(0x20, 0x9162, 1).short(0x20, 0x9163, 2).bytes
+    long = sequence(0x18, 0x9329, w().element(8, 0x9007, "CS", "A" * 300).bytes)
+    no_item = b"\xfe\xff\0\xe0" + b"\xab" * 42
+    return {
+        "sound": image(sequence(0x5200, 0x9230, *frames)),
+        "undefined": image(sequence(0x5200, 0x9230, *frames, defined=False)),
+        "both": image(sequence(0x5200, 0x9230, *(measures + orientation + each for each in frames))),
+        "part": image(sequence(0x5200, 0x9230, *frames), more=part),
+        "one-frame-short": image(sequence(0x5200, 0x9230, frames[0])),
+        "twice": image(sequence(0x5200, 0x9230, *frames) * 2),
+        "no-shared": image(sequence(0x5200, 0x9230, *frames), b""),
+        "long": image(sequence(0x5200, 0x9230, *(long + each for each in frames))),
+        "nested": image(sequence(0x5200, 0x9230, *(nested(6, explicit, big) + each for each in frames))),
+        "no-sequence": image(w().element(0x5200, 0x9230, "UN", no_item).bytes),
+        "no-macro": image(sequence(0x5200, 0x9230, *(w().element(0x20, 0x9113, "UN", no_item).bytes,) * 2)),
+        "like-an-item": image(
+            sequence(0x5200, 0x9230, *(sequence(0x20, 0x9113, w().element(0x20, 0x32, "DS", no_item).bytes),) * 2)
+        ),
+    }
+
+
 def deflate(data: bytes) -> bytes:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
     return compressor.compress(data) + compressor.flush()
@@ -161,6 +216,8 @@ def header_seeds() -> dict[str, bytes]:
         whole = ct(explicit, big)
         for cut in (1, 7, 9, 40, len(whole) - 20):
             seeds[f"{name}-cut-{cut}"] = bytes([option, 0]) + whole[:cut]
+        for index, (case, data) in enumerate(enhanced(explicit, big).items()):
+            seeds[f"{name}-enhanced-{case}"] = bytes([option]) + pieces[index % 4] + data
         seeds[f"{name}-no-pixels"] = bytes([option, 0]) + ct(explicit, big, pixels=False) + b"\0\0\0"
     for case, inserted in insertions(True, False).items():
         data = ct(True, False, inserted)

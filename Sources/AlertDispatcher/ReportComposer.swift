@@ -225,7 +225,7 @@ public struct ReportComposer: Sendable {
             predecessor: report.predecessor, device: device, algorithmName: algorithm.name,
             algorithmVersion: algorithm.version, algorithmParameters: parameters(report), presence: report.presence,
             studyProbability: report.studyProbability, studyTrackingUID: naming.uid(.studyTracking),
-            imageLibrary: report.images.map { Self.reference($0) },
+            imageLibrary: Self.library(report.images),
             flaggedSlices: shown.map { flagged in
                 FlaggedSlice(
                     image: Self.reference(flagged.instance),
@@ -263,8 +263,26 @@ public struct ReportComposer: Sendable {
 
     private static func reference(_ instance: StoredInstance) -> ImageReference {
         ImageReference(
-            sopClassUID: instance.record.sopClassUID, sopInstanceUID: instance.record.sopInstanceUID,
-            seriesInstanceUID: instance.record.seriesInstanceUID)
+            sopClassUID: instance.record.sopClassUID, sopInstanceUID: instance.record.storedSOPInstanceUID,
+            seriesInstanceUID: instance.record.seriesInstanceUID, frames: frames([instance]))
+    }
+
+    /// Each object once.
+    private static func library(_ images: [StoredInstance]) -> [ImageReference] {
+        let frames = Dictionary(grouping: images, by: \.record.storedSOPInstanceUID).mapValues(Self.frames)
+        var listed: Set<UID> = []
+        return images.map(reference).compactMap { reference in
+            guard listed.insert(reference.sopInstanceUID).inserted else { return nil }
+            var reference = reference
+            reference.frames = frames[reference.sopInstanceUID] ?? []
+            return reference
+        }
+    }
+
+    /// Numbers of frames of one object: none where all are meant (PS3.3 Table 10-3: type 1C).
+    private static func frames(_ images: [StoredInstance]) -> [Int] {
+        let numbers = images.compactMap(\.record.frame?.number).sorted()
+        return numbers.count == images.first?.record.image.numberOfFrames ?? 1 ? [] : numbers
     }
 }
 

@@ -1,4 +1,5 @@
 internal import Foundation
+internal import Ledger
 internal import WorkerProtocol
 
 /// The sentences of a report.
@@ -15,7 +16,8 @@ enum ReportText {
         }
         if !report.flagged.isEmpty {
             let numbers = report.flagged.map { String($0.instanceNumber) }.joined(separator: ", ")
-            sentences.append("Flagged images: \(numbers).")
+            let areFrames = report.flagged.contains { $0.instance.record.frame != nil }
+            sentences.append("Flagged \(areFrames ? "frames" : "images"): \(numbers).")
             if shown < report.flagged.count { sentences.append("The \(shown) most suspicious are shown.") }
         }
         sentences.append("Series: \(report.seriesText).")

@@ -23,20 +23,12 @@ public struct ResultNaming: Sendable {
             + (revision > 1 ? ["revision \(revision)"] : [])
     }
 
-    /// "2.25." and a UUID as one integer (PS3.5 §B.2); the UUID is name-based, version 8 (RFC 9562 §5.8) over SHA-256.
     public func uid(_ role: Role, sopClass: UID? = nil, source: UID? = nil) -> UID {
-        Self.uid(context + [role.rawValue, sopClass?.string ?? "", source?.string ?? ""])
+        UID(derivedFrom: context + [role.rawValue, sopClass?.string ?? "", source?.string ?? ""])
     }
 
     /// The UID of this installation as a device (0018,1002).
-    public static func deviceUID(installation: String) -> UID { uid([installation, "device"]) }
-
-    private static func uid(_ name: [String]) -> UID {
-        var bytes = Array(SHA256Digest.bytes(of: name).prefix(16))
-        bytes[6] = bytes[6] & 0x0f | 0x80
-        bytes[8] = bytes[8] & 0x3f | 0x80
-        let integer = bytes.reduce(UInt128(0)) { $0 << 8 | UInt128($1) }
-        guard let uid = UID("2.25.\(integer)") else { preconditionFailure("a UUID is 39 digits at most") }
-        return uid
+    public static func deviceUID(installation: String) -> UID {
+        UID(derivedFrom: [installation, "device"])
     }
 }

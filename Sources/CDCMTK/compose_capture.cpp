@@ -60,6 +60,8 @@ void put_general_image(DcmItem &item, const cdcmtk_capture &capture, DcmDataset 
     DcmItem &source = add_item(item, DCM_SourceImageSequence);
     put(source, DCM_ReferencedSOPClassUID, capture.source_image.sop_class_uid);
     put(source, DCM_ReferencedSOPInstanceUID, capture.source_image.sop_instance_uid);
+    if (capture.source_image.frame_count > 0)
+        put(source, DCM_ReferencedFrameNumber, std::to_string(capture.source_image.frames[0]).c_str());
     put(source, DCM_SpatialLocationsPreserved, same_plane ? "YES" : "NO");
     put_code(source, DCM_PurposeOfReferenceCodeSequence, processing_source);
     put_compression_history(item, slice);

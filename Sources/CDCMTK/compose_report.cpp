@@ -140,7 +140,8 @@ class Tree {
 
     void image(DSRTypes::E_RelationshipType relationship, const Code *name, const cdcmtk_image_reference &image) {
         add(relationship, DSRTypes::VT_Image, name);
-        const DSRImageReferenceValue reference(image.sop_class_uid, image.sop_instance_uid);
+        DSRImageReferenceValue reference(image.sop_class_uid, image.sop_instance_uid);
+        for (size_t i = 0; i < image.frame_count; i++) reference.getFrameList().addItem(image.frames[i]);
         must(tree.getCurrentContentItem().setImageReference(reference), "reference an image");
     }
 

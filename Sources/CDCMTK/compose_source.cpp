@@ -54,6 +54,16 @@ const DcmTagKey image_attributes[] = {
     DCM_LossyImageCompressionMethod,
 };
 
+// PS3.3 C.7.6.16.2.1, C.7.6.16.2.3, C.7.6.16.2.4: where frames have theirs.
+const struct {
+    DcmTagKey group, tag;
+} frame_attributes[] = {
+    {DCM_PlanePositionSequence, DCM_ImagePositionPatient},
+    {DCM_PlaneOrientationSequence, DCM_ImageOrientationPatient},
+    {DCM_PixelMeasuresSequence, DCM_PixelSpacing},
+    {DCM_PixelMeasuresSequence, DCM_SliceThickness},
+};
+
 /// VRs to which Specific Character Set applies (PS3.5 §6.1.2.3), with the characters that reset code extensions.
 const char *delimiters_of(DcmEVR vr) {
     switch (vr) {
@@ -97,6 +107,25 @@ class Copier {
     TextDecoder decoder;
 };
 
+/// A frame's plane: of its own functional groups, else of the shared ones (PS3.3 C.7.6.16.1.1).
+void copy_frame(DcmItem &from, unsigned long frame, DcmItem &to) {
+    const struct {
+        DcmTagKey sequence;
+        signed long item;
+    } groups[] = {
+        {DCM_SharedFunctionalGroupsSequence, 0},
+        {DCM_PerFrameFunctionalGroupsSequence, static_cast<signed long>(frame) - 1},
+    };
+    for (const auto &each : groups) {
+        DcmItem *group = nullptr;
+        if (from.findAndGetSequenceItem(each.sequence, group, each.item).bad()) continue;
+        for (const auto &attribute : frame_attributes) {
+            DcmItem *macro = nullptr;
+            if (group->findAndGetSequenceItem(attribute.group, macro, 0).good()) Copier(*macro, to).copy(attribute.tag);
+        }
+    }
+}
+
 } // namespace
 
 void put_identity(DcmItem &item, const cdcmtk_source &source) {
@@ -128,7 +157,7 @@ int cdcmtk_compose_prepare(char *reason, size_t reason_size) {
     });
 }
 
-cdcmtk_source *cdcmtk_source_open(const char *path, char *reason, size_t reason_size) {
+cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason, size_t reason_size) {
     std::unique_ptr<cdcmtk_source> source;
     const int result = guarded(reason, reason_size, [&] {
         DcmFileFormat file;
@@ -142,6 +171,7 @@ cdcmtk_source *cdcmtk_source_open(const char *path, char *reason, size_t reason_
         for (const auto &tag : deidentification) copier.copy(tag);
         for (const auto &tag : plane_attributes) copier.copy(tag);
         for (const auto &tag : image_attributes) copier.copy(tag);
+        copy_frame(*file.getDataset(), frame, source->attributes);
         // Numbers of the image, as such: they are not strings.
         for (const auto &tag : {DCM_Rows, DCM_Columns}) {
             Uint16 value = 0;

@@ -72,13 +72,13 @@ struct cdcmtk_image {
     DcmFileFormat file;
     DcmFileCache cache;
     DcmPixelData *pixels = nullptr;
-    DcmPixelSequence *sequence = nullptr; // JPEG 2000 only
-    std::vector<FragmentRange> ranges;    // JPEG 2000 only, one for each frame
+    DcmPixelSequence *sequence = nullptr; // where encapsulated
+    std::vector<FragmentRange> ranges;    // where encapsulated, one for each frame
     cdcmtk_image_shape shape = {};
     PixelFormat format;
     Rescale rescale;
     E_TransferSyntax syntax = EXS_Unknown;
-    uint32_t next_fragment = 0;
+    uint32_t next_frame = 0, next_fragment = 0;
     std::vector<uint8_t> frame_bytes;
     std::vector<int32_t> values;
     std::vector<uint8_t> padding;
@@ -224,7 +224,7 @@ void find_pixels(cdcmtk_image *image) {
         "no encapsulated pixel data");
     require(image->sequence->card() >= 2, "no fragments in the pixel data");
     require(image->shape.frames <= image->sequence->card() - 1, "fewer fragments than frames");
-    if (is_jpeg2000(image->syntax)) image->ranges = fragment_ranges(image->sequence, image->shape.frames);
+    image->ranges = fragment_ranges(image->sequence, image->shape.frames);
 }
 
 /// Widens the bytes of one frame, host byte order, to stored values.
@@ -257,11 +257,14 @@ void decode_with_dcmtk(cdcmtk_image *image, uint32_t frame) {
     std::vector<uint8_t> &buffer = image->frame_bytes;
     buffer.assign(bytes + (bytes & 1), 0);
     OFString model;
-    Uint32 fragment = image->next_fragment;
+    Uint32 fragment = 0;
+    if (frame == image->next_frame) fragment = image->next_fragment;
+    else if (image->sequence) fragment = static_cast<Uint32>(image->ranges[frame].first);
     const OFCondition condition = image->pixels->getUncompressedFrame(
         image->dataset(), frame, fragment, buffer.data(), static_cast<Uint32>(buffer.size()), model, &image->cache);
     if (condition.bad()) throw Failure{condition.text()};
     require(model.empty() || model.compare(0, 10, "MONOCHROME") == 0, "the compressed pixels are not monochrome");
+    image->next_frame = frame + 1;
     image->next_fragment = fragment;
     const size_t count = image->values.size();
     switch (image->format.bits_allocated) {

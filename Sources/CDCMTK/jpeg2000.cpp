@@ -35,6 +35,12 @@ bool starts_codestream(const uint8_t *bytes, size_t count) {
     return bytes && ((count >= 4 && !std::memcmp(bytes, raw, 4)) || (count >= 8 && !std::memcmp(bytes, boxed, 8)));
 }
 
+/// JPEG and JPEG-LS too: within a frame's data, no FF is followed by D8.
+bool starts_frame(const uint8_t *bytes, size_t count) {
+    static const uint8_t start_of_image[] = {0xff, 0xd8, 0xff};
+    return starts_codestream(bytes, count) || (bytes && count >= 3 && !std::memcmp(bytes, start_of_image, 3));
+}
+
 std::vector<FragmentRange> ranges_from_starts(const std::vector<unsigned long> &starts, unsigned long end) {
     std::vector<FragmentRange> ranges;
     for (size_t i = 0; i < starts.size(); i++) {
@@ -72,7 +78,7 @@ std::vector<unsigned long> starts_from_codestreams(DcmPixelSequence *sequence) {
     for (unsigned long index = 1; index < sequence->card(); index++) {
         size_t count = 0;
         const uint8_t *bytes = fragment_bytes(sequence, index, count);
-        if (starts_codestream(bytes, count)) starts.push_back(index);
+        if (starts_frame(bytes, count)) starts.push_back(index);
         release_fragment(sequence, index);
     }
     return starts;

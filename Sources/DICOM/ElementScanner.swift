@@ -1,8 +1,8 @@
 internal import WorkerProtocol
 
 /// Walks the elements of a data set as its bytes arrive, in pieces of any size (PS3.5 §7): keeps the values of
-/// `Tag.recorded` at the top level, follows sequences with a stack of its own (never by recursion), stops at Pixel
-/// Data.
+/// `Tag.recorded` at the top level, and of functional groups; follows sequences with a stack of its own (never by
+/// recursion), stops at Pixel Data.
 ///
 /// Everything a sender controls is checked against what encloses it and against `ObjectLimits` before it is believed.
 struct ElementScanner {
@@ -14,12 +14,15 @@ struct ElementScanner {
     /// Length of Pixel Data as declared; nil where undefined (encapsulated) or absent.
     private(set) var pixelDataLength: Int?
     private(set) var values: [Tag: [UInt8]] = [:]
+    private(set) var groups = FunctionalGroups()
     /// Bytes taken, which is a place in the data set.
     private(set) var offset = 0
 
     private struct Frame {
         enum Kind { case sequence, item, fragments }
         var kind: Kind
+        /// Of a sequence.
+        var tag: Tag
         var isExplicitVR: Bool
         var isBigEndian: Bool
         /// Where it ends; nil for undefined length, which a delimiter ends.
@@ -32,8 +35,9 @@ struct ElementScanner {
         /// The bytes of an element's tag, VR and length.
         case header
         /// The first four bytes of a value in implicit VR, which tell a sequence.
-        case peek(valueLength: Int)
+        case peek(Tag, valueLength: Int)
         case keep(Tag, remaining: Int)
+        case keepInGroup(Tag, remaining: Int)
         case skip(remaining: Int)
     }
 
@@ -107,6 +111,12 @@ struct ElementScanner {
             advance(count)
             if count < remaining { step = .keep(tag, remaining: remaining - count) } else { try elementEnded() }
             return count
+        case .keepInGroup(let tag, let remaining):
+            let count = min(remaining, bytes.count)
+            groups.append(tag, bytes[..<count])
+            advance(count)
+            if count < remaining { step = .keepInGroup(tag, remaining: remaining - count) } else { try elementEnded() }
+            return count
         case .header, .peek:
             let count = min(needed - pending.count, bytes.count)
             pending.append(contentsOf: bytes[..<count])
@@ -122,7 +132,7 @@ struct ElementScanner {
     }
 
     private mutating func pendingIsWhole() throws(HeaderError) {
-        if case .peek(let valueLength) = step { return try peeked(valueLength) }
+        if case .peek(let tag, let valueLength) = step { return try peeked(tag, valueLength) }
         guard let frame = stack.last else {
             return try element(explicit: syntax.isExplicitVR, bigEndian: syntax.isBigEndian)
         }
@@ -146,12 +156,15 @@ struct ElementScanner {
         let end = length == Self.undefinedLength ? nil : try end(of: length)
         stack.append(
             Frame(
-                kind: .item, isExplicitVR: frame.isExplicitVR, isBigEndian: frame.isBigEndian, end: end,
+                kind: .item, tag: .item, isExplicitVR: frame.isExplicitVR, isBigEndian: frame.isBigEndian, end: end,
                 bound: end ?? frame.bound))
+        if stack.count == 2, FunctionalGroups.roots.contains(frame.tag) { groups.beginItem(of: frame.tag) }
         try elementEnded()
     }
 
-    private mutating func push(_ kind: Frame.Kind, explicit: Bool, bigEndian: Bool, end: Int?) throws(HeaderError) {
+    private mutating func push(
+        _ kind: Frame.Kind, _ tag: Tag, explicit: Bool, bigEndian: Bool, end: Int?
+    ) throws(HeaderError) {
         if kind == .sequence {
             sequenceDepth += 1
             guard sequenceDepth <= limits.sequenceDepth else {
@@ -161,7 +174,7 @@ struct ElementScanner {
         }
         stack.append(
             Frame(
-                kind: kind, isExplicitVR: explicit, isBigEndian: bigEndian, end: end, bound: end ?? bound))
+                kind: kind, tag: tag, isExplicitVR: explicit, isBigEndian: bigEndian, end: end, bound: end ?? bound))
     }
 
     private mutating func pop() {
@@ -217,25 +230,27 @@ struct ElementScanner {
         if reachesPixelData(tag, length: length) { return }
         if length == Self.undefinedLength {
             // Without VR nothing but a sequence has undefined length, save encapsulated pixels (PS3.5 Annex A.4).
-            try push(tag.isPixelData ? .fragments : .sequence, explicit: false, bigEndian: bigEndian, end: nil)
+            try push(tag.isPixelData ? .fragments : .sequence, tag, explicit: false, bigEndian: bigEndian, end: nil)
             return try elementEnded()
         }
-        if keeps(tag, length: length) || length < Self.shortHeader { return try value(tag, length: length) }
+        if keeps(tag, length: length) || keepsInGroup(tag) || length < Self.shortHeader {
+            return try value(tag, length: length)
+        }
         _ = try end(of: length)
         pending.removeAll(keepingCapacity: true)
         needed = Self.tagBytes
-        step = .peek(valueLength: length)
+        step = .peek(tag, valueLength: length)
     }
 
-    private mutating func peeked(_ valueLength: Int) throws(HeaderError) {
-        guard tag(bigEndian: false) == .item else {
+    private mutating func peeked(_ tag: Tag, _ valueLength: Int) throws(HeaderError) {
+        guard self.tag(bigEndian: false) == .item else {
             try checkElement(valueLength)
             step = .skip(remaining: valueLength - Self.tagBytes)
             return
         }
         let end = offset - Self.tagBytes + valueLength
         let enclosing = stack.count
-        try push(.sequence, explicit: false, bigEndian: false, end: end)
+        try push(.sequence, tag, explicit: false, bigEndian: false, end: end)
         if guess == nil { guess = Guess(stackCount: enclosing, length: valueLength, end: end) }
         // The four bytes stay: they begin the item's header.
         needed = Self.shortHeader
@@ -248,14 +263,15 @@ struct ElementScanner {
         if reachesPixelData(tag, length: length) { return }
         guard length == Self.undefinedLength, representation.hasLongLength else {
             guard representation == .sequence else { return try value(tag, length: length) }
-            try push(.sequence, explicit: true, bigEndian: bigEndian, end: end(of: length))
+            try push(.sequence, tag, explicit: true, bigEndian: bigEndian, end: end(of: length))
             return try elementEnded()
         }
         switch representation {
-        case .sequence: try push(.sequence, explicit: true, bigEndian: bigEndian, end: nil)
+        case .sequence: try push(.sequence, tag, explicit: true, bigEndian: bigEndian, end: nil)
         // PS3.5 §6.2.2: a sequence in implicit VR little endian, whatever surrounds it.
-        case .unknown: try push(.sequence, explicit: false, bigEndian: false, end: nil)
-        case _ where representation.canBeFragments: try push(.fragments, explicit: true, bigEndian: bigEndian, end: nil)
+        case .unknown: try push(.sequence, tag, explicit: false, bigEndian: false, end: nil)
+        case _ where representation.canBeFragments:
+            try push(.fragments, tag, explicit: true, bigEndian: bigEndian, end: nil)
         default: throw malformed("undefined length with a value representation that has none")
         }
         try elementEnded()
@@ -276,12 +292,29 @@ struct ElementScanner {
     }
 
     private mutating func value(_ tag: Tag, length: Int) throws(HeaderError) {
+        if keepsInGroup(tag) { return try valueInGroup(tag, length: length) }
         guard keeps(tag, length: length) else { return try skip(length) }
         _ = try end(of: length)
         try checkElement(length)
         values[tag] = []
         if length == 0 { return try elementEnded() }
         step = .keep(tag, remaining: length)
+    }
+
+    /// Items and sequences take turns on the stack.
+    private func keepsInGroup(_ tag: Tag) -> Bool {
+        guard let root = stack.first?.tag, FunctionalGroups.roots.contains(root), stack.last?.kind == .item else {
+            return false
+        }
+        return groups.keeps(tag, within: stride(from: 0, to: stack.count, by: 2).map { stack[$0].tag })
+    }
+
+    private mutating func valueInGroup(_ tag: Tag, length: Int) throws(HeaderError) {
+        _ = try end(of: length)
+        try checkElement(length)
+        guard groups.beginValue(tag, length: length) else { return try skip(length) }
+        if length == 0 { return try elementEnded() }
+        step = .keepInGroup(tag, remaining: length)
     }
 
     private mutating func skip(_ length: Int) throws(HeaderError) {
@@ -316,6 +349,7 @@ struct ElementScanner {
     /// The guess that a value is a sequence was wrong: passes over the rest of the value.
     private mutating func abandon(_ guess: Guess) throws(HeaderError) {
         try checkElement(guess.length)
+        if stack.count > guess.stackCount { groups.abandon(stack[guess.stackCount].tag) }
         while stack.count > guess.stackCount { pop() }
         self.guess = nil
         let remaining = guess.end - offset

@@ -31,6 +31,8 @@ public final class HeaderReader {
     /// The attributes read so far.
     public var values: HeaderValues { HeaderValues(values: scanner.values, isBigEndian: syntax.isBigEndian) }
 
+    var functionalGroups: FunctionalGroups { scanner.groups }
+
     public func consume(_ bytes: UnsafeRawBufferPointer) throws(HeaderError) {
         if scanner.isComplete || bytes.isEmpty { return }
         guard isDeflated else { return try scanner.consume(bytes) }

@@ -36,9 +36,14 @@ public struct HeaderValues: Sendable {
     func decimal(_ tag: Tag) -> Double? { codes(tag).first.flatMap(Self.decimal) }
 
     /// Unsigned short (US), in the data set's byte order.
-    func unsignedShort(_ tag: Tag) -> Int? {
-        guard let bytes = values[tag], bytes.count >= 2 else { return nil }
-        return isBigEndian ? Int(bytes[0]) << 8 | Int(bytes[1]) : Int(bytes[1]) << 8 | Int(bytes[0])
+    func unsignedShort(_ tag: Tag) -> Int? { number(tag, bytes: 2) }
+
+    /// Unsigned long (UL), in the data set's byte order.
+    func unsignedLong(_ tag: Tag) -> Int? { number(tag, bytes: 4) }
+
+    private func number(_ tag: Tag, bytes count: Int) -> Int? {
+        guard let bytes = values[tag]?.prefix(count), bytes.count == count else { return nil }
+        return (isBigEndian ? Array(bytes) : bytes.reversed()).reduce(0) { $0 << 8 | Int($1) }
     }
 
     private var characterSet: CharacterSet {

@@ -26,7 +26,8 @@ public final class ImageDecoder {
 
     deinit { cdcmtk_image_free(handle) }
 
-    /// Hounsfield units of one frame, [row][column], padding as −1024, clipped to 16 bits. Frames in ascending order.
+    /// Hounsfield units of one frame, [row][column], padding as −1024, clipped to 16 bits. No other
+    /// frame is decoded for it.
     /// - Throws: `WorkerError` with code `failed`.
     public func decode(frame: Int, into values: UnsafeMutableBufferPointer<Int16>) throws {
         precondition(values.count == rows * columns, "one value for each pixel")

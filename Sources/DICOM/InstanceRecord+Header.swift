@@ -17,6 +17,7 @@ extension InstanceRecord {
         study = StudyAttributes(values)
         series = SeriesAttributes(values)
         image = ImageAttributes(values, hasPixelData: reader.hasPixelData)
+        takeFrames(reader)
     }
 
     private static func uid(_ values: HeaderValues, _ tag: Tag, _ name: String) throws(HeaderError) -> UID {

@@ -74,6 +74,10 @@ extension Tag {
     static let imageOrientation = Tag(0x0020, 0x0037)
     static let frameOfReferenceUID = Tag(0x0020, 0x0052)
     static let imagesInAcquisition = Tag(0x0020, 0x1002)
+    static let concatenationUID = Tag(0x0020, 0x9161)
+    static let inConcatenationNumber = Tag(0x0020, 0x9162)
+    static let inConcatenationTotalNumber = Tag(0x0020, 0x9163)
+    static let concatenationFrameOffsetNumber = Tag(0x0020, 0x9228)
     static let samplesPerPixel = Tag(0x0028, 0x0002)
     static let photometricInterpretation = Tag(0x0028, 0x0004)
     static let numberOfFrames = Tag(0x0028, 0x0008)
@@ -93,6 +97,7 @@ extension Tag {
         .contrastBolusAgent, .bodyPartExamined, .sliceThickness, .spacingBetweenSlices, .protocolName, .gantryTilt,
         .convolutionKernel, .studyInstanceUID, .seriesInstanceUID, .seriesNumber, .acquisitionNumber,
         .instanceNumber, .imagePosition, .imageOrientation, .frameOfReferenceUID, .imagesInAcquisition,
+        .concatenationUID, .inConcatenationNumber, .inConcatenationTotalNumber, .concatenationFrameOffsetNumber,
         .samplesPerPixel, .photometricInterpretation, .numberOfFrames, .rows, .columns, .pixelSpacing,
         .bitsAllocated, .bitsStored, .rescaleIntercept, .rescaleSlope,
     ]

@@ -90,7 +90,8 @@ private struct ComposeRequests {
         ]
         for capture in request.captures {
             let pixels = try nextPixels()
-            let slice = try SourceHeader(path: try spool.checked(capture.sourcePath))
+            let slice = try SourceHeader(
+                path: try spool.checked(capture.sourcePath), frame: capture.source.frames.first ?? 1)
             let file = try CaptureWriter.encode(capture, pixels: pixels, identity: identity, slice: slice)
             try files.stage(file, as: capture.fileName, in: directory)
             composed.append(

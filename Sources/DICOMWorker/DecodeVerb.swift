@@ -21,58 +21,79 @@ struct Decode: ParsableCommand {
             "decode", options, confinement: confinement,
             prepare: { try Library.prepare(needsDictionary: true, decodesPixels: true) },
             serve: { channel in
-                while let (request, _) = try channel.receive(DecodeRequest.self) {
-                    try DecodeAnswer(channel: channel, spool: spool).serve(request)
-                }
+                let answer = DecodeAnswer(channel: channel, spool: spool)
+                while let (request, _) = try channel.receive(DecodeRequest.self) { try answer.serve(request) }
             })
     }
 }
 
-/// Answers one request.
-struct DecodeAnswer {
-    let channel: Channel
-    let spool: String
+/// Answers requests, one after the other.
+final class DecodeAnswer {
+    private let channel: Channel
+    private let spool: String
+    /// The file that was decoded last, where it has several frames: the next ones will be asked of it.
+    private var open: (path: String, stamp: StoredFile.Stamp, digest: String, image: ImageDecoder)?
+
+    init(channel: Channel, spool: String) {
+        self.channel = channel
+        self.spool = spool
+    }
 
     func serve(_ request: DecodeRequest) throws {
         switch request {
         case .describe(let paths):
             for path in paths {
-                try answer(path) {
+                try answer(FrameLocation(path: path)) {
                     let record = try StoredFile(path: path, below: spool).record()
                     try channel.send(DecodeEvent.described(path: path, record))
                 }
             }
-        case .decode(let paths):
-            guard paths.count <= DecodeRequest.mostPaths else {
-                throw WorkerError(.protocolViolation, "more than \(DecodeRequest.mostPaths) paths")
+        case .decode(let frames):
+            guard frames.count <= DecodeRequest.mostFrames else {
+                throw WorkerError(.protocolViolation, "more than \(DecodeRequest.mostFrames) frames")
             }
-            for path in paths { try answer(path) { try decode(path) } }
+            for frame in frames { try answer(frame) { try decode(frame) } }
         }
         try channel.send(DecodeEvent.done)
     }
 
     /// What fails on account of the file is said; what fails on account of the channel ends the worker.
-    private func answer(_ path: String, _ body: () throws -> Void) throws {
+    private func answer(_ asked: FrameLocation, _ body: () throws -> Void) throws {
         do { try body() } catch let error as WorkerError where error.code == .failed {
-            try channel.send(DecodeEvent.failed(path: path, reason: error.reason))
+            try channel.send(DecodeEvent.failed(path: asked.path, frame: asked.number, reason: error.reason))
         }
     }
 
-    private func decode(_ path: String) throws {
-        let digest = try StoredFile(path: path, below: spool).checkBeforeDecoding()
-        let image = try ImageDecoder(path: path)
+    private func decode(_ asked: FrameLocation) throws {
+        let (image, digest) = try image(asked.path)
+        let frames = asked.number.map { $0 - 1..<$0 } ?? 0..<image.frames
+        guard frames.lowerBound >= 0, frames.upperBound <= image.frames else {
+            throw WorkerError(.failed, "no such frame")
+        }
         var planes = Data(count: image.rows * image.columns * MemoryLayout<Int16>.size)
         // A frame is decoded before it is announced; where a later one fails, `failed` follows the planes before it.
-        for frame in 0..<image.frames {
+        for frame in frames {
             try planes.withUnsafeMutableBytes { bytes in
                 try image.decode(frame: frame, into: bytes.bindMemory(to: Int16.self))
             }
             try channel.send(
                 DecodeEvent.plane(
                     DecodedPlane(
-                        path: path, frame: frame, frameCount: image.frames, rows: image.rows, columns: image.columns,
+                        path: asked.path, frame: frame, frameCount: image.frames, rows: image.rows,
+                        columns: image.columns,
                         dataSetDigest: digest)))
             try channel.send(.bulk(planes))
         }
+    }
+
+    /// Checked, hashed and opened once for the frames that are asked for one after the other.
+    private func image(_ path: String) throws -> (ImageDecoder, digest: String) {
+        let file = try StoredFile(path: path, below: spool)
+        if let open, open.path == path, open.stamp == file.stamp { return (open.image, open.digest) }
+        open = nil
+        let digest = try file.checkBeforeDecoding()
+        let image = try ImageDecoder(path: path)
+        if image.frames > 1 { open = (path, file.stamp, digest, image) }
+        return (image, digest)
     }
 }

@@ -12,11 +12,20 @@ final class StoredFile {
     let path: String
     let meta: FileMeta
     let syntax: TransferSyntax
+    /// Another file under the same name has another.
+    let stamp: Stamp
     private let descriptor: Int32
     private let size: Int
     private let dataSetOffset: Int
 
     private static let chunkBytes = 1 << 20
+
+    struct Stamp: Equatable {
+        let inode: ino_t
+        let size: off_t
+        let seconds: Int
+        let nanoseconds: Int
+    }
 
     /// - Throws: `WorkerError` with code `failed` where it cannot be read or is no such file.
     init(path: String, below spool: String) throws {
@@ -30,6 +39,9 @@ final class StoredFile {
                 throw WorkerError(.failed, "not a regular file")
             }
             size = Int(status.st_size)
+            stamp = Stamp(
+                inode: status.st_ino, size: status.st_size, seconds: status.st_mtim.tv_sec,
+                nanoseconds: status.st_mtim.tv_nsec)
             let beginning = try Self.read(descriptor, at: 0, count: min(size, FileMeta.mostBytes))
             guard let (meta, dataSetOffset) = FileMeta.read(beginning) else {
                 throw WorkerError(.failed, "no file meta information: not a DICOM file")

@@ -15,6 +15,12 @@ public struct StoredInstance: Codable, Sendable, Hashable {
         self.receivedAt = receivedAt
         self.isPurged = isPurged
     }
+
+    /// One for each frame of a multi-frame image; see `InstanceRecord.images`.
+    public var images: [StoredInstance] {
+        record.images.map { StoredInstance(record: $0, path: path, receivedAt: receivedAt, isPurged: isPurged) }
+    }
+    public var location: FrameLocation { FrameLocation(path: path, number: record.frame?.number) }
 }
 
 /// Whether the file of an instance should be there.

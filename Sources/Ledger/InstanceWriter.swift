@@ -66,6 +66,13 @@ struct InstanceWriter {
             own.acquisitionDateTime, position?[0], position?[1], position?[2],
             instance.receivedAt.timeIntervalSince1970,
         ])
+        guard let multiFrame = own.multiFrame, database.changesCount > 0 else { return }
+        let frames = try database.cachedStatement(
+            sql: """
+                INSERT INTO instance_frames (path, multi_frame) VALUES (?, ?)
+                ON CONFLICT (path) DO UPDATE SET multi_frame = excluded.multi_frame
+                """)
+        try frames.execute(arguments: [instance.path, try SQLiteLedger.json(multiFrame)])
     }
 
     /// To be called when all are in.

@@ -28,6 +28,9 @@ enum LedgerSchema {
         migrator.registerMigration("decisions and retention") { database in
             try database.execute(sql: decisionsAndRetention)
         }
+        migrator.registerMigration("frames of instances") { database in
+            try database.execute(sql: framesOfInstances)
+        }
         return migrator
     }
 
@@ -93,6 +96,12 @@ enum LedgerSchema {
         ALTER TABLE study ADD COLUMN decision VARCHAR(16);
         ALTER TABLE instance ADD COLUMN purged_at DOUBLE PRECISION;
         CREATE TABLE association_gaps (peer VARCHAR(64) PRIMARY KEY, gaps TEXT NOT NULL);
+        """
+
+    /// JSON of `MultiFrame`, for the instances that have frames.
+    private static let framesOfInstances = """
+        CREATE TABLE instance_frames (
+            path TEXT PRIMARY KEY REFERENCES instance (path), multi_frame TEXT NOT NULL);
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.

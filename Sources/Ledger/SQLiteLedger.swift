@@ -37,7 +37,8 @@ public final class SQLiteLedger: Ledger {
             return try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT i.*, c.attributes FROM instance i JOIN common_attributes c ON c.id = i.common_id
+                    SELECT i.*, c.attributes, f.multi_frame FROM instance i
+                    JOIN common_attributes c ON c.id = i.common_id LEFT JOIN instance_frames f ON f.path = i.path
                     WHERE i.study_uid = ? AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY i.id
                     """,
                 arguments: [uid.string]
@@ -61,7 +62,8 @@ public final class SQLiteLedger: Ledger {
         return OwnAttributes(
             sopInstanceUID: uid, fileSize: row["file_size"], version: row["version"],
             instanceNumber: row["instance_number"], acquisitionNumber: row["acquisition_number"],
-            acquisitionDateTime: row["acquisition_date_time"], position: position.count == 3 ? position : nil)
+            acquisitionDateTime: row["acquisition_date_time"], position: position.count == 3 ? position : nil,
+            multiFrame: try (row["multi_frame"] as String?).map { try value(MultiFrame.self, $0) })
     }
 
     public func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding] {

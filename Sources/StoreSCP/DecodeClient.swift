@@ -6,7 +6,7 @@ public import WorkerProtocol
 /// Pixels and headers of stored files, through a confined worker that is started when needed and replaced when it dies.
 /// Requests are served one at a time.
 public actor DecodeClient {
-    /// A single-frame file in Hounsfield units.
+    /// One frame in Hounsfield units.
     public struct Plane: Sendable {
         public var plane: DecodedPlane
         /// int16, [row][column].
@@ -15,7 +15,7 @@ public actor DecodeClient {
 
     public enum Outcome: Sendable {
         case plane(Plane)
-        /// Why the file has no pixels for us.
+        /// Why there are no pixels for us.
         case failed(String)
     }
 
@@ -29,6 +29,9 @@ public actor DecodeClient {
 
     /// Files that one worker decodes before it is replaced: what leaks goes with it.
     private static let filesPerWorker = 20_000
+    /// Multi-frame files of which one frame ended a worker, and when: the others are not tried for a while.
+    private var fatal: [String: ContinuousClock.Instant] = [:]
+    private static let fatalFor: Duration = .seconds(600)
 
     public init(program: WorkerProgram, deadline: Duration = .seconds(120), logger: Logger) {
         self.program = program
@@ -36,13 +39,14 @@ public actor DecodeClient {
         self.logger = logger
     }
 
-    /// Decodes files; after a crash of the worker each file alone, so that only the bad one fails.
-    /// - Returns: one outcome for each path.
+    /// Decodes single-frame files, and frames of others; after a crash of the worker each alone, so that only the bad
+    /// one fails, and with it the rest of its file.
+    /// - Returns: one outcome for each.
     /// - Throws: `WorkerError` with code `start` or `system` when no worker can be had; `CancellationError`.
-    public func planes(of paths: [String]) async throws -> [String: Outcome] {
-        var outcomes: [String: Outcome] = [:]
-        for start in stride(from: 0, to: paths.count, by: DecodeRequest.mostPaths) {
-            let batch = Array(paths[start..<min(start + DecodeRequest.mostPaths, paths.count)])
+    public func planes(of frames: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
+        var outcomes: [FrameLocation: Outcome] = [:]
+        for start in stride(from: 0, to: frames.count, by: DecodeRequest.mostFrames) {
+            let batch = Array(frames[start..<min(start + DecodeRequest.mostFrames, frames.count)])
             let answered = try await turn.inTurn { try await attempt(batch) }
             outcomes.merge(answered) { $1 }
         }
@@ -73,41 +77,60 @@ public actor DecodeClient {
         await discardWorker()
     }
 
-    private func attempt(_ batch: [String]) async throws -> [String: Outcome] {
+    private func attempt(_ asked: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
+        var outcomes: [FrameLocation: Outcome] = [:]
+        fatal = fatal.filter { $0.value.duration(to: .now) < Self.fatalFor }
+        for frame in asked where fatal[frame.path] != nil {
+            outcomes[frame] = .failed("another frame of the object cannot be decoded")
+        }
+        let batch = asked.filter { fatal[$0.path] == nil }
+        guard !batch.isEmpty else { return outcomes }
+        return outcomes.merging(try await attemptAll(batch)) { $1 }
+    }
+
+    private func attemptAll(_ batch: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
         do { return try await decode(batch) } catch let error as WorkerError where Self.isPassing(error) {
             throw error
         } catch {
             crashes.increment()
             logger.error("decode worker died", metadata: ["files": "\(batch.count)", "error": "\(error)"])
             await discardWorker()
-            guard batch.count > 1 else { return [batch[0]: .failed("pixels cannot be decoded: \(error)")] }
+            guard batch.count > 1 else {
+                if batch[0].number != nil { fatal[batch[0].path] = .now }
+                return [batch[0]: .failed("pixels cannot be decoded: \(error)")]
+            }
         }
-        var outcomes: [String: Outcome] = [:]
-        for path in batch { outcomes.merge(try await attempt([path])) { $1 } }
+        var outcomes: [FrameLocation: Outcome] = [:]
+        for frame in batch { outcomes.merge(try await attempt([frame])) { $1 } }
         return outcomes
     }
 
     /// Trouble of the machine, not of a file: worth another try by the caller.
     private static func isPassing(_ error: WorkerError) -> Bool { [.start, .system].contains(error.code) }
 
-    private func decode(_ paths: [String]) async throws -> [String: Outcome] {
+    private func decode(_ asked: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
         let process = try await running()
-        served += paths.count
+        served += asked.count
         return try await withWatchdog(process) {
-            try await process.send(DecodeRequest.decode(paths: paths))
-            var outcomes: [String: Outcome] = [:]
+            try await process.send(DecodeRequest.decode(frames: asked))
+            var outcomes: [FrameLocation: Outcome] = [:]
             while true {
                 switch try await self.next(DecodeEvent.self) {
                 case .done: return outcomes
-                case .failed(let path, let reason): outcomes[path] = .failed(reason)
+                case .failed(let path, let number, let reason):
+                    outcomes[FrameLocation(path: path, number: number)] = .failed(reason)
                 case .described: throw WorkerError(.protocolViolation, "a description where planes were due")
                 case .plane(let plane):
-                    guard paths.contains(plane.path) else { throw WorkerError(.protocolViolation, "an unknown path") }
-                    // Series selection refuses multi-frame objects; one that hid its frames from it ends here.
-                    guard plane.frameCount == 1 else {
+                    let numbered = FrameLocation(path: plane.path, number: plane.frame &+ 1)
+                    let whole = FrameLocation(path: plane.path)
+                    guard let frame = [numbered, whole].first(where: asked.contains) else {
+                        throw WorkerError(.protocolViolation, "an unknown path or frame")
+                    }
+                    // One that hid its frames from series selection ends here.
+                    guard frame.number != nil || plane.frameCount == 1 else {
                         throw WorkerError(.protocolViolation, "a multi-frame object")
                     }
-                    outcomes[plane.path] = .plane(try await self.pixels(of: plane))
+                    outcomes[frame] = .plane(try await self.pixels(of: plane))
                 }
             }
         }
@@ -139,7 +162,7 @@ public actor DecodeClient {
             while true {
                 switch try await self.next(DecodeEvent.self) {
                 case .described(_, let value): record = value
-                case .failed(_, let reason):
+                case .failed(_, _, let reason):
                     self.logger.error(
                         "a stored file cannot be read", metadata: ["path": "\(path)", "reason": "\(reason)"])
                 case .done: return record

@@ -46,6 +46,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case noSeries(String)
     /// Removed by retention, and not sent again.
     case purged(Int)
+    /// In-concatenation Total Number (0020,9163).
+    case concatenation(present: Int, Int)
 
     public var description: String {
         switch self {
@@ -61,6 +63,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         case .localizersOnly: "localizers only"
         case .noSeries(let reason): "no series that can be analysed: \(reason)"
         case .purged(let count): "\(count) images that retention removed"
+        case .concatenation(let present, let total): "\(present) of \(total) parts of a concatenation"
         }
     }
 

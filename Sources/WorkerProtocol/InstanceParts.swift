@@ -39,10 +39,11 @@ public struct OwnAttributes: Codable, Sendable, Hashable {
     public var acquisitionNumber: Int?
     public var acquisitionDateTime: String?
     public var position: [Double]?
+    public var multiFrame: MultiFrame?
 
     public init(
         sopInstanceUID: UID, fileSize: Int, version: Int, instanceNumber: Int?, acquisitionNumber: Int?,
-        acquisitionDateTime: String?, position: [Double]?
+        acquisitionDateTime: String?, position: [Double]?, multiFrame: MultiFrame? = nil
     ) {
         self.sopInstanceUID = sopInstanceUID
         self.fileSize = fileSize
@@ -51,6 +52,7 @@ public struct OwnAttributes: Codable, Sendable, Hashable {
         self.acquisitionNumber = acquisitionNumber
         self.acquisitionDateTime = acquisitionDateTime
         self.position = position
+        self.multiFrame = multiFrame
     }
 
     public init(_ record: InstanceRecord) {
@@ -61,6 +63,7 @@ public struct OwnAttributes: Codable, Sendable, Hashable {
         acquisitionNumber = record.image.acquisitionNumber
         acquisitionDateTime = record.image.acquisitionDateTime
         position = record.image.position
+        multiFrame = record.multiFrame
     }
 }
 
@@ -78,5 +81,6 @@ extension InstanceRecord {
         image.acquisitionNumber = own.acquisitionNumber
         image.acquisitionDateTime = own.acquisitionDateTime
         image.position = own.position
+        multiFrame = own.multiFrame
     }
 }

@@ -19,6 +19,15 @@ public struct InstanceRecord: Codable, Sendable, Hashable {
     public var study: StudyAttributes
     public var series: SeriesAttributes
     public var image: ImageAttributes
+    /// Of a multi-frame CT image; nil of others.
+    public var multiFrame: MultiFrame?
+    /// What it is a frame of, where it was made by `images`: neither told by workers nor kept.
+    public var frame: FrameReference?
+
+    private enum CodingKeys: CodingKey {
+        case sopClassUID, sopInstanceUID, studyInstanceUID, seriesInstanceUID, transferSyntaxUID, callingAETitle
+        case calledAETitle, fileSize, version, patient, study, series, image, multiFrame
+    }
 
     public init(
         sopClassUID: UID, sopInstanceUID: UID, studyInstanceUID: UID, seriesInstanceUID: UID, transferSyntaxUID: UID,

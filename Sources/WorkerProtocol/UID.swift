@@ -28,6 +28,14 @@ public struct UID: Hashable, Sendable, Comparable, CustomStringConvertible {
         self = uid
     }
 
+    /// "2.25." and a UUID as one integer (PS3.5 §B.2); the UUID is name-based, version 8 (RFC 9562 §5.8) over SHA-256.
+    public init(derivedFrom name: [String]) {
+        var bytes = Array(SHA256Digest.bytes(of: name).prefix(16))
+        bytes[6] = bytes[6] & 0x0f | 0x80
+        bytes[8] = bytes[8] & 0x3f | 0x80
+        string = "2.25.\(bytes.reduce(UInt128(0)) { $0 << 8 | UInt128($1) })"
+    }
+
     public var description: String { string }
     public static func < (left: UID, right: UID) -> Bool { left.string < right.string }
 }

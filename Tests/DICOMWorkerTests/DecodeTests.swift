@@ -9,11 +9,14 @@ import WorkerProtocol
         var records: [String: InstanceRecord] = [:]
     }
 
-    static func ask(_ request: DecodeRequest, spool: String) async throws -> Answer {
+    static func ask(
+        _ requests: DecodeRequest..., spool: String, between: () throws -> Void = {}
+    ) async throws -> Answer {
         let worker = try WorkerProcess(
             WorkerProgram(path: Surroundings.worker, arguments: ["decode", "--spool", spool]))
         try await worker.start()
-        try await worker.send(request)
+        var waiting = requests[...]
+        try await worker.send(waiting.removeFirst())
         var answer = Answer()
         var expected: DecodedPlane?
         for try await frame in worker.frames {
@@ -26,7 +29,10 @@ import WorkerProtocol
                 switch try JSONDecoder().decode(DecodeEvent.self, from: payload) {
                 case .plane(let plane): expected = plane
                 case .described(let path, let record): answer.records[path] = record
-                case .failed(let path, let reason): answer.failures[path] = reason
+                case .failed(let path, _, let reason): answer.failures[path] = reason
+                case .done where !waiting.isEmpty:
+                    try between()
+                    try await worker.send(waiting.removeFirst())
                 case .done:
                     let ending = await worker.stop()
                     #expect(ending == .exited(code: 0))
@@ -165,6 +171,31 @@ import WorkerProtocol
         #expect(planes.allSatisfy { $0.plane.frameCount == 3 && $0.plane.rows == 1 && $0.plane.columns == 2 })
     }
 
+    @Test func decodesTheFramesThatAreAskedFor() async throws {
+        let folder = try TemporaryFolder()
+        let path = "\(folder.path)/1.2.3.4.dcm"
+        var object = Self.object([1, 2]) {
+            $0.frames = 3
+            $0.pixels = StoredObject.words([1, 2, 3, 4, 5, 6])
+        }
+        try object.write(to: path)
+        let asked = [3, 1, 2, 1, 0, 4, -1, .max].map { FrameLocation(path: path, number: $0) }
+        let answer = try await Self.ask(.decode(frames: asked), spool: folder.path)
+        #expect(answer.planes.map(\.values) == [[5, 6], [1, 2], [3, 4], [1, 2]])
+        #expect(answer.planes.map(\.plane.frame) == [2, 0, 1, 0])
+        #expect(Set(answer.planes.map(\.plane.dataSetDigest)).count == 1)
+        #expect(answer.failures == [path: "no such frame"])
+        // Another file of the same name is opened anew.
+        let first = DecodeRequest.decode(frames: [FrameLocation(path: path, number: 1)])
+        let twice = try await Self.ask(first, first, spool: folder.path) {
+            object.pixels = StoredObject.words([7, 8, 9, 10, 11, 12])
+            try object.write(to: "\(path).new")
+            #expect(rename("\(path).new", path) == 0)
+        }
+        #expect(twice.planes.map(\.values) == [[1, 2], [7, 8]])
+        #expect(Set(twice.planes.map(\.plane.dataSetDigest)).count == 2)
+    }
+
     // MARK: Refusals
 
     @Test func refusesColourShortDataAndSizesOverTheLimit() async throws {
@@ -222,7 +253,7 @@ import WorkerProtocol
             return Int(state % UInt64(bound))
         }
         var paths: [String] = []
-        for number in 0..<DecodeRequest.mostPaths {
+        for number in 0..<DecodeRequest.mostFrames {
             var bytes = valid
             for _ in 0..<4 { bytes[132 + random(valid.count - 132)] = UInt8(random(256)) }
             paths.append("\(folder.path)/m\(number).dcm")
@@ -294,5 +325,12 @@ import WorkerProtocol
         #expect(Set(answer.planes.map(\.plane.path)) == Set(paths))
         #expect(answer.planes.first?.plane.frameCount == 2)
         #expect(answer.planes.count == 4)
+        // Frames in any order are the same.
+        let asked = [2, 1, 2].map { FrameLocation(path: paths[0], number: $0) }
+        let alone = try await Self.ask(.decode(frames: asked), spool: folder)
+        #expect(alone.failures.isEmpty)
+        let whole = answer.planes.filter { $0.plane.path == paths[0] }
+        #expect(whole.count == 2 && whole[0].values != whole[1].values)
+        #expect(alone.planes.map(\.values) == [1, 0, 1].map { whole[$0].values })
     }
 }

@@ -57,6 +57,22 @@ import WorkerProtocol
         #expect(try await database.read { try Int.fetchOne($0, sql: "SELECT count(*) FROM common_attributes") } == 2)
     }
 
+    @Test func framesOfAnInstanceAreKept() async throws {
+        let ledger = try ledger()
+        var frame = FrameAttributes()
+        frame.position = [1, 2.5, -3]
+        frame.type = ["ORIGINAL", "PRIMARY"]
+        var enhanced = instance(1)
+        enhanced.record.multiFrame = MultiFrame(
+            [frame, FrameAttributes()],
+            concatenation: .init(uid: UID("1.2.9")!, number: 1, total: 2, frameOffset: 0))
+        var unreadable = instance(2)
+        unreadable.record.multiFrame = MultiFrame([], problem: .tooMany)
+        #expect(try await ledger.recordInstances([enhanced, unreadable, instance(3)]).count == 3)
+        #expect(try await ledger.recordInstances([enhanced]).isEmpty)
+        #expect(try await ledger.instances(ofStudy: study) == [enhanced, unreadable, instance(3)])
+    }
+
     /// A ledger as an earlier build left it: the schema up to a migration, one study, and what `fill` writes.
     private func leaveLedger(
         upTo migration: String, _ fill: @escaping @Sendable (Database) throws -> Void

@@ -6,6 +6,7 @@ import unittest
 from concurrent.futures import ThreadPoolExecutor
 
 import pydicom
+from enhanced_ct import enhanced_ct, read_slices, write
 from node_fixture import (
     BLEED_SEED,
     GRACE_SECONDS,
@@ -25,6 +26,8 @@ from node_fixture import (
 
 SCANNER_IMAGES_PER_SECOND = 10
 LEAST_SHARE_AHEAD = 0.9
+# CT0012 of shared/data: says Brain in its Frame Anatomy Sequence, and in no attribute of a single-frame image.
+ENHANCED_HEAD = "1.3.6.1.4.1.5962.1.2.10.1166562673.14401"
 
 
 @needs_node
@@ -142,6 +145,64 @@ class IncompleteStudies(NodeTestCase):
 
 
 @needs_node
+class MultiFrameHeads(NodeTestCase):
+    def head(self, *options: str) -> list[pydicom.Dataset]:
+        return read_slices(phantom(self.folder / "single", *options).files)
+
+    def enhanced(self, name: str, *objects: pydicom.Dataset, syntax: str = "explicit-little") -> Study:
+        files = [write(each, self.folder / name / f"{n}.dcm", syntax) for n, each in enumerate(objects)]
+        return Study(objects[0].StudyInstanceUID, files)
+
+    def test_bleeding_enhanced_head_comes_back_with_a_capture_for_each_flagged_frame(self):
+        for syntax in ("explicit-little", "jpeg-ls-lossless"):
+            with self.subTest(syntax):
+                head = enhanced_ct(self.head("--bleed", "left"))
+                study = self.enhanced(syntax, head, syntax=syntax)
+                send_all(self.node, study.files)
+                report = self.assert_one_report(study)
+                self.assertEqual(report.outcome, "Present")
+                self.assertTrue(report.flagged)
+                self.assertEqual(len(self.pacs.captures(study.uid)), len(report.flagged))
+                self.assertEqual({each.sop_instance_uid for each in report.flagged}, {head.SOPInstanceUID})
+                self.assertEqual(len({each.instance_number for each in report.flagged}), len(report.flagged))
+                self.assert_in_spool(study, study.files)
+                # Sent again it is known.
+                send_all(self.node, study.files)
+                self.assert_one_report(study)
+
+    def test_missing_part_of_a_concatenation_is_waited_for_across_a_restart(self):
+        node = self.site.add_node("parts")
+        self.addCleanup(node.stop)
+        node.start()
+        slices = self.head()
+        uid = f"{slices[0].SeriesInstanceUID[:60]}.9"
+        parts = [enhanced_ct(slices[:4], part=(1, 2, 0, uid)), enhanced_ct(slices[4:], part=(2, 2, 4, uid))]
+        study = self.enhanced("parts", *parts)
+        send_all(node, study.files[1:])
+        wait_for(lambda: node.study(study.uid), "the study is known", 10)
+        with self.assertRaises(AssertionError):
+            wait_for(lambda: node.study(study.uid)["study"]["state"] != "receiving", "left waiting", GRACE_SECONDS + 2)
+        node.kill()
+        node.start()
+        send_all(node, study.files[:1])
+        report = self.assert_one_report(study, node)
+        self.assertIn(report.outcome, ("Absent", "Present"))
+        (series,) = node.study(study.uid)["series"]
+        self.assertIn("20 axial images", series["reason"])
+        self.assertEqual(series["instanceCount"], 2)
+
+    def test_enhanced_head_whose_groups_cannot_be_read_is_stored_and_undetermined(self):
+        head = enhanced_ct(self.head())
+        head.PerFrameFunctionalGroupsSequence.pop()
+        study = self.enhanced("short", head)
+        send_all(self.node, study.files)
+        report = self.assert_one_report(study)
+        self.assertEqual(report.outcome, "Undetermined")
+        self.assertIn("another number of frames than of their functional groups", "\n".join(report.comments))
+        self.assert_in_spool(study, study.files)
+
+
+@needs_node
 @needs_shared_data
 class RealObjects(NodeTestCase):
     """Everything in shared/data/dicom, sent in one association each."""
@@ -189,10 +250,18 @@ class RealObjects(NodeTestCase):
 
     def test_chest_is_recorded_as_no_head_ct_and_nothing_is_sent_for_it(self):
         for study in self.studies("transfer-syntaxes"):
+            if study.uid == ENHANCED_HEAD:
+                continue
             known = self.node.wait_until_settled(study.uid)
             self.assertEqual(known["study"]["outcome"], "not a head CT", self.node.command("study", "show", study.uid))
             self.assertEqual(known["deliveries"], [])
             self.assertEqual(self.pacs.reports(study.uid), [])
+
+    def test_enhanced_perfusion_map_of_a_head_is_undetermined(self):
+        (study,) = (each for each in self.studies("transfer-syntaxes") if each.uid == ENHANCED_HEAD)
+        report = self.assert_one_report(study)
+        self.assertEqual(report.outcome, "Undetermined")
+        self.assertIn("secondary capture or derived image", "\n".join(report.comments))
 
 
 if __name__ == "__main__":

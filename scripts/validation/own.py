@@ -236,12 +236,26 @@ def check_capture(ds: pydicom.Dataset, source: pydicom.Dataset | None) -> list[s
     except Exception as error:  # whatever the decoder raises is the finding
         complaints.append(f"pixels: {error}")
     if source is not None and sources and sources[0].get("ReferencedSOPInstanceUID") == source.SOPInstanceUID:
+        number = sources[0].get("ReferencedFrameNumber")
+        if source.get("NumberOfFrames", 1) > 1 and number is None:
+            return [*complaints, "Source Image Sequence names no frame of a multi-frame image"]
+        plane = {keyword: plane_attribute(source, int(number or 1), keyword) for keyword in IMAGE_PLANE}
         complaints += [
-            f"{keyword} {ds.get(keyword)} differs from the source's {source.get(keyword)}"
-            for keyword in IMAGE_PLANE
-            if ds.get(keyword) != source.get(keyword)
+            f"{keyword} {ds.get(keyword)} differs from the source's {value}"
+            for keyword, value in plane.items()
+            if ds.get(keyword) != value
         ]
     return complaints
+
+
+def plane_attribute(image: pydicom.Dataset, frame: int, keyword: str):
+    """Of a frame, from 1: of its functional groups, else the shared ones, else the image's own (PS3.3 C.7.6.16)."""
+    groups = [*image.get("PerFrameFunctionalGroupsSequence", [])][frame - 1 : frame]
+    for group in [*groups, *image.get("SharedFunctionalGroupsSequence", [])]:
+        for macro in (element.value[0] for element in group if element.VR == "SQ" and element.value):
+            if keyword in macro:
+                return macro.get(keyword)
+    return image.get(keyword)
 
 
 # --- Identity ---------------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ KINDS = {
     "1.2.840.10008.5.1.4.1.1.7.4": "SC",
     "1.2.840.10008.5.1.4.1.1.88.59": "KO",
 }
-CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+# CT, Enhanced CT and Legacy Converted Enhanced CT Image Storage.
+CT_STORAGE = {f"1.2.840.10008.5.1.4.1.1.2{suffix}" for suffix in ("", ".1", ".2")}
 EXTERNAL = {
     "dciodvfy": (external.dciodvfy, {"SR", "SC", "KO"}),
     "dsrdump": (external.dsrdump, {"SR", "KO"}),
@@ -62,7 +63,7 @@ def collect(paths: list[Path]) -> tuple[list[Subject], list[pydicom.Dataset], li
             if path in named:  # within a folder, PNG and text files are passed over
                 problems.append(f"{path}: {error}")
             continue
-        if ds.get("SOPClassUID") == CT_IMAGE_STORAGE:
+        if ds.get("SOPClassUID") in CT_STORAGE:
             sources.append(ds)
         elif kind := KINDS.get(str(ds.get("SOPClassUID"))):
             subjects.append(Subject(path, kind, ds))

@@ -109,7 +109,27 @@ extension InstanceRecord {
         record.image.sliceThickness = source.optional { $0.double() }
         record.image.rows = source.optional { $0.integer() }
         record.image.hasPixelData = source.bool()
+        record.multiFrame = source.optional { .generated(&$0) }
         return record
+    }
+}
+
+extension MultiFrame {
+    static func generated(_ source: inout ByteSource) -> MultiFrame {
+        let frames = source.array(3) { source in
+            var frame = FrameAttributes()
+            frame.position = source.optional { $0.array(3) { $0.double() } }
+            frame.type = source.optional { $0.array(4) { $0.text() } }
+            frame.acquisitionNumber = source.optional { $0.integer() }
+            return frame
+        }
+        return MultiFrame(
+            frames, problem: [nil, .tooMany, .otherNumber, .tooLong, .malformed][source.below(5)],
+            concatenation: source.optional {
+                Concatenation(
+                    uid: .generated(&$0), number: $0.optional { $0.integer() }, total: $0.optional { $0.integer() },
+                    frameOffset: $0.integer())
+            })
     }
 }
 
@@ -122,7 +142,7 @@ extension DecodeEvent {
                 DecodedPlane(
                     path: source.text(), frame: source.integer(), frameCount: source.integer(), rows: source.integer(),
                     columns: source.integer(), dataSetDigest: source.text()))
-        case 2: .failed(path: source.text(), reason: source.text())
+        case 2: .failed(path: source.text(), frame: source.optional { $0.integer() }, reason: source.text())
         default: .done
         }
     }
@@ -132,7 +152,7 @@ extension ImageReference {
     static func generated(_ source: inout ByteSource) -> ImageReference {
         ImageReference(
             sopClassUID: .generated(&source), sopInstanceUID: .generated(&source),
-            seriesInstanceUID: .generated(&source))
+            seriesInstanceUID: .generated(&source), frames: source.array(3) { $0.integer() })
     }
 }
 

@@ -47,13 +47,15 @@ public enum HeaderCheck {
         }
         var failure: Failure?
         var values: [Tag: [UInt8]]
+        var groups = FunctionalGroups()
         var hasPixelData: Bool
         var pixelDataLength: Int?
         var record: InstanceRecord?
         var identityProblem: String?
 
         func sameHeader(as other: Outcome) -> Bool {
-            failure == other.failure && values == other.values && hasPixelData == other.hasPixelData
+            failure == other.failure && values == other.values && groups == other.groups
+                && hasPixelData == other.hasPixelData
                 && pixelDataLength == other.pixelDataLength
         }
     }
@@ -73,6 +75,7 @@ public enum HeaderCheck {
             outcome.failure = .init(code: error.code, text: error.description)
         }
         outcome.values = reader.values.values
+        outcome.groups = reader.functionalGroups
         outcome.hasPixelData = reader.hasPixelData
         outcome.pixelDataLength = reader.pixelDataLength
         return outcome
@@ -111,7 +114,16 @@ public enum HeaderCheck {
         if let record = outcome.record {
             let numbers = (record.image.position ?? []) + (record.image.orientation ?? [])
             try require(numbers.allSatisfy(\.isFinite), "a number that is none")
+            try checkFrames(record)
         }
+    }
+
+    private static func checkFrames(_ record: InstanceRecord) throws {
+        guard let multiFrame = record.multiFrame else { return }
+        let count = multiFrame.frames.count
+        try require(count <= MultiFrame.mostFrames, "\(count) frames")
+        try require((count == 0) == (multiFrame.problem != nil), "neither frames nor a reason for none")
+        try require(Set(record.images.map(\.sopInstanceUID)).count == max(1, count), "frames with the same UID")
     }
 
     /// Both have to accept the same data sets, with the same values, and refuse the others for the same reason.
@@ -131,6 +143,7 @@ public enum HeaderCheck {
             "\(outcome.failure?.text ?? "accepted"), but the slow reader: \(expected.map { "\($0)" } ?? "accepts")")
         guard expected == nil else { return }
         try require(outcome.values == slow.values, "values \(outcome.values), slow reader \(slow.values)")
+        try require(outcome.groups == slow.groups, "groups \(outcome.groups), slow reader \(slow.groups)")
         try require(outcome.hasPixelData == slow.hasPixelData, "pixel data: slow reader \(slow.hasPixelData)")
         try require(slow.deepest <= limits.sequenceDepth, "\(slow.deepest) sequences deep")
         try require(slow.longestValue <= limits.elementBytes, "a value of \(slow.longestValue) bytes")

@@ -11,6 +11,7 @@ struct SlowHeaderReader {
     }
 
     private(set) var values: [Tag: [UInt8]] = [:]
+    private(set) var groups = FunctionalGroups()
     private(set) var hasPixelData = false
     /// What was met on the way, to be compared with the limits.
     private(set) var deepest = 0
@@ -35,7 +36,9 @@ struct SlowHeaderReader {
         var isExplicit: Bool
         var isBigEndian: Bool
         var bound = Int.max
-        var depth = 0
+        /// Of the sequences, the outermost first.
+        var path: [Tag] = []
+        var depth: Int { path.count }
     }
 
     init(_ bytes: [UInt8], _ syntax: TransferSyntax, _ limits: ObjectLimits) {
@@ -83,12 +86,12 @@ struct SlowHeaderReader {
     ) throws(Failure) {
         if isPixelData(tag, place) { return }
         switch (representation, length) {
-        case ("SQ", Self.undefined): try sequence(place, end: nil)
-        case ("SQ", _): try sequence(place, end: try end(length, place))
+        case ("SQ", Self.undefined): try sequence(tag, place, end: nil)
+        case ("SQ", _): try sequence(tag, place, end: try end(length, place))
         case ("UN", Self.undefined):
             var within = place
             (within.isExplicit, within.isBigEndian) = (false, false)
-            try sequence(within, end: nil)
+            try sequence(tag, within, end: nil)
         case ("OB", Self.undefined), ("OW", Self.undefined), ("OD", Self.undefined), ("OF", Self.undefined),
             ("OL", Self.undefined), ("OV", Self.undefined):
             try fragments(place)
@@ -100,18 +103,21 @@ struct SlowHeaderReader {
     private mutating func implicitElement(_ tag: Tag, _ length: Int, _ place: Place) throws(Failure) {
         if isPixelData(tag, place) { return }
         if length == Self.undefined {
-            return tag.isPixelData ? try fragments(place) : try sequence(place, end: nil)
+            return tag.isPixelData ? try fragments(place) : try sequence(tag, place, end: nil)
         }
-        if isKept(tag, length, place) || length < 8 { return try value(tag, length, place) }
+        if isKept(tag, length, place) || groups.keeps(tag, within: place.path) || length < 8 {
+            return try value(tag, length, place)
+        }
         let end = try end(length, place)
         let first = try take(4)
         guard first == [0xFE, 0xFF, 0x00, 0xE0] else { return try value(end: end, length) }
         at -= 4
-        if isGuessing { return try sequence(place, end: end) }
+        if isGuessing { return try sequence(tag, place, end: end) }
         isGuessing = true
         defer { isGuessing = false }
-        do throws(Failure) { try sequence(place, end: end) } catch {
+        do throws(Failure) { try sequence(tag, place, end: end) } catch {
             guard error.code == .malformed else { throw error }
+            groups.abandon(tag)
             // It only looked like a sequence.
             try value(end: end, length)
         }
@@ -123,8 +129,10 @@ struct SlowHeaderReader {
         let kept = isKept(tag, length, place)
         // Kept as far as it came, like the streaming reader.
         if kept { values[tag] = [] }
+        let inGroup = groups.keeps(tag, within: place.path) && groups.beginValue(tag, length: length)
         try value(end: end, length)
         if kept { values[tag] = Array(bytes[start..<end]) }
+        if inGroup { groups.append(tag, bytes[start..<end]) }
     }
 
     /// Passes over the rest of a value of `length` bytes that ends at `end`.
@@ -146,20 +154,22 @@ struct SlowHeaderReader {
 
     // MARK: Sequences
 
-    private mutating func sequence(_ place: Place, end: Int?) throws(Failure) {
+    private mutating func sequence(_ tag: Tag, _ place: Place, end: Int?) throws(Failure) {
         var within = place
-        within.depth += 1
+        within.path.append(tag)
         within.bound = end ?? place.bound
         if within.depth > limits.sequenceDepth { throw Failure(code: .tooDeep) }
         deepest = max(deepest, within.depth)
         while end.map({ at < $0 }) ?? true {
             try checkPlace(within)
             let header = try take(8)
-            let tag = tag(header, within)
+            let next = self.tag(header, within)
             let length = number(header[4..<8], within)
-            if tag == .sequenceDelimitation, end == nil { return }
-            guard tag == .item else { throw .malformed }
-            try item(within, end: length == Self.undefined ? nil : try self.end(length, within))
+            if next == .sequenceDelimitation, end == nil { return }
+            guard next == .item else { throw .malformed }
+            let end = length == Self.undefined ? nil : try self.end(length, within)
+            if within.depth == 1, FunctionalGroups.roots.contains(tag) { groups.beginItem(of: tag) }
+            try item(within, end: end)
         }
     }
 

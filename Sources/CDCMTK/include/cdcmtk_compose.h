@@ -22,7 +22,8 @@ typedef struct cdcmtk_source cdcmtk_source;
 
 /// Reads a Part 10 file up to Pixel Data. NULL on failure. The library recurses into sequences: the caller has checked
 /// how deep they nest.
-cdcmtk_source *cdcmtk_source_open(const char *path, char *reason, size_t reason_size);
+/// - frame: whose plane to take, from 1.
+cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason, size_t reason_size);
 void cdcmtk_source_free(cdcmtk_source *source);
 /// Valid as long as the source; empty where the file has none.
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source);
@@ -34,6 +35,9 @@ typedef struct {
     const char *sop_class_uid;
     const char *sop_instance_uid;
     const char *series_instance_uid;
+    /// Referenced Frame Number, from 1; none for all of the image.
+    const int32_t *frames;
+    size_t frame_count;
 } cdcmtk_image_reference;
 
 typedef struct {

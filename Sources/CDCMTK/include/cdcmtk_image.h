@@ -27,7 +27,7 @@ void cdcmtk_image_prepare(void);
 /// pixel data can hold what the header declares. NULL on failure.
 cdcmtk_image *cdcmtk_image_open(
     const char *path, const cdcmtk_image_limits *limits, cdcmtk_image_shape *shape, char *reason, size_t reason_size);
-/// Decodes one frame, frames in ascending order, into `count` = rows × columns values: rescaled (PS3.3 C.11.1),
+/// Decodes one frame, and no other, into `count` = rows × columns values: rescaled (PS3.3 C.11.1),
 /// rounded, clipped to 16 bits, Pixel Padding as −1024. Returns 0, or -1.
 int cdcmtk_image_decode(
     cdcmtk_image *image, uint32_t frame, int16_t *hounsfield, size_t count, char *reason, size_t reason_size);

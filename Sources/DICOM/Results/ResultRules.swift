@@ -11,6 +11,7 @@ enum ResultRules {
         try require(report.flaggedSlices.isEmpty || report.presence != .absent, "flagged slices in a negative report")
         try require(report.predecessor == nil || report.revision > 1, "a first report supersedes none")
         try require(report.studyProbability != nil || report.presence == .undetermined, "a finding without probability")
+        try (report.imageLibrary + report.flaggedSlices.map(\.image)).forEach(checkFrames(of:))
         let values = [report.studyProbability ?? 0] + report.flaggedSlices.flatMap { [$0.probability, $0.attention] }
         try require(values.allSatisfy { (0...1).contains($0) }, "a probability or attention is not within 0 to 1")
         for (name, text) in [
@@ -28,6 +29,8 @@ enum ResultRules {
         try require(
             sizes.contains(capture.rows) && sizes.contains(capture.columns),
             "rows or columns of a capture over the limit")
+        try checkFrames(of: capture.source)
+        try require(capture.source.frames.count <= 1, "a capture is over one frame")
         try require(Int32(exactly: capture.instanceNumber) != nil, "instance number out of range")
         // ST and LT, PS3.5 §6.2
         try require(
@@ -40,6 +43,14 @@ enum ResultRules {
 
     static func require(_ condition: Bool, _ reason: String, file: StaticString = #fileID, line: UInt = #line) throws {
         guard condition else { throw WorkerError(.failed, reason, file: file, line: line) }
+    }
+
+    /// Referenced Frame Number (PS3.3 Table 10-3) counts from 1.
+    private static func checkFrames(of image: ImageReference) throws {
+        try require(
+            image.frames.count <= MultiFrame.mostFrames
+                && image.frames.allSatisfy((1...MultiFrame.mostFrames).contains),
+            "a frame number out of range")
     }
 
     private static func checkHeader(

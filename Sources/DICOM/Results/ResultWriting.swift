@@ -34,6 +34,7 @@ public enum ResultWriting {
 /// C strings that live as long as the value.
 final class ContentStrings {
     private var strings: [UnsafeMutablePointer<CChar>] = []
+    private var numbers: [UnsafeMutablePointer<Int32>] = []
 
     func callAsFunction(_ text: String) -> UnsafePointer<CChar> {
         let bytes = text.utf8CString
@@ -46,9 +47,12 @@ final class ContentStrings {
     func callAsFunction(_ uid: UID) -> UnsafePointer<CChar> { self(uid.string) }
 
     func callAsFunction(_ image: ImageReference) -> cdcmtk_image_reference {
-        cdcmtk_image_reference(
+        let frames = UnsafeMutablePointer<Int32>.allocate(capacity: image.frames.count)
+        for (index, frame) in image.frames.enumerated() { (frames + index).initialize(to: Int32(frame)) }
+        numbers.append(frames)
+        return cdcmtk_image_reference(
             sop_class_uid: self(image.sopClassUID), sop_instance_uid: self(image.sopInstanceUID),
-            series_instance_uid: self(image.seriesInstanceUID))
+            series_instance_uid: self(image.seriesInstanceUID), frames: frames, frame_count: image.frames.count)
     }
 
     func callAsFunction(_ device: Device) -> cdcmtk_device {
@@ -58,5 +62,8 @@ final class ContentStrings {
             device_uid: self(device.deviceUID), station_name: self(device.stationName))
     }
 
-    deinit { for string in strings { string.deallocate() } }
+    deinit {
+        for string in strings { string.deallocate() }
+        for list in numbers { list.deallocate() }
+    }
 }

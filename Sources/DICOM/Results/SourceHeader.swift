@@ -9,13 +9,16 @@ public import WorkerProtocol
 public final class SourceHeader {
     private let handle: OpaquePointer
 
-    /// - Parameter limits: bounds on the part before Pixel Data, checked before DCMTK, whose reader recurses, sees it.
+    /// - Parameters:
+    ///   - frame: whose plane is meant, from 1.
+    ///   - limits: bounds on the part before Pixel Data, checked before DCMTK, whose reader recurses, sees it.
     /// - Throws: `WorkerError` with code `failed`.
-    public init(path: String, limits: ObjectLimits = .widest) throws {
+    public init(path: String, frame: Int = 1, limits: ObjectLimits = .widest) throws {
+        let number = UInt32(exactly: frame) ?? 1
         try Self.check(path, limits)
         var opened: OpaquePointer?
         try ResultWriting.withReason(.failed) {
-            opened = cdcmtk_source_open(path, $0, $1)
+            opened = cdcmtk_source_open(path, number, $0, $1)
             return opened != nil
         }
         handle = opened!

@@ -50,7 +50,8 @@ enum HeaderVocabulary {
     ])
     static let withContrast = Pattern(wordsFrom: [
         #"c\+"#, #"ce\b"#, "contrast", "post[ -]?(c|km|gd)", "(mit|nach) km", #"km\b"#, "avec inj", "injecte",
-        #"with c\b"#, #"w/? ?c\b"#, "enhanced", #"iv\+"#, "arterial", "venous phase", "delayed",
+        // "enhanced conversion": of single-frame images to Legacy Converted Enhanced CT (highdicom).
+        #"with c\b"#, #"w/? ?c\b"#, "enhanced(?! conversion)", #"iv\+"#, "arterial", "venous phase", "delayed",
     ])
     static let boneText = Pattern(wordsFrom: [
         "bone", "knochen", "hueso", "oss", #"os\b"#, "kosc", "kemik", "sharp", "edge",
@@ -68,7 +69,12 @@ enum HeaderVocabulary {
         "mip", "minip", "mpr", "csa mpr", "csamanipulated", "reformatted", "oblique", "projection image", "3d", "vrt",
         "volume rendered", "perfusion", "rcbf", "rcbv", "mtt", "tmax", "subtraction", "screen save", "screensave",
         "iodine", "vnc", "monoenergetic", "dose info", "patient info", "results", "ref surview",
+        // PS3.3 C.8.16.1.4, C.8.16.2.1.3: of the frames of enhanced images.
+        "maximum", "minimum", "resampled", "division", "multiplication", "masked", "std deviation", "quantity",
+        "max ip", "min ip", "curved mpr", "volume render", "surface render",
     ]
+    /// PS3.3 C.8.16.1.3: of enhanced images with a contrast agent.
+    static let contrastTypes: Set<String> = ["post contrast", "angio"]
     static let noContrast: Set<String> = [
         "", "none", "no", "n", "nein", "non", "aucun", "ninguno", "0", "n/a", "na", "-", "without", "ohne",
     ]

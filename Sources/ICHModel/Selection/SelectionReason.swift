@@ -1,3 +1,5 @@
+public import WorkerProtocol
+
 /// Why a series, or a whole study, is not analysed. Texts are what SRs, the console and the logs say.
 public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertible {
     case noImages
@@ -6,6 +8,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     case localizer
     case secondaryCaptureOrDerived
     case multiFrame
+    case framesNotKnown(MultiFrame.Problem)
     case noGeometry
     case notAxial
     case smallerThan(pixels: Int)
@@ -31,6 +34,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .localizer: "localizer"
         case .secondaryCaptureOrDerived: "secondary capture or derived image"
         case .multiFrame: "multi-frame object, not supported"
+        case .framesNotKnown(let problem): "multi-frame object, not analysed: \(problem)"
         case .noGeometry: "no position, orientation or pixel spacing"
         case .notAxial: "reformatted, not axial"
         case .smallerThan(let pixels): "fewer than \(pixels) rows or columns"
@@ -64,7 +68,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
         case .angiographyOrPerfusion: 3
         case .partOfHead: 4
         case .otherBodyPart: 5
-        case .multiFrame: 6
+        case .multiFrame, .framesNotKnown: 6
         case .notAxial, .smallerThan: 7
         case .noGeometry: 8
         case .secondaryCaptureOrDerived: 9

@@ -40,8 +40,6 @@ struct SeriesJudge {
     private typealias Words = HeaderVocabulary
 
     static let computedTomography = "1.2.840.10008.5.1.4.1.1.2"
-    /// Enhanced CT, Legacy Converted Enhanced CT.
-    static let multiFrameClasses: Set<String> = ["1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"]
     static let secondaryCapture = "1.2.840.10008.5.1.4.1.1.7"
     /// Rows and columns. Scanners make 256 and more; less is a thumbnail.
     static let leastPixels = 64
@@ -102,8 +100,14 @@ struct SeriesJudge {
         let sopClass = record.sopClassUID.string
         let types = record.image.imageType.map { Words.folded($0) }
         if sopClass.hasPrefix(secondaryCapture) { return .failure(Refusal(.secondaryCaptureOrDerived)) }
-        if multiFrameClasses.contains(sopClass) { return .failure(Refusal(.multiFrame, omits: .multiFrame)) }
-        guard sopClass == computedTomography, Words.folded(record.series.modality ?? "ct") == "ct" else {
+        let isMultiFrame = MultiFrame.sopClasses.contains(sopClass)
+        // `InstanceRecord.images` makes one record for each frame where it can.
+        if isMultiFrame, record.frame == nil {
+            let reason = record.multiFrame?.problem.map(SelectionReason.framesNotKnown) ?? .multiFrame
+            return .failure(Refusal(reason, omits: .multiFrame))
+        }
+        guard isMultiFrame || sopClass == computedTomography, Words.folded(record.series.modality ?? "ct") == "ct"
+        else {
             return .failure(Refusal(.notCT))
         }
         let isReformatted = types.contains(where: Words.derivedTypes.contains)
@@ -114,8 +118,11 @@ struct SeriesJudge {
         }
         guard record.image.hasPixelData else { return refusal(.noPixelData, omits: .noPixelData) }
         if types.contains(where: Words.localizerTypes.contains) { return .failure(Refusal(.localizer)) }
+        if types.contains(where: Words.contrastTypes.contains) { return .failure(Refusal(.contrastAgent)) }
         guard !isDerived(record, types) else { return .failure(Refusal(.secondaryCaptureOrDerived)) }
-        guard (record.image.numberOfFrames ?? 1) <= 1 else { return refusal(.multiFrame, omits: .multiFrame) }
+        guard record.frame != nil || (record.image.numberOfFrames ?? 1) <= 1 else {
+            return refusal(.multiFrame, omits: .multiFrame)
+        }
         guard let geometry = try? SliceGeometry(record.image) else { return refusal(.noGeometry, omits: .noGeometry) }
         guard geometry.isAxial else {
             // No gantry tilts that far: a scout or a reformat that does not say so.

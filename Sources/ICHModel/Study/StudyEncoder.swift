@@ -77,7 +77,7 @@ public actor StudyEncoder {
     /// The most encoder calls that `calls` remembers.
     public static let mostCalls = 4096
     /// Planes asked of the source at a time.
-    public static let mostRequested = DecodeRequest.mostPaths
+    public static let mostRequested = DecodeRequest.mostFrames
 
     private let package: ModelPackage
     private let engine: any InferenceEngine

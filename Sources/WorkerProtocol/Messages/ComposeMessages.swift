@@ -57,15 +57,18 @@ public enum ReportClass: String, Codable, Sendable, CaseIterable {
     }
 }
 
-/// A reference to a stored image, or to another document.
+/// A reference to a stored image, to frames of it, or to another document.
 public struct ImageReference: Codable, Sendable, Hashable {
     public var sopClassUID: UID
     public var sopInstanceUID: UID
     public var seriesInstanceUID: UID
-    public init(sopClassUID: UID, sopInstanceUID: UID, seriesInstanceUID: UID) {
+    /// From 1, ascending; empty for all of the image.
+    public var frames: [Int]
+    public init(sopClassUID: UID, sopInstanceUID: UID, seriesInstanceUID: UID, frames: [Int] = []) {
         self.sopClassUID = sopClassUID
         self.sopInstanceUID = sopInstanceUID
         self.seriesInstanceUID = seriesInstanceUID
+        self.frames = frames
     }
 }
 

@@ -2,10 +2,14 @@
 public enum DecodeRequest: Codable, Sendable {
     /// Read the headers of stored files; one `described` or `failed` for each, in order.
     case describe(paths: [String])
-    /// Decode the pixels of stored files; one `plane` with a bulk frame for every frame of every file, or one `failed`
-    /// for a file, in order; then `done`. At most `mostPaths` paths.
-    case decode(paths: [String])
-    public static let mostPaths = 32
+    /// Decode pixels; one `plane` with a bulk frame for every frame asked for, of a whole file for each of its own, or
+    /// one `failed`, in order; then `done`. At most `mostFrames` files or frames.
+    case decode(frames: [FrameLocation])
+    public static let mostFrames = 32
+
+    public static func decode(paths: [String]) -> DecodeRequest {
+        .decode(frames: paths.map { FrameLocation(path: $0) })
+    }
 }
 
 /// `ichnode-dicom decode` → daemon.
@@ -13,8 +17,9 @@ public enum DecodeEvent: Codable, Sendable {
     case described(path: String, InstanceRecord)
     /// Followed by a bulk frame: int16 little-endian Hounsfield units, [row][column], padding as −1024.
     case plane(DecodedPlane)
-    case failed(path: String, reason: String)
-    /// All paths of the request were answered.
+    /// - frame: from 1, where one was asked for.
+    case failed(path: String, frame: Int?, reason: String)
+    /// All of the request were answered.
     case done
 }
 

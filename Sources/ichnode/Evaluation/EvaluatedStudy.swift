@@ -18,6 +18,8 @@ struct EvaluatedStudy: Sendable {
     let finding: Finding?
     /// From files to result: reading headers, decoding, model.
     let seconds: Double
+    /// Which frames the finding's images are, where they are frames of multi-frame objects.
+    var frames: [UID: FrameReference] = [:]
 
     /// Analysed, but the node would say *undetermined* in place of *negative*.
     var hasDefects: Bool { finding != nil && !reason.isEmpty }

@@ -65,7 +65,7 @@ struct EvaluationFiles {
             }
             let flagged = points.map { study.finding == nil ? "" : flag(study.isFlagged(at: $0)) }
             let measures = [
-                top?.representative.string ?? "", number(top?.probability), "\(study.imageCount)",
+                top.map { storedUID($0.representative, study) } ?? "", number(top?.probability), "\(study.imageCount)",
                 "\(study.finding?.slices.count ?? 0)", String(format: "%.3f", study.seconds),
             ]
             return named + truths + opinions + said + others + flagged + measures
@@ -77,19 +77,25 @@ struct EvaluationFiles {
     private var slices: [[String]] {
         let header = [
             "study_instance_uid", "sop_instance_uid", "slab", "position_mm", "probability", "logit", "attention", "any",
+            "frame",
         ]
         let rows = studies.flatMap { study in
             (study.finding?.slices ?? []).enumerated().flatMap { place, slab in
                 slab.instances.map { uid in
                     [
-                        study.studyInstanceUID.string, uid.string, "\(place + 1)",
+                        study.studyInstanceUID.string, storedUID(uid, study), "\(place + 1)",
                         String(format: "%.3f", slab.positionMillimetres), number(slab.probability),
                         number(slab.logit), number(slab.attention), flag(sliceLabels?.any[uid.string]),
+                        study.frames[uid].map { "\($0.number)" } ?? "",
                     ]
                 }
             }
         }
         return [header] + rows
+    }
+
+    private func storedUID(_ image: UID, _ study: EvaluatedStudy) -> String {
+        (study.frames[image]?.sopInstanceUID ?? image).string
     }
 
     private func flag(_ value: Bool?) -> String { value.map { $0 ? "1" : "0" } ?? "" }

@@ -59,11 +59,13 @@ struct EvaluationRun {
         let analysis = try await analyse(study)
         let seconds = study.readingSeconds + (ContinuousClock.now - started) / .seconds(1)
         let records = study.assembled.instances.map(\.record)
+        let frames = records.flatMap(\.images).compactMap { image in image.frame.map { (image.sopInstanceUID, $0) } }
         let patient = records.compactMap(\.patient.id).first { !$0.isEmpty }
         return EvaluatedStudy(
             label: row, studyInstanceUID: study.assembled.studyInstanceUID,
             patient: patient ?? study.assembled.studyInstanceUID.string, imageCount: records.count,
-            outcome: analysis.outcome, reason: analysis.reason, finding: analysis.finding, seconds: seconds)
+            outcome: analysis.outcome, reason: analysis.reason, finding: analysis.finding, seconds: seconds,
+            frames: Dictionary(frames) { first, _ in first })
     }
 
     /// A study whose analysis fails may neither end the evaluation nor go missing in it.

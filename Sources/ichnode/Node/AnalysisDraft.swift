@@ -91,7 +91,9 @@ struct AnalysisDraft {
         if !analysed.isEmpty { return analysed.compactMap { known[$0] } }
         let inOrder = known.values.sorted { $0.record.sopInstanceUID < $1.record.sopInstanceUID }
         let head = selection.series.first { $0.region == .head }?.seriesInstanceUID
-        return (inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first).map { [$0] } ?? []
+        let shown = inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first
+        // All its frames.
+        return inOrder.filter { $0.record.storedSOPInstanceUID == shown?.record.storedSOPInstanceUID }
     }
 
     /// Over the data sets that the analysis saw, and what was missing. Where it saw none, over the reason alone: what
@@ -118,7 +120,8 @@ enum SeriesExplanation {
             let (verdict, reason) = words(assessment)
             return SeriesVerdictEntry(
                 seriesInstanceUID: assessment.seriesInstanceUID, number: first?.series.number,
-                description: first?.series.description, instanceCount: records.count, verdict: verdict,
+                description: first?.series.description,
+                instanceCount: Set(records.map(\.storedSOPInstanceUID)).count, verdict: verdict,
                 reason: reason)
         }
     }

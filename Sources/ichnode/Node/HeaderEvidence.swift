@@ -24,7 +24,8 @@ struct HeaderEvidence: Sendable {
         }
         let contiguity = SliceContiguity(positions: positions)
         var evidence = SeriesEvidence(
-            seriesInstanceUID: uid, imageCount: records.values.count { $0.seriesInstanceUID == uid },
+            seriesInstanceUID: uid,
+            imageCount: Set(records.values.filter { $0.seriesInstanceUID == uid }.map(\.storedSOPInstanceUID)).count,
             missing: contiguity.missingPositions.prefix(SliceContiguity.mostListed).map { .slice(atMillimetres: $0) })
         if contiguity.missingCount > evidence.missing.count {
             evidence.missing.append(.more(contiguity.missingCount - evidence.missing.count))
@@ -37,6 +38,8 @@ struct HeaderEvidence: Sendable {
             evidence.doubts.append(.wideSpacing(millimetres: spacing, thickness: thickness))
         }
         Self.compareWithDeclared(series: uid, in: records.values.map(\.self), &evidence)
+        Self.compareWithConcatenations(
+            records.values.filter { $0.seriesInstanceUID == uid && $0.multiFrame != nil }, &evidence)
         return evidence
     }
 
@@ -76,6 +79,20 @@ struct HeaderEvidence: Sendable {
             }
         }
         return evidence
+    }
+
+    /// In-concatenation Total Number (PS3.3 C.7.6.16.2.2.4), which is the number of instances.
+    private static func compareWithConcatenations(_ images: [InstanceRecord], _ evidence: inout SeriesEvidence) {
+        let parts = Dictionary(images.map { ($0.storedSOPInstanceUID, $0.multiFrame?.concatenation) }) { first, _ in
+            first
+        }.compactMap(\.value)
+        let concatenations = Dictionary(grouping: parts, by: \.uid).values
+        let totals = concatenations.compactMap { $0.compactMap(\.total).max() }
+        let present = concatenations.reduce(0) { $0 + Set($1.compactMap(\.number)).count }
+        let declared = totals.reduce(0, +)
+        guard !totals.isEmpty, totals.count == concatenations.count else { return }
+        if present < declared { evidence.missing.append(.concatenation(present: present, declared)) }
+        if present == declared, parts.count == evidence.imageCount { evidence.isAsDeclared = true }
     }
 
     /// A series that would be analysed if more of it came.

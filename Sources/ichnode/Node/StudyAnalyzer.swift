@@ -52,15 +52,18 @@ actor StudyAnalyzer {
         let encoder: StudyEncoder
         /// What the encoder has taken, by SOP Instance UID.
         var fed: [UID: (path: String, digest: String)] = [:]
-        /// Paths of what could not be decoded.
-        var undecodable: Set<String> = []
+        /// What could not be decoded.
+        var undecodable: Set<FrameLocation> = []
     }
 
     init(tools: Tools) { self.tools = tools }
 
-    /// Of several versions of one instance the newest counts.
+    /// The images of a study, of several versions of one instance those of the newest. A frame of a multi-frame
+    /// instance is an image under a UID of its own.
     static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
-        Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
+        let newest = byUID(instances)
+        guard newest.values.contains(where: { $0.record.multiFrame != nil }) else { return newest }
+        return byUID(newest.values.flatMap(\.images))
     }
 
     /// Files of the series that is chosen; of all series where none is. While they stay the same, another analysis says
@@ -72,6 +75,16 @@ actor StudyAnalyzer {
     }
 
     static func newest(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
+        let newest = byUID(records)
+        guard newest.values.contains(where: { $0.multiFrame != nil }) else { return newest }
+        return byUID(newest.values.flatMap(\.images))
+    }
+
+    private static func byUID(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
+        Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
+    }
+
+    private static func byUID(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
         Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $0.version < $1.version ? $1 : $0 }
     }
 
@@ -116,13 +129,13 @@ actor StudyAnalyzer {
     private func feed(_ instances: [UID], of series: UID) async throws {
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
-            guard let path = known[uid]?.path else { return false }
-            return !isFed(uid, in: series) && work[series]?.undecodable.contains(path) != true
+            guard let location = known[uid]?.location else { return false }
+            return !isFed(uid, in: series) && work[series]?.undecodable.contains(location) != true
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
             let batch = missing[start..<min(start + Self.decodeBatch, missing.count)].compactMap { known[$0] }
-            let outcomes = try await tools.decoder.planes(of: batch.map(\.path))
-            for instance in batch { try await take(instance, outcomes[instance.path], encoder, series) }
+            let outcomes = try await tools.decoder.planes(of: batch.map(\.location))
+            for instance in batch { try await take(instance, outcomes[instance.location], encoder, series) }
             try await encoder.encodePending()
         }
     }
@@ -141,9 +154,10 @@ actor StudyAnalyzer {
             // An earlier version of it, if there was one, does not stand in for it.
             await encoder.remove(sopInstanceUID: uid)
             work[series]?.fed[uid] = nil
-            work[series]?.undecodable.insert(instance.path)
+            work[series]?.undecodable.insert(instance.location)
             tools.logger.warning(
-                "an image cannot be decoded", metadata: ["instance.uid": "\(uid)", "reason": "\(reason)"])
+                "an image cannot be decoded",
+                metadata: ["instance.uid": "\(instance.record.storedSOPInstanceUID)", "reason": "\(reason)"])
         case nil: throw WorkerError(.failed, "the decoder did not answer for an image")
         }
     }
@@ -153,11 +167,11 @@ actor StudyAnalyzer {
         let decoder = tools.decoder
         let encoder = StudyEncoder(package: tools.package, engine: tools.engine, now: tools.clock.now) {
             [weak self] uids in
-            let paths = await self?.paths(of: uids) ?? [:]
-            let outcomes = try await decoder.planes(of: Array(paths.values))
+            let locations = await self?.locations(of: uids) ?? [:]
+            let outcomes = try await decoder.planes(of: Array(locations.values))
             var planes: [UID: Plane] = [:]
-            for (uid, path) in paths {
-                if case .plane(let decoded) = outcomes[path] {
+            for (uid, location) in locations {
+                if case .plane(let decoded) = outcomes[location] {
                     planes[uid] = try Plane(
                         rows: decoded.plane.rows, columns: decoded.plane.columns, values: decoded.hounsfield)
                 }
@@ -168,8 +182,8 @@ actor StudyAnalyzer {
         return encoder
     }
 
-    private func paths(of uids: [UID]) -> [UID: String] {
-        Dictionary(uniqueKeysWithValues: uids.compactMap { uid in known[uid].map { (uid, $0.path) } })
+    private func locations(of uids: [UID]) -> [UID: FrameLocation] {
+        Dictionary(uniqueKeysWithValues: uids.compactMap { uid in known[uid].map { (uid, $0.location) } })
     }
 
     // MARK: At completion
@@ -222,11 +236,11 @@ actor StudyAnalyzer {
     /// What the captures of flagged slices show.
     private func flaggedSlices(of finding: Finding) async throws -> [StudyReport.Flagged] {
         let flagged = finding.flaggedSlices
-        let outcomes = try await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.path })
+        let outcomes = try await tools.decoder.planes(of: flagged.compactMap { known[$0.representative]?.location })
         return try flagged.compactMap { slice in
             guard let instance = known[slice.representative] else { return nil }
             var picture: HeatmapSlice?
-            if case .plane(let plane) = outcomes[instance.path], let map = slice.lesionMap,
+            if case .plane(let plane) = outcomes[instance.location], let map = slice.lesionMap,
                 plane.plane.rows == finding.rows, plane.plane.columns == finding.columns
             {
                 picture = HeatmapSlice(
