@@ -53,7 +53,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         switch self {
         case .slice(let millimetres): "no slice at \(Self.tenths(millimetres)) mm along the normal"
         case .more(let count): "and \(count) more"
-        case .partialSeries(let reason): "a series has \(reason)"
+        case .partialSeries(let reason): "part of a series: \(reason)"
         case .wideSpacing(let millimetres, let thickness):
             "slices of \(Self.tenths(thickness)) mm are \(Self.tenths(millimetres)) mm apart"
         case .fewerThanDeclared(let present, let declared):

@@ -174,7 +174,7 @@ import WorkerProtocol
         (.noSeries("bone kernel"), "no series that can be analysed: bone kernel"),
         (.purged(3), "3 images that retention removed"),
         (.slice(atMillimetres: -2.5), "no slice at -2.5 mm along the normal"), (.more(3), "and 3 more"),
-        (.partialSeries("fewer than 8 slices"), "a series has fewer than 8 slices"),
+        (.partialSeries("fewer than 8 slices"), "part of a series: fewer than 8 slices"),
         (.wideSpacing(millimetres: 5, thickness: 2.5), "slices of 2.5 mm are 5.0 mm apart"),
         (.fewerThanDeclared(present: 28, 40), "28 of 40 images that the scanner declared"),
         (.fewerThanHeld(present: 28, 40), "28 of 40 images that the PACS holds"),

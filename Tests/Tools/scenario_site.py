@@ -22,7 +22,7 @@ from plain_sender import Instance, PlainSender
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pynetdicom import AE, StoragePresentationContexts, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -255,7 +255,7 @@ class Scene:
     # What the modality does
 
     def associate(self) -> PlainSender:
-        classes = [CTImageStorage, SecondaryCaptureImageStorage]
+        classes = [CTImageStorage, EnhancedCTImageStorage, SecondaryCaptureImageStorage]
         return PlainSender(self.node.dicom_port, classes, calling=self.calling, source=self.source)
 
     def store(self, association: PlainSender, images: Iterable[Dataset]) -> None:

@@ -17,6 +17,7 @@ import traceback
 from typing import Callable
 
 from ct_series import new_uid
+from enhanced_ct import enhanced_ct
 from node_fixture import wait_for, why_not
 from pydicom.dataset import Dataset
 from scenario_site import DEADLINE, GRACE, QUIET, Patient, Scene, Site
@@ -719,6 +720,40 @@ def feet_first_and_prone(s: Scene):
 
 
 @scenario
+def one_enhanced_object(s: Scene):
+    s.send([enhanced_ct(s.patient.head())])
+    s.decided(ENDED, "negative", GRACE)
+    s.reports(1)
+
+
+def _concatenation(images: list[Dataset]) -> list[Dataset]:
+    uid = new_uid()
+    return [
+        enhanced_ct(images[:15], part=(1, 2, 0, uid)),
+        enhanced_ct(images[15:], part=(2, 2, 15, uid)),
+    ]
+
+
+@scenario
+def the_second_part_of_a_concatenation_comes_late(s: Scene):
+    first, second = _concatenation(s.patient.head())
+    s.send([first])
+    s.wait(30)
+    s.undecided()
+    s.send([second])
+    s.decided(DECLARED, "negative", GRACE)
+    s.reports(1)
+
+
+@scenario
+def the_second_part_of_a_concatenation_never_comes(s: Scene):
+    s.send(_concatenation(s.patient.head())[:1])
+    missing = "1 of 2 parts of a concatenation"
+    s.decided(f"{DEADLINE_PASSED}; {missing}", "undetermined", DEADLINE, reason=f"incomplete: {missing}; {UPPER}")
+    s.reports(1)
+
+
+@scenario
 def contrast_agent_none(s: Scene):
     s.send(s.patient.head(contrast_agent="NONE"))
     s.decided(ENDED, "negative", GRACE)
@@ -769,8 +804,8 @@ def a_dose_report_among_the_images(s: Scene):
 def a_few_slices_of_a_head(s: Scene):
     s.send(s.patient.head()[:5])
     s.decided(
-        f"{DEADLINE_PASSED}; a series has fewer than 8 slices", "undetermined", DEADLINE, series=None,
-        reason="fewer than 8 slices; incomplete: a series has fewer than 8 slices",
+        f"{DEADLINE_PASSED}; part of a series: fewer than 8 slices", "undetermined", DEADLINE, series=None,
+        reason="fewer than 8 slices; incomplete: part of a series: fewer than 8 slices",
     )  # fmt: skip
     s.reports(1)
 
