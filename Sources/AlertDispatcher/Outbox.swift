@@ -13,9 +13,12 @@ public actor Outbox: Service {
     public struct RetryPolicy: Sendable, Equatable {
         public var first: Duration
         public var most: Duration
-        public init(first: Duration = .seconds(5), most: Duration = .seconds(600)) {
+        /// Given up after that; nil: never.
+        public var mostAge: Duration?
+        public init(first: Duration = .seconds(5), most: Duration = .seconds(600), mostAge: Duration? = nil) {
             self.first = first
             self.most = most
+            self.mostAge = mostAge
         }
 
         /// Doubling from `first` to `most`.
@@ -128,6 +131,11 @@ public actor Outbox: Service {
 
     private func settle(_ delivery: inout DeliveryEntry, problems: [String]) {
         if delivery.objects.contains(where: { $0.state == .pending }) {
+            guard !isTooOld(delivery) else {
+                delivery.state = .dead
+                delivery.lastError = "too old to be tried again: " + problems.joined(separator: "; ")
+                return
+            }
             let pause = policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
             delivery.nextAttemptAt = clock.now() + pause
             delivery.lastError = problems.joined(separator: "; ")
@@ -139,6 +147,11 @@ public actor Outbox: Service {
             delivery.deliveredAt = clock.now()
             delivery.lastError = nil
         }
+    }
+
+    private func isTooOld(_ delivery: DeliveryEntry) -> Bool {
+        guard let mostAge = policy.mostAge else { return false }
+        return clock.now().timeIntervalSince(delivery.createdAt) > mostAge.inSeconds
     }
 
     private func report(_ delivery: DeliveryEntry) {
@@ -156,7 +169,7 @@ public actor Outbox: Service {
         case .dead:
             dead.increment()
             logger.error("results refused for good", metadata: metadata)
-        case .superseded: break
+        case .superseded, .discarded: break
         }
     }
 

@@ -74,7 +74,10 @@ final class ReceiveSession {
 
     private func end(_ ending: AssociationEnding) throws {
         try channel.send(
-            ReceiveEvent.ended(AssociationEnded(how: ending.how, reason: ending.reason, storedInstances: stored)))
+            ReceiveEvent.ended(
+                AssociationEnded(
+                    how: ending.how, reason: ending.reason, storedInstances: stored,
+                    isWithinMessage: isWithinMessage)))
     }
 
     // MARK: Messages
@@ -185,6 +188,7 @@ final class ReceiveSession {
                 ReceiveEvent.refused(
                     InstanceRefused(
                         status: refusal.status.code, reason: refusal.reason,
+                        sopClassUID: UID(command.affectedSOPClassUID)?.string ?? "",
                         sopInstanceUID: UID(command.affectedSOPInstanceUID)?.string ?? "")))
             try association.send(command.response(refusal.status, comment: refusal.reason), contextID: contextID)
         }

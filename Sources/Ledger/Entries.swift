@@ -180,6 +180,11 @@ public enum DeliveryState: String, Codable, Sendable, CaseIterable {
     case dead
     /// Withdrawn, because the destination has a later revision by now.
     case superseded
+    /// Withdrawn by an operator.
+    case discarded
+
+    /// Somebody is still owed something, or has to be.
+    public var isOpen: Bool { self == .pending || self == .dead }
 }
 
 /// A delivery as the outbox sees it.

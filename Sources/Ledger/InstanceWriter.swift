@@ -37,7 +37,12 @@ struct InstanceWriter {
             try insertStudy(record, state: isOwn ? .concluded : .receiving, at: at)
         }
         try insertRow(instance)
-        guard database.changesCount > 0, !isOwn else { return false }
+        guard database.changesCount > 0 else { return false }
+        if isOwn {
+            try database.execute(
+                sql: "UPDATE study SET has_files = 1 WHERE study_uid = ?", arguments: [record.studyInstanceUID.string])
+            return false
+        }
         arrivals[record.studyInstanceUID] = max(arrivals[record.studyInstanceUID] ?? at, at)
         if record.version > 1 {
             try SQLiteLedger.event(
@@ -80,7 +85,7 @@ struct InstanceWriter {
         for (uid, at) in arrivals {
             let statement = try database.cachedStatement(
                 sql: """
-                    UPDATE study SET state = 'receiving', last_received_at = max(last_received_at, ?)
+                    UPDATE study SET state = 'receiving', has_files = 1, last_received_at = max(last_received_at, ?)
                     WHERE study_uid = ?
                     """)
             try statement.execute(arguments: [at, uid.string])

@@ -67,6 +67,15 @@ public protocol Ledger: Sendable {
     /// Where it is delivered, earlier ones of the study that the destination has not taken are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
+    /// The latest deliveries, newest first.
+    /// - Parameter all: also those that are done or withdrawn.
+    func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry]
+    /// Has a delivery that waits or was given up tried again now, for all objects that the destination has not taken.
+    /// - Returns: nil where no such delivery is open.
+    func retryDelivery(_ id: Int64) async throws -> DeliveryEntry?
+    /// Withdraws a delivery that waits or was given up.
+    /// - Returns: nil where no such delivery is open.
+    func discardDelivery(_ id: Int64) async throws -> DeliveryEntry?
 
     // MARK: Looking
 

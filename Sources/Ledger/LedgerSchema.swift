@@ -94,6 +94,8 @@ enum LedgerSchema {
 
     private static let decisionsAndRetention = """
         ALTER TABLE study ADD COLUMN decision VARCHAR(16);
+        ALTER TABLE study ADD COLUMN has_files INTEGER NOT NULL DEFAULT 1;
+        CREATE INDEX study_with_files ON study (has_files, last_received_at);
         ALTER TABLE instance ADD COLUMN purged_at DOUBLE PRECISION;
         CREATE TABLE association_gaps (peer VARCHAR(64) PRIMARY KEY, gaps TEXT NOT NULL);
         """

@@ -233,8 +233,7 @@ public final class SQLiteLedger: Ledger {
         let now = clock.now()
         return try await database.write { database in
             let sql = """
-                SELECT study_uid FROM study s WHERE state = 'concluded' AND last_received_at < ?1
-                AND EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.purged_at IS NULL)
+                SELECT study_uid FROM study s WHERE has_files = 1 AND state = 'concluded' AND last_received_at < ?1
                 AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.received_at >= ?1)
                 AND NOT EXISTS (SELECT 1 FROM delivery d
                                 WHERE d.study_uid = s.study_uid AND d.state IN ('pending', 'dead'))
@@ -250,6 +249,7 @@ public final class SQLiteLedger: Ledger {
             try database.execute(
                 sql: "UPDATE instance SET purged_at = ? WHERE study_uid = ? AND purged_at IS NULL",
                 arguments: [now.timeIntervalSince1970, uid.string])
+            try database.execute(sql: "UPDATE study SET has_files = 0 WHERE study_uid = ?", arguments: [uid.string])
             try Self.event("purged", "\(paths.count) files removed by retention", uid, now, database)
             return (uid, paths)
         }
@@ -316,7 +316,7 @@ public final class SQLiteLedger: Ledger {
                 sql: """
                     UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
                                         objects = ? WHERE id = ?
-                    """,
+                    """ + (delivery.state == .delivered ? "" : " AND state NOT IN ('superseded', 'discarded')"),
                 arguments: [
                     delivery.state.rawValue, delivery.attempts, delivery.nextAttemptAt.timeIntervalSince1970,
                     delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try Self.json(delivery.objects),
@@ -329,6 +329,7 @@ public final class SQLiteLedger: Ledger {
                     "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
                 case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
                 case .superseded: "to \(delivery.destination): withdrawn, it has a later revision"
+                case .discarded: "to \(delivery.destination): withdrawn by an operator"
                 }
             if delivery.state == .delivered { try Self.withdrawBefore(delivery, now, database) }
             // A destination that stays down for weeks fills no history.
@@ -357,6 +358,51 @@ public final class SQLiteLedger: Ledger {
     public func pendingDeliveryCount() async throws -> Int {
         try await database.read { database in
             try Int.fetchOne(database, sql: "SELECT count(*) FROM delivery WHERE state = 'pending'") ?? 0
+        }
+    }
+
+    public func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry] {
+        try await database.read { database in
+            let open = all ? "" : "WHERE state IN ('pending', 'dead')"
+            return try Row.fetchAll(
+                database, sql: "SELECT * FROM delivery \(open) ORDER BY id DESC LIMIT ?", arguments: [limit]
+            ).map(Self.delivery)
+        }
+    }
+
+    public func retryDelivery(_ id: Int64) async throws -> DeliveryEntry? {
+        try await changeOpenDelivery(id, "tried again by an operator") { delivery, now in
+            delivery.state = .pending
+            delivery.nextAttemptAt = now
+            // So that pauses begin short again.
+            delivery.attempts = 0
+            for index in delivery.objects.indices where delivery.objects[index].state == .dead {
+                delivery.objects[index].state = .pending
+            }
+        }
+    }
+
+    public func discardDelivery(_ id: Int64) async throws -> DeliveryEntry? {
+        try await changeOpenDelivery(id, "withdrawn by an operator") { delivery, _ in delivery.state = .discarded }
+    }
+
+    private func changeOpenDelivery(
+        _ id: Int64, _ what: String, _ change: @escaping @Sendable (inout DeliveryEntry, Date) -> Void
+    ) async throws -> DeliveryEntry? {
+        let now = clock.now()
+        return try await database.write { database in
+            let row = try Row.fetchOne(database, sql: "SELECT * FROM delivery WHERE id = ?", arguments: [id])
+            guard var delivery = try row.map(Self.delivery), delivery.state.isOpen else { return nil }
+            change(&delivery, now)
+            try database.execute(
+                sql: "UPDATE delivery SET state = ?, next_attempt_at = ?, attempts = ?, objects = ? WHERE id = ?",
+                arguments: [
+                    delivery.state.rawValue, delivery.nextAttemptAt.timeIntervalSince1970, delivery.attempts,
+                    try Self.json(delivery.objects), id,
+                ])
+            try Self.event(
+                "operator", "delivery to \(delivery.destination) \(what)", delivery.studyInstanceUID, now, database)
+            return delivery
         }
     }
 

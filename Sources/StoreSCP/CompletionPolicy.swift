@@ -123,13 +123,12 @@ public struct CompletionPolicy: Sendable, Equatable {
     /// A PACS that forwards while it still receives tells a growing number: two equal answers at least the grace apart
     /// count, and one that is higher than what is here counts at once.
     public func nextQuestion(_ evidence: Evidence) -> Date? {
-        guard evidence.series.missing.isEmpty, evidence.series.seriesInstanceUID != nil, !evidence.forced else {
-            return nil
-        }
+        let missing = evidence.series.missing
+        guard missing.allSatisfy({ $0 == .imageLost }), evidence.series.seriesInstanceUID != nil, !evidence.forced
+        else { return nil }
         let isOpen = evidence.associationsEnded == nil
-        guard isOpen || !doubts(evidence).isEmpty || evidence.held.map({ !agrees($0, evidence.series) }) == true else {
-            return nil
-        }
+        let isContradicted = evidence.held.map { !agrees($0, evidence.series) } == true
+        guard isOpen || !missing.isEmpty || !doubts(evidence).isEmpty || isContradicted else { return nil }
         guard let held = evidence.held else { return evidence.lastArrival + grace.inSeconds }
         // Soon for the second answer, then at leisure.
         return held.latest + (held.latest > held.since ? max(grace, Self.questionPause) : grace).inSeconds
@@ -162,14 +161,19 @@ public struct CompletionPolicy: Sendable, Equatable {
     }
 
     private func missing(_ evidence: Evidence) -> [CompletionReason] {
-        guard let held = evidence.held, held.images > evidence.series.imageCount else { return evidence.series.missing }
-        return evidence.series.missing + [.fewerThanHeld(present: evidence.series.imageCount, held.images)]
+        // It may be of another series, or have come before.
+        let missing = evidence.series.missing.filter { $0 != .imageLost || !isCounted(evidence) }
+        guard let held = evidence.held, held.images > evidence.series.imageCount else { return missing }
+        return missing + [.fewerThanHeld(present: evidence.series.imageCount, held.images)]
+    }
+
+    private func isCounted(_ evidence: Evidence) -> Bool {
+        evidence.series.isAsDeclared || evidence.held.map { agrees($0, evidence.series) } == true
     }
 
     /// Those that no count has settled.
     private func doubts(_ evidence: Evidence) -> [CompletionReason] {
-        let isCounted = evidence.series.isAsDeclared || evidence.held.map { agrees($0, evidence.series) } == true
-        return isCounted ? [] : evidence.series.doubts
+        isCounted(evidence) ? [] : evidence.series.doubts
     }
 
     /// When it is complete if nothing else happens, and by which rule.

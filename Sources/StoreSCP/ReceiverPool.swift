@@ -287,7 +287,7 @@ actor ReceiverPool {
         do { try spool.removeUnfinished(association: id) } catch {
             log.error("cannot remove what an association left", metadata: ["error": "\(error)"])
         }
-        if course.isOpen { await intake.associationEnded(id, released: course.isReleased) }
+        if course.isOpen { await intake.associationEnded(id, course.ending) }
     }
 
     /// How far an association has come.
@@ -295,7 +295,9 @@ actor ReceiverPool {
         let association: String
         let peer: String
         var isOpen = false
-        var isReleased = false
+        /// Until the worker tells of another: it died.
+        var ending = AssociationConclusion.imageLost
+        var hasRefusedImage = false
         /// Of the instances that the worker tells of.
         var common: CommonAttributes?
     }
@@ -360,9 +362,22 @@ actor ReceiverPool {
                 await opened(&course)
             }
             if case .common(let common) = event { course.common = common }
-            if case .ended(let ended) = event { course.isReleased = ended.how == .released }
+            if case .refused(let refusal) = event, Self.ctClasses.contains(refusal.sopClassUID) {
+                course.hasRefusedImage = true
+            }
+            if case .ended(let ended) = event { course.ending = Self.conclusion(ended, course) }
             try await handle(event, from: worker, course, log)
         }
+    }
+
+    /// CT, Enhanced CT, Legacy Converted Enhanced CT Image Storage.
+    private static let ctClasses: Set<String> = [
+        "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
+    ]
+
+    private static func conclusion(_ ended: AssociationEnded, _ course: Course) -> AssociationConclusion {
+        if ended.isWithinMessage || course.hasRefusedImage { return .imageLost }
+        return ended.how == .released ? .released : .brokeOff
     }
 
     private func handle(

@@ -38,6 +38,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case fewerThanDeclared(present: Int, Int)
     /// Asked by C-FIND.
     case fewerThanHeld(present: Int, Int)
+    /// The association that brought it broke off within it, or it was refused; none came after.
+    case imageLost
     /// Seen in the pixels: the head goes on beyond an end of the series, "upper" or "lower".
     case cutOff(end: String)
     /// Of a head: its other series are still to come.
@@ -59,6 +61,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         case .fewerThanDeclared(let present, let declared):
             "\(present) of \(declared) images that the scanner declared"
         case .fewerThanHeld(let present, let held): "\(present) of \(held) images that the PACS holds"
+        case .imageLost: "an image was cut off or refused, and did not come again"
         case .cutOff(let end): "the \(end) end of the series shows brain: the head is cut off"
         case .localizersOnly: "localizers only"
         case .noSeries(let reason): "no series that can be analysed: \(reason)"

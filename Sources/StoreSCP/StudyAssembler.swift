@@ -37,6 +37,15 @@ public struct AssembledStudy: Sendable {
     }
 }
 
+/// How an association ended, as far as it says something of what is still to come.
+enum AssociationConclusion: Sendable, Equatable {
+    case released
+    /// Aborted, cut or silent for too long, between two objects.
+    case brokeOff
+    /// An image that was under way did not arrive, or was refused.
+    case imageLost
+}
+
 /// What the assembler tells the pipeline.
 public enum AssemblyEvent: Sendable {
     /// An instance arrived; it may be decoded and encoded ahead.
@@ -71,6 +80,8 @@ public actor StudyAssembler: Service {
         /// The association that brought the latest instances broke off: the sender will try again, so that its end says
         /// nothing.
         var brokeOff = false
+        /// When an association lost an image of it; until another brings one.
+        var imageLost: Date?
         var forced = false
         var isReprocessed = false
         /// See `AssembledStudy`.
@@ -90,6 +101,11 @@ public actor StudyAssembler: Service {
             self.instances = instances
             self.settledSeries = settledSeries
             paths = Set(instances.map(\.path))
+        }
+
+        mutating func loseImage(at now: Date) {
+            imageLost = now
+            evidence = nil
         }
 
         mutating func take(_ instance: StoredInstance, from peer: String?) {
@@ -126,6 +142,7 @@ public actor StudyAssembler: Service {
     private var studies: [UID: Study] = [:]
     private var gaps: [String: AssociationGaps] = [:]
     private var unsavedGaps: Set<String> = []
+    private var gapsSaved = Date.distantPast
     /// Studies that images are being sent of.
     private var retrieving: Set<UID> = []
     private let emit: AsyncStream<AssemblyEvent>.Continuation
@@ -135,6 +152,8 @@ public actor StudyAssembler: Service {
     private static let mostPeers = 1024
     /// Studies for which a PACS is asked to send images at once.
     private static let mostRetrieving = 4
+    /// Seconds between two transactions for what was learned of peers.
+    private static let savePause = 10.0
     /// No other evidence completes a study sooner.
     private static let mostFavourable = SeriesEvidence(isAsDeclared: true)
     /// How often decisions are looked at.
@@ -234,9 +253,16 @@ public actor StudyAssembler: Service {
 
     func arrived(_ instance: StoredInstance, association id: String) async {
         let uid = instance.record.studyInstanceUID
-        if studies[uid] == nil { studies[uid] = await load(uid) }
+        if studies[uid] == nil {
+            let loaded = await load(uid)
+            // An operator may have had it loaded meanwhile.
+            if studies[uid] == nil { studies[uid] = loaded }
+        }
         // In place: a perfusion study has ten thousand instances.
         studies[uid]?.take(instance, from: open[id]?.peer)
+        if let lost = studies[uid]?.imageLost, let association = open[id], association.openedAt >= lost {
+            studies[uid]?.imageLost = nil
+        }
         if open[id]?.studies.insert(uid).inserted == true { learnGap(uid, association: id) }
         emit.yield(.arrived(instance))
     }
@@ -260,6 +286,8 @@ public actor StudyAssembler: Service {
     }
 
     private func saveGaps() async {
+        guard !unsavedGaps.isEmpty, clock.now().timeIntervalSince(gapsSaved) >= Self.savePause else { return }
+        gapsSaved = clock.now()
         for peer in unsavedGaps {
             do { try await ledger.recordAssociationGaps(gaps[peer]?.gaps ?? [], ofPeer: peer) } catch {
                 // Learned again, or written with the next.
@@ -291,9 +319,10 @@ public actor StudyAssembler: Service {
         }
     }
 
-    func ended(_ id: String, at now: Date, released: Bool = true) {
+    func ended(_ id: String, at now: Date, _ conclusion: AssociationConclusion = .released) {
         guard let association = open.removeValue(forKey: id) else { return }
-        if !released { for uid in association.studies { studies[uid]?.brokeOff = true } }
+        if conclusion == .brokeOff { for uid in association.studies { studies[uid]?.brokeOff = true } }
+        if conclusion == .imageLost { for uid in association.studies { studies[uid]?.loseImage(at: now) } }
         for uid in association.studies { studies[uid]?.ends[association.peer] = now }
         for (uid, study) in studies where Self.mayBring(association, study, uid) { studies[uid]?.lastEnd = now }
     }
@@ -342,6 +371,8 @@ public actor StudyAssembler: Service {
     private func find(_ study: Study) -> SeriesEvidence {
         var series = findEvidence(study.instances, study.settledSeries)
         series.doubts += study.pixelDoubts
+        // Where nothing can be analysed yet there is a reason to wait in any case.
+        if study.imageLost != nil, series.seriesInstanceUID != nil { series.missing.append(.imageLost) }
         return series
     }
 

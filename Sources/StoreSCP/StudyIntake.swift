@@ -13,7 +13,7 @@ public final class StudyIntake: Service {
     enum Item: Sendable {
         case opened(association: String, peer: String, at: Date)
         case stored(StoredInstance, association: String)
-        case ended(association: String, released: Bool, at: Date)
+        case ended(association: String, AssociationConclusion, at: Date)
     }
 
     private static let mostInBatch = 1024
@@ -44,9 +44,8 @@ public final class StudyIntake: Service {
             .stored(StoredInstance(record: record, path: path, receivedAt: clock.now()), association: association))
     }
 
-    /// - Parameter released: as the standard wants it; not aborted, cut off or crashed.
-    func associationEnded(_ id: String, released: Bool) async {
-        await buffer.add(.ended(association: id, released: released, at: clock.now()))
+    func associationEnded(_ id: String, _ conclusion: AssociationConclusion) async {
+        await buffer.add(.ended(association: id, conclusion, at: clock.now()))
     }
 
     public func run() async throws {
@@ -69,8 +68,8 @@ public final class StudyIntake: Service {
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
-            case .ended(let association, let released, let at):
-                await assembler.ended(association, at: at, released: released)
+            case .ended(let association, let conclusion, let at):
+                await assembler.ended(association, at: at, conclusion)
             case .stored(let instance, let association):
                 if new.contains(instance.path) { await assembler.arrived(instance, association: association) }
             }

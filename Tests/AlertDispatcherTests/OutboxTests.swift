@@ -54,12 +54,13 @@ import WorkerProtocol
         return ledger
     }
 
-    private func running(_ ledger: SQLiteLedger, _ destinations: [any Destination], until done: () async throws -> Bool)
-        async throws
-    {
+    private func running(
+        _ ledger: SQLiteLedger, _ destinations: [any Destination], mostAge: Duration? = nil,
+        until done: () async throws -> Bool
+    ) async throws {
         let outbox = Outbox(
             ledger: ledger, destinations: destinations,
-            policy: .init(first: .milliseconds(10), most: .milliseconds(40)),
+            policy: .init(first: .milliseconds(10), most: .milliseconds(40), mostAge: mostAge),
             clock: .system, logger: Logger(label: "test"))
         let task = Task { try await outbox.run() }
         for _ in 0..<400 where try await !done() { try await Task.sleep(for: .milliseconds(10)) }
@@ -87,6 +88,17 @@ import WorkerProtocol
         #expect(delivery.state == .dead)
         #expect(delivery.lastError?.contains("0xC001") == true)
         #expect(delivery.objects.map(\.state) == [.dead, .delivered])
+    }
+
+    @Test func whatIsOlderThanConfiguredIsGivenUpWithItsReason() async throws {
+        let ledger = try await owing([.init(destination: "pacs", priority: 0, objects: [object(1)])])
+        let pacs = ScriptedDestination(name: "pacs", Array(repeating: [0xA700], count: 1000))
+        try await running(ledger, [pacs], mostAge: .milliseconds(100)) {
+            try await ledger.pendingDeliveryCount() == 0
+        }
+        let delivery = try #require(try await ledger.study(study)?.deliveries.first)
+        #expect(delivery.state == .dead)
+        #expect(delivery.lastError == "too old to be tried again: peer is out of resources (0xA700)")
     }
 
     @Test func oneStuckDestinationDelaysNoOther() async throws {

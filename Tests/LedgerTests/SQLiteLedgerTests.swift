@@ -316,4 +316,27 @@ import WorkerProtocol
         try await ledger.abandonAnalysis(ofStudy: study, because: "cut off", counts: false)
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
     }
+
+    @Test func anOperatorRetriesAndDiscardsWhatIsOpen() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1)
+        var refused = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        refused.state = .dead
+        refused.attempts = 7
+        refused.objects[0].state = .dead
+        try await ledger.updateDelivery(refused)
+        #expect(try await ledger.deliveries(all: false, limit: 10).count == 2)
+        let again = try #require(try await ledger.retryDelivery(refused.id))
+        #expect(again.state == .pending && again.attempts == 0 && again.objects[0].state == .pending)
+        #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first?.id == refused.id)
+        #expect(try await ledger.discardDelivery(refused.id)?.state == .discarded)
+        // An attempt that was under way does not bring it back; one that succeeded is what happened.
+        try await ledger.updateDelivery(again)
+        #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).isEmpty)
+        #expect(try await ledger.retryDelivery(refused.id) == nil)
+        #expect(try await ledger.discardDelivery(99) == nil)
+        #expect(try await ledger.deliveries(all: false, limit: 10).map(\.destination) == ["archive"])
+        #expect(try await ledger.deliveries(all: true, limit: 10).count == 2)
+    }
 }

@@ -169,6 +169,7 @@ import WorkerProtocol
 
     @Test(arguments: [
         (CompletionReason.slice(atMillimetres: 60.04), "no slice at 60.0 mm along the normal"),
+        (.imageLost, "an image was cut off or refused, and did not come again"),
         (.cutOff(end: "lower"), "the lower end of the series shows brain: the head is cut off"),
         (.localizersOnly, "localizers only"),
         (.noSeries("bone kernel"), "no series that can be analysed: bone kernel"),

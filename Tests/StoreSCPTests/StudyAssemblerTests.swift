@@ -411,6 +411,45 @@ extension StudyAssemblerTests {
         }
     }
 
+    @Test func anImageThatWasLostIsWaitedForUntilALaterAssociationBringsOne() async throws {
+        let evidence: StudyAssembler.FindEvidence = { instances, _ in
+            SeriesEvidence(seriesInstanceUID: UID("1.8"), imageCount: instances.count)
+        }
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            for id in ["a", "b"] { await assembler.opened(id, peer: "p", at: start) }
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.arrived(instance(2, at: start), association: "b")
+            advance(1)
+            await assembler.ended("a", at: start + 1, .imageLost)
+            // One that was open before may not even know.
+            await assembler.arrived(instance(3, at: start + 1), association: "b")
+            await assembler.ended("b", at: start + 1)
+            advance(300)
+            _ = try await assembled(0)
+            await assembler.opened("c", peer: "p", at: start + 301)
+            await assembler.arrived(instance(4, at: start + 301), association: "c")
+            await assembler.ended("c", at: start + 301)
+            advance(2.1)
+            #expect(try await assembled(1)[0].decision == .complete(.grace))
+        }
+    }
+
+    @Test func anImageThatWasLostForGoodMakesItIncomplete() async throws {
+        let evidence: StudyAssembler.FindEvidence = { instances, _ in
+            SeriesEvidence(seriesInstanceUID: UID("1.8"), imageCount: instances.count)
+        }
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start, .imageLost)
+            advance(601)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .incomplete(.deadline, reasons: [.imageLost]))
+        }
+    }
+
     @Test func anOperatorHasAConcludedStudyAnalysedAgain() async throws {
         try await assembling { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)

@@ -140,8 +140,8 @@ class RestartableNode(Node):
         """Process ids of the daemon's children of one kind: receive, decode, compose, send, infer."""
         found = []
         for listing in Path(f"/proc/{self.process.pid}/task").glob("*/children"):
-            for pid in _read(listing).split():
-                arguments = _read(Path(f"/proc/{pid}/cmdline")).split("\0")
+            for pid in read_or_empty(listing).split():
+                arguments = read_or_empty(Path(f"/proc/{pid}/cmdline")).split("\0")
                 if len(arguments) > 1 and arguments[1] == verb and not _is_template(pid):
                     found.append(int(pid))
         return found
@@ -149,7 +149,7 @@ class RestartableNode(Node):
     def templates(self) -> list[int]:
         """Process ids of what receive workers are forked from."""
         listings = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        return [int(pid) for listing in listings for pid in _read(listing).split() if _is_template(pid)]
+        return [int(pid) for listing in listings for pid in read_or_empty(listing).split() if _is_template(pid)]
 
     def serving_worker(self) -> int:
         """The receive worker that holds an established connection to the DICOM port."""
@@ -206,14 +206,14 @@ class RestartableNode(Node):
 
 
 def _status(pid: int) -> list[str]:
-    return _read(Path(f"/proc/{pid}/status")).splitlines()
+    return read_or_empty(Path(f"/proc/{pid}/status")).splitlines()
 
 
 def _is_template(pid: str) -> bool:
-    return _read(Path(f"/proc/{pid}/comm")).strip() == "dicom-template"
+    return read_or_empty(Path(f"/proc/{pid}/comm")).strip() == "dicom-template"
 
 
-def _read(path: Path) -> str:
+def read_or_empty(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError:

@@ -13,7 +13,17 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from raw_dicom import ASSOCIATE_AC, EXPLICIT, Peer, associate_request, context, release_pdu
+from raw_dicom import (
+    ASSOCIATE_AC,
+    C_STORE_RQ,
+    EXPLICIT,
+    Peer,
+    associate_request,
+    context,
+    data_pdu,
+    release_pdu,
+    request,
+)
 
 
 class SenderFailure(ConnectionError):
@@ -130,6 +140,16 @@ class PlainSender:
             self._peer.receive()
         finally:
             self.close()
+
+    def cut_off_within(self, instance: Instance) -> None:
+        """Sends the half of an object and no more."""
+        half = instance.data_set[: len(instance.data_set) // 2]
+        context_id = self._contexts[instance.sop_class_uid]
+        command = request(C_STORE_RQ, instance.sop_class_uid, instance.sop_uid, message_id=1000)
+        self._peer.send(
+            data_pdu(context_id, command, command=True), data_pdu(context_id, half, command=False, last=False)
+        )
+        self.close()
 
     def store(self, instance: Instance) -> int:
         """Status of the C-STORE response.

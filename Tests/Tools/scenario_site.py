@@ -65,7 +65,8 @@ class CountingPacs:
     def __init__(self, node_port: int):
         (self.port,) = free_ports(1)
         self.results: list[Dataset] = []
-        self.refuses = False
+        # Of every C-STORE response.
+        self.status = 0
         # Images by series; for C-FIND the number may be another.
         self.held: dict[str, list[Dataset]] = {}
         self.counts: Callable[[str], int] | None = None
@@ -90,8 +91,8 @@ class CountingPacs:
         return [each for each in self.results if each.StudyInstanceUID == study and each.Modality == "SR"]
 
     def _store(self, event) -> int:
-        if self.refuses:
-            return 0xA700
+        if self.status != 0:
+            return self.status
         self.results.append(event.dataset)
         return 0
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import dataclasses
 import os
 import random
 import signal
@@ -20,13 +21,15 @@ from ct_series import new_uid
 from enhanced_ct import enhanced_ct
 from node_fixture import wait_for, why_not
 from pydicom.dataset import Dataset
-from scenario_site import DEADLINE, GRACE, QUIET, Patient, Scene, Site
+from scenario_site import DEADLINE, GRACE, QUIET, Patient, Scene, Site, encoded
 
 ENDED = "associations ended and grace passed"
 QUIET_PASSED = "nothing arrived for the quiet time"
 DEADLINE_PASSED = "deadline passed"
 DECLARED = "all images that the scanner declared are there"
 HELD = "the PACS holds no more images of the series"
+OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC001
+LOST = "an image was cut off or refused, and did not come again"
 BY_HAND = "completed by an operator"
 UPPER = "the upper end of the series shows brain: the head is cut off"
 LOWER = "the lower end of the series shows brain: the head is cut off"
@@ -42,6 +45,10 @@ def scenario(function: Callable[[Scene], None]) -> Callable[[Scene], None]:
 
 def nothing_to_analyse(reason: str) -> str:
     return f"{QUIET_PASSED}; though no series that can be analysed: {reason}"
+
+
+def outbox(s: Scene, *arguments: str) -> str:
+    return s.node.command("outbox", *arguments)
 
 
 def command(s: Scene, verb: str) -> str:
@@ -221,6 +228,46 @@ def aborted_in_the_middle_for_good(s: Scene):
     s.store(association, s.patient.head()[:14])
     association.close()
     s.decided(QUIET_PASSED, "undetermined", QUIET, reason=UPPER)
+    s.reports(1)
+
+
+@scenario
+def cut_off_within_an_image_for_good(s: Scene):
+    images = s.patient.head()
+    association = s.associate()
+    s.store(association, images[:19])
+    association.cut_off_within(encoded(images[19]))
+    s.wait(QUIET + 10)
+    s.undecided()
+    s.decided(f"{DEADLINE_PASSED}; {LOST}", "undetermined", DEADLINE, reason=f"incomplete: {LOST}")
+    s.reports(1)
+
+
+@scenario
+def cut_off_within_an_image_and_sent_again(s: Scene):
+    images = s.patient.head()
+    association = s.associate()
+    s.store(association, images[:19])
+    association.cut_off_within(encoded(images[19]))
+    s.wait(20)
+    s.undecided()
+    s.send([images[19]])
+    s.decided(ENDED, "negative", GRACE)
+    s.reports(1)
+
+
+@scenario
+def an_image_is_refused(s: Scene):
+    images = s.patient.head()
+    association = s.associate()
+    s.store(association, images[:19])
+    damaged = encoded(images[19])
+    assert association.store(dataclasses.replace(damaged, sop_uid=new_uid())) != 0
+    association.release()
+    s.wait(QUIET + 10)
+    s.undecided()
+    s.send([images[19]])
+    s.decided(ENDED, "negative", GRACE)
     s.reports(1)
 
 
@@ -611,15 +658,43 @@ def another_series_comes_while_the_analysis_is_under_way(s: Scene):
 @scenario
 def a_revision_while_the_pacs_takes_nothing(s: Scene):
     images = s.patient.head()
-    s.pacs.refuses = True
+    s.pacs.status = OUT_OF_RESOURCES
     s.send(images[:9] + images[10:])
     missing = "no slice at 54.0 mm along the normal"
     s.decided(f"{DEADLINE_PASSED}; {missing}", "undetermined", DEADLINE, reason=f"incomplete: {missing}")
     s.send([images[9]])
     s.decided(ENDED, "negative", GRACE)
-    s.pacs.refuses = False
+    s.pacs.status = 0
     first, revised = s.reports(2)
     assert revised.PredecessorDocumentsSequence and "PredecessorDocumentsSequence" not in first
+
+
+def _given_up(s: Scene) -> str:
+    """The number of the delivery that the PACS refused for good."""
+    s.pacs.status = CANNOT_UNDERSTAND
+    s.send(s.patient.head())
+    s.decided(ENDED, "negative", GRACE)
+    wait_for(lambda: "dead" in outbox(s, "list"), "the refusal", 20, s._show)
+    s.pacs.status = 0
+    (line,) = (each for each in outbox(s, "list").splitlines() if s.patient.study_uid in each)
+    assert "peer refused the object (0xC001)" in line, line
+    return line.split()[0]
+
+
+@scenario
+def refused_for_good_and_tried_again_by_an_operator(s: Scene):
+    number = _given_up(s)
+    assert "is tried again now" in outbox(s, "retry", number)
+    wait_for(lambda: s.study()["deliveries"][0]["state"] == "delivered", "the delivery", 20, s._show)
+    s.reports(1)
+
+
+@scenario
+def refused_for_good_and_withdrawn_by_an_operator(s: Scene):
+    number = _given_up(s)
+    assert "is withdrawn" in outbox(s, "discard", number)
+    assert "no delivery" in outbox(s, "retry", number)
+    s.reports(0)
 
 
 # --- Which series -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import time
 from pathlib import Path
+from random import Random
 
 import numpy as np
 from scipy import ndimage
@@ -25,10 +26,9 @@ sys.path.insert(0, str(ROOT / "Tests" / "Tools"))
 import node_fixture  # noqa: E402
 from ct_series import CTVolume, write_series  # noqa: E402
 from invesalius_head import demo_header, load_head  # noqa: E402
-from node_fixture import DemoFailure, RestartableNode, Site, Study, run_tool, why_not  # noqa: E402
+from node_fixture import DemoFailure, RestartableNode, Site, run_tool, wait_for, why_not  # noqa: E402
 from paint_haemorrhage import paint  # noqa: E402
-from plain_sender import Instance, PlainSender  # noqa: E402
-from pydicom import dcmread  # noqa: E402
+from plain_sender import Instance, PlainSender, new_uid  # noqa: E402
 from pydicom.uid import CTImageStorage, JPEGLosslessSV1  # noqa: E402
 
 SIDE = 512
@@ -54,30 +54,32 @@ def resampled(slices: int, bleed_seed: int | None) -> CTVolume:
     )
 
 
-def write(volume: CTVolume, folder: Path, is_lossless: bool) -> Study:
-    header = demo_header("LATENCY", f"{time.time_ns():X}")
-    header.series_description = "HEAD WITHOUT CONTRAST"
-    written = write_series(volume, header, folder)
-    files = [folder / each["file"] for each in written]
-    for path in files if is_lossless else []:
-        result = run_tool("dcmcjpeg", "+e1", str(path), str(path))
-        if result.returncode != 0:
-            raise DemoFailure(f"dcmcjpeg: {result.stdout}")
-    return Study(header.study_uid, files)
+class Head:
+    """One study, encoded once; every copy of it has UIDs of its own."""
 
+    def __init__(self, volume: CTVolume, folder: Path, is_lossless: bool):
+        random = Random("of no other use")
+        header = demo_header("LATENCY", "1")
+        header.series_description = "HEAD WITHOUT CONTRAST"
+        self._study, self._series = header.study_uid, header.series_uid = new_uid(random), new_uid(random)
+        self._sops = [new_uid(random) for _ in volume.hounsfield]
+        written = write_series(volume, header, folder, sop_uids=self._sops)
+        paths = [folder / each["file"] for each in written]
+        for path in paths if is_lossless else []:
+            result = run_tool("dcmcjpeg", "+e1", str(path), str(path))
+            if result.returncode != 0:
+                raise DemoFailure(f"dcmcjpeg: {result.stdout}")
+        self._data_sets = [node_fixture.data_set_bytes(path) for path in paths]
 
-def instances(study: Study) -> list[Instance]:
-    """As they lie in the files."""
-    found = []
-    for path in study.files:
-        header = dcmread(path, stop_before_pixels=True)
-        found.append(
-            Instance(
-                study.uid, header.SeriesInstanceUID, CTImageStorage, header.SOPInstanceUID,
-                node_fixture.data_set_bytes(path),
-            )  # fmt: skip
-        )
-    return found
+    def copy(self, random: Random) -> list[Instance]:
+        study, series = new_uid(random), new_uid(random)
+        found = []
+        for content, old in zip(self._data_sets, self._sops):
+            sop = new_uid(random)
+            for before, after in ((self._study, study), (self._series, series), (old, sop)):
+                content = content.replace(before.encode(), after.encode())
+            found.append(Instance(study, series, CTImageStorage, sop, content))
+        return found
 
 
 def times(node: RestartableNode, study_uid: str) -> dict[str, float]:
@@ -92,8 +94,8 @@ def times(node: RestartableNode, study_uid: str) -> dict[str, float]:
     return {"complete": complete, "delivered": delivered}
 
 
-def measure(site: Site, study: Study, syntax: str | None) -> dict:
-    objects = instances(study)
+def measure(site: Site, objects: list[Instance], syntax: str | None) -> dict:
+    study_uid = objects[0].study_uid
     started = time.time()
     options = {"transfer_syntax": syntax} if syntax else {}
     with PlainSender(site.node.dicom_port, [CTImageStorage], **options) as sender:
@@ -101,8 +103,15 @@ def measure(site: Site, study: Study, syntax: str | None) -> dict:
             if (status := sender.store(each)) != 0:
                 raise DemoFailure(f"status {status:04X}\n{site.node.log_tail()}")
         last_response = time.time()
-    known = site.node.wait_until_settled(study.uid, 120)
-    found = times(site.node, study.uid)
+
+    def delivered():
+        known = site.node.study(study_uid)
+        return known if known and any(each["state"] == "delivered" for each in known["deliveries"]) else None
+
+    # Whoever asks all the time is in the way.
+    time.sleep(node_fixture.GRACE_SECONDS + 0.3)
+    known = wait_for(delivered, "the report is delivered", 120, site.node.log_tail)
+    found = times(site.node, study_uid)
     return {
         "outcome": known["study"]["outcome"],
         "sent": last_response - started,
@@ -128,15 +137,13 @@ def main() -> int:
     node_fixture.GRACE_SECONDS = arguments.grace
     site = Site(completion={"grace_seconds": arguments.grace, "quiet_seconds": 60}, node={"log_level": "info"})
     syntax = JPEGLosslessSV1 if arguments.jpeg_lossless else None
-    volume = resampled(arguments.slices, arguments.bleed)
     results = []
     try:
         site.start()
-        for number in range(arguments.studies):
-            study = write(volume, site.folder / f"study-{number}", arguments.jpeg_lossless)
-            results.append(measure(site, study, syntax))
-            for path in study.files:
-                path.unlink()
+        head = Head(resampled(arguments.slices, arguments.bleed), site.folder / "head", arguments.jpeg_lossless)
+        random = Random()
+        for _ in range(arguments.studies):
+            results.append(measure(site, head.copy(random), syntax))
         memory = site.node.peak_memory_mib()
     except (DemoFailure, AssertionError, OSError) as failure:
         print(f"report_latency: {failure}", file=sys.stderr)

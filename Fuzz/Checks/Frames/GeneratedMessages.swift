@@ -81,7 +81,7 @@ extension ReceiveEvent {
             .refused(
                 InstanceRefused(
                     status: UInt16(truncatingIfNeeded: source.integer()), reason: source.text(),
-                    sopInstanceUID: source.text()))
+                    sopClassUID: source.text(), sopInstanceUID: source.text()))
         case 4: .echoed
         default:
             .ended(AssociationEnded(how: .idle, reason: source.text(), storedInstances: source.integer()))

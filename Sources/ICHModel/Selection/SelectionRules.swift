@@ -4,7 +4,7 @@ internal import WorkerProtocol
 /// How a site's series are judged, where it differs from what the headers' vocabulary says.
 public struct SelectionRules: Sendable, Equatable {
     /// A regular expression from a configuration. Compared with texts in lower case with accents removed.
-    public struct TextPattern: Sendable, Equatable {
+    public struct TextPattern: Sendable, Equatable, CustomStringConvertible {
         public let source: String
         private let pattern: Pattern
 
@@ -18,6 +18,8 @@ public struct SelectionRules: Sendable, Equatable {
         }
 
         public static func == (left: TextPattern, right: TextPattern) -> Bool { left.source == right.source }
+
+        public var description: String { source }
 
         func matches(_ text: String?) -> Bool {
             pattern.matches(String(HeaderVocabulary.folded(text).prefix(Self.mostCharacters)))

@@ -169,10 +169,13 @@ public struct InstanceRefused: Codable, Sendable, Equatable {
     public var status: UInt16
     /// Lower-case phrase, no patient identity; also sent to the peer as Error Comment (0000,0902).
     public var reason: String
+    /// As the sender wrote them; checked by nobody.
+    public var sopClassUID: String
     public var sopInstanceUID: String
-    public init(status: UInt16, reason: String, sopInstanceUID: String) {
+    public init(status: UInt16, reason: String, sopClassUID: String, sopInstanceUID: String) {
         self.status = status
         self.reason = reason
+        self.sopClassUID = sopClassUID
         self.sopInstanceUID = sopInstanceUID
     }
 }
@@ -186,9 +189,12 @@ public struct AssociationEnded: Codable, Sendable, Equatable {
     public var how: How
     public var reason: String
     public var storedInstances: Int
-    public init(how: How, reason: String = "", storedInstances: Int) {
+    /// A message had begun and was not answered.
+    public var isWithinMessage: Bool
+    public init(how: How, reason: String = "", storedInstances: Int, isWithinMessage: Bool = false) {
         self.how = how
         self.reason = reason
         self.storedInstances = storedInstances
+        self.isWithinMessage = isWithinMessage
     }
 }

@@ -180,7 +180,7 @@ enum StudyText {
         return ["\nSeries", columns(rows)]
     }
 
-    private static func columns(_ rows: [[String]]) -> String {
+    static func columns(_ rows: [[String]]) -> String {
         let count = rows.map(\.count).max() ?? 0
         let widths = (0..<count).map { column in rows.map { $0.count > column ? $0[column].count : 0 }.max() ?? 0 }
         return rows.map { row in
@@ -190,7 +190,7 @@ enum StudyText {
         }.joined(separator: "\n")
     }
 
-    private static func time(_ date: Date) -> String {
+    static func time(_ date: Date) -> String {
         let formatter = DateFormatter()
         formatter.locale = Locale(identifier: "en_US_POSIX")
         formatter.dateFormat = "yyyy-MM-dd HH:mm:ss"

@@ -169,9 +169,8 @@ enum ConfigurationReader {
 
     private static func readRetention(_ section: YAMLSection) -> NodeConfiguration.Retention {
         defer { section.finish() }
-        let isForEver = section.isNone("keep_days")
         return NodeConfiguration.Retention(
-            keepDays: isForEver ? nil : section.number("keep_days", default: 30, 0.01...36500, "days, or none,"),
+            keepDays: section.numberOrNone("keep_days", default: 30, 0.01...36500, "days"),
             leastKeepHours: section.number("least_keep_hours", default: 1, 0.01...8760, "hours"))
     }
 
@@ -179,7 +178,8 @@ enum ConfigurationReader {
         defer { section.finish() }
         return NodeConfiguration.Delivery(
             firstRetrySeconds: section.seconds("first_retry_seconds", default: 5, 0.1...3600),
-            mostRetrySeconds: section.seconds("most_retry_seconds", default: 600, 1...86400))
+            mostRetrySeconds: section.seconds("most_retry_seconds", default: 600, 1...86400),
+            mostAgeHours: section.numberOrNone("most_age_hours", default: nil, 0.01...87600, "hours"))
     }
 
     private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {

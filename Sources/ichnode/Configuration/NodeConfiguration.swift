@@ -73,6 +73,8 @@ struct NodeConfiguration: Sendable, Equatable {
     struct Delivery: Sendable, Equatable {
         var firstRetrySeconds: Double
         var mostRetrySeconds: Double
+        /// nil: never given up.
+        var mostAgeHours: Double?
     }
 
     struct Console: Sendable, Equatable {
@@ -137,6 +139,8 @@ struct NodeConfiguration: Sendable, Equatable {
     }
 
     var retryPolicy: Outbox.RetryPolicy {
-        Outbox.RetryPolicy(first: .seconds(delivery.firstRetrySeconds), most: .seconds(delivery.mostRetrySeconds))
+        Outbox.RetryPolicy(
+            first: .seconds(delivery.firstRetrySeconds), most: .seconds(delivery.mostRetrySeconds),
+            mostAge: delivery.mostAgeHours.map { .seconds($0 * 3600) })
     }
 }

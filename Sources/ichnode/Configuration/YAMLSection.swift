@@ -125,8 +125,14 @@ final class YAMLSection {
         return number
     }
 
-    /// Whether a key says none.
-    func isNone(_ key: String) -> Bool { value(key)?.scalar?.string == "none" }
+    /// A number, or `none` for nil.
+    func numberOrNone(
+        _ key: String, default fallback: Double?, _ range: ClosedRange<Double>, _ unit: String
+    ) -> Double? {
+        guard let value = value(key) else { return fallback }
+        if value.scalar?.string == "none" { return nil }
+        return number(key, default: range.lowerBound, range, "\(unit), or none,")
+    }
 
     func choice<Value: RawRepresentable & CaseIterable>(
         _ key: String, default fallback: Value

@@ -15,6 +15,9 @@ enum ControlRequest: Codable, Sendable {
     /// Analyse what was ignored, or held for a conflict of identity.
     case releaseStudy(UID)
     case explainStudy(UID)
+    case listDeliveries(all: Bool, limit: Int)
+    case retryDelivery(Int64)
+    case discardDelivery(Int64)
 }
 
 /// Which series of a study is analysed, and why.
@@ -29,6 +32,7 @@ enum ControlResponse: Codable, Sendable {
     case studies([StudyEntry])
     case study(StudyDetail)
     case explanation(StudyExplanation)
+    case deliveries([DeliveryEntry])
     case done(String)
     case failed(String)
 }

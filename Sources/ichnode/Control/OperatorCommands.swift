@@ -20,6 +20,10 @@ struct OperatorCommands: Sendable {
             case .ignoreStudy(let uid): return .done(try await ignore(uid))
             case .releaseStudy(let uid): return .done(try await release(uid))
             case .explainStudy(let uid): return .explanation(try await explain(uid))
+            case .listDeliveries(let all, let limit):
+                return .deliveries(try await ledger.deliveries(all: all, limit: max(1, min(limit, 10_000))))
+            case .retryDelivery(let id): return .done(try await retry(id))
+            case .discardDelivery(let id): return .done(try await discard(id))
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")
@@ -72,6 +76,20 @@ struct OperatorCommands: Sendable {
         guard await assembler.reprocess(uid) else { throw Refusal(reason: "the node holds no image of study \(uid)") }
         try await ledger.recordEvent("operator", event, ofStudy: uid)
         return "study \(uid) is analysed with the model and configuration of now; see `ichnode study show`"
+    }
+
+    private func retry(_ id: Int64) async throws -> String {
+        guard let delivery = try await ledger.retryDelivery(id) else { throw Self.noDelivery(id) }
+        return "delivery \(id) to \(delivery.destination) is tried again now"
+    }
+
+    private func discard(_ id: Int64) async throws -> String {
+        guard let delivery = try await ledger.discardDelivery(id) else { throw Self.noDelivery(id) }
+        return "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get"
+    }
+
+    private static func noDelivery(_ id: Int64) -> Refusal {
+        Refusal(reason: "no delivery \(id) waits or was given up: see `ichnode outbox list`")
     }
 
     private func explain(_ uid: UID) async throws -> StudyExplanation {
