@@ -339,4 +339,37 @@ import WorkerProtocol
         #expect(try await ledger.deliveries(all: false, limit: 10).map(\.destination) == ["archive"])
         #expect(try await ledger.deliveries(all: true, limit: 10).count == 2)
     }
+
+    @Test func aPurgedMultiFrameInstanceComesAgainWithItsFrames() async throws {
+        let ledger = try ledger()
+        var enhanced = instance(1)
+        enhanced.record.multiFrame = MultiFrame([FrameAttributes(), FrameAttributes()])
+        try await ledger.recordInstances([enhanced])
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: Date(timeIntervalSince1970: 9)) != nil)
+        var again = enhanced
+        again.record.multiFrame = MultiFrame([FrameAttributes()])
+        #expect(try await ledger.recordInstances([again]) == [again])
+        #expect(try await ledger.instances(ofStudy: study) == [again])
+    }
+
+    @Test func aStudyOfAnEarlierSchemaHasFilesToForget() async throws {
+        let common = try json(CommonAttributes(instance(1).record))
+        try await leaveLedger(upTo: "columns of instances") { database in
+            try database.execute(
+                sql: "INSERT INTO common_attributes (digest, attributes) VALUES ('d', ?)", arguments: [common])
+            try database.execute(
+                sql: """
+                    INSERT INTO instance (study_uid, series_uid, sop_uid, version, path, common_id, file_size,
+                                          received_at)
+                    VALUES ('1.2.3', '1.2.3.4', '1.2.3.4.1', 1, '/spool/1.v1', 1, 0, 1);
+                    UPDATE study SET state = 'concluded';
+                    """)
+        }
+        let ledger = try ledger()
+        #expect(try await ledger.instances(ofStudy: study) == [instance(1)])
+        let purged = try await ledger.purgeOldestStudy(receivedBefore: Date(timeIntervalSince1970: 9))
+        #expect(purged?.paths == ["/spool/1.v1"])
+    }
 }
