@@ -16,6 +16,12 @@ public protocol Destination: Sendable {
     /// - Returns: the fate of each object, by SOP Instance UID; what is not in it has to be tried again.
     /// - Throws: where nothing could be tried; the text says what to check.
     func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate]
+    /// nil where what is accepted is delivered.
+    var commitment: (any Commitment)? { get }
+}
+
+extension Destination {
+    public var commitment: (any Commitment)? { nil }
 }
 
 /// C-STORE statuses (PS3.4 Table B.2-1, PS3.7 Annex C) as a destination's answer to one of our result objects.
@@ -48,17 +54,19 @@ public struct DICOMDestination: Destination {
     private let callingAETitle: AETitle
     private let program: WorkerProgram
     private let deadline: Duration
+    public let commitment: (any Commitment)?
 
     /// - Parameter deadline: for all objects of a delivery.
     public init(
         name: String, peer: RemotePeer, callingAETitle: AETitle, program: WorkerProgram,
-        deadline: Duration = .seconds(600)
+        deadline: Duration = .seconds(600), commitment: (any Commitment)? = nil
     ) {
         self.name = name
         self.peer = peer
         self.callingAETitle = callingAETitle
         self.program = program
         self.deadline = deadline
+        self.commitment = commitment
     }
 
     public func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
@@ -74,7 +82,7 @@ public struct DICOMDestination: Destination {
                 // Often a setting at the peer that somebody is about to change.
                 fates[uid] = .retry(status: nil, reason: "peer accepts no presentation context for \(sopClass)")
             case .failed(let failure): failures.append(failure.reason)
-            case .echoed, .found, .moved, .done: break
+            case .echoed, .found, .moved, .commitmentAsked, .commitment, .done: break
             }
         }
         guard !failures.isEmpty else { return fates }

@@ -92,6 +92,8 @@ public actor Outbox: Service {
     private func attempt(_ delivery: DeliveryEntry) async throws {
         var delivery = delivery
         delivery.attempts += 1
+        // What was asked for before says nothing about what is sent now.
+        (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
         var fates: [UID: ObjectFate] = [:]
         var failure = "no answer for some objects"
         let owed = delivery.objects.filter { $0.state == .pending }.map(\.object)
@@ -115,7 +117,7 @@ public actor Outbox: Service {
             switch fates[delivery.objects[index].object.sopInstanceUID] {
             case nil: break
             case .delivered(let status):
-                delivery.objects[index].state = .delivered
+                delivery.objects[index].state = .accepted
                 delivery.objects[index].status = status
             case .retry(let status, let reason):
                 delivery.objects[index].status = status
@@ -130,23 +132,15 @@ public actor Outbox: Service {
     }
 
     private func settle(_ delivery: inout DeliveryEntry, problems: [String]) {
-        if delivery.objects.contains(where: { $0.state == .pending }) {
-            guard !isTooOld(delivery) else {
-                delivery.state = .dead
-                delivery.lastError = "too old to be tried again: " + problems.joined(separator: "; ")
-                return
-            }
-            let pause = policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
-            delivery.nextAttemptAt = clock.now() + pause
-            delivery.lastError = problems.joined(separator: "; ")
-        } else if delivery.objects.contains(where: { $0.state == .dead }) {
+        if delivery.objects.contains(where: { $0.state == .pending }), isTooOld(delivery) {
             delivery.state = .dead
-            delivery.lastError = problems.joined(separator: "; ")
-        } else {
-            delivery.state = .delivered
-            delivery.deliveredAt = clock.now()
-            delivery.lastError = nil
+            delivery.lastError = "too old to be tried again: " + problems.joined(separator: "; ")
+            return
         }
+        let pause = policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
+        // A destination that is not asked for commitment has delivered what it has accepted.
+        if destinations[delivery.destination]?.commitment == nil { delivery.takeAcceptedAsDelivered() }
+        delivery.settle(at: clock.now(), nextAttemptAfter: pause, problems: problems)
     }
 
     private func isTooOld(_ delivery: DeliveryEntry) -> Bool {
@@ -163,6 +157,7 @@ public actor Outbox: Service {
         case .delivered:
             delivered.increment()
             logger.notice("results delivered", metadata: metadata)
+        case .accepted: logger.info("results accepted, commitment is asked for", metadata: metadata)
         case .pending:
             failed.increment()
             logger.warning("delivery failed, will be tried again", metadata: metadata)

@@ -217,19 +217,18 @@ extern "C" cdcmtk_outcome cdcmtk_association_context_get(
 }
 
 extern "C" cdcmtk_outcome cdcmtk_association_context_accept(
-    cdcmtk_association *association, uint8_t id, const char *transfer_syntax) {
+    cdcmtk_association *association, uint8_t id, const char *transfer_syntax, cdcmtk_role role) {
     try {
-        // The proposer is the SCU: where it negotiates both roles it is granted that one alone.
         T_ASC_PresentationContext proposed = {};
         T_ASC_Parameters *parameters = association->association->params;
-        T_ASC_SC_ROLE role = ASC_SC_ROLE_DEFAULT;
+        T_ASC_SC_ROLE granted = ASC_SC_ROLE_DEFAULT;
         for (int i = 0; i < ASC_countPresentationContexts(parameters); i++) {
             if (ASC_getPresentationContext(parameters, i, &proposed).bad()) continue;
-            if (proposed.presentationContextID != id) continue;
-            if (proposed.proposedRole == ASC_SC_ROLE_SCU || proposed.proposedRole == ASC_SC_ROLE_SCUSCP)
-                role = ASC_SC_ROLE_SCU;
+            if (proposed.presentationContextID != id || proposed.proposedRole == ASC_SC_ROLE_DEFAULT) continue;
+            granted = role == CDCMTK_ROLE_SCP ? ASC_SC_ROLE_SCP : ASC_SC_ROLE_SCU;
         }
-        return ASC_acceptPresentationContext(parameters, id, transfer_syntax, role).good() ? CDCMTK_OK : CDCMTK_FAILED;
+        const OFCondition condition = ASC_acceptPresentationContext(parameters, id, transfer_syntax, granted);
+        return condition.good() ? CDCMTK_OK : CDCMTK_FAILED;
     } catch (...) {
         return CDCMTK_FAILED;
     }

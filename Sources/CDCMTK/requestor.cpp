@@ -1,5 +1,6 @@
 #include "connection.hpp"
 
+#include "dcmtk/dcmdata/dcostrmb.h"
 #include "dcmtk/dcmdata/dctk.h"
 #include "dcmtk/dcmnet/assoc.h"
 #include "dcmtk/dcmnet/cond.h"
@@ -378,6 +379,160 @@ extern "C" cdcmtk_request_outcome cdcmtk_requestor_move(
             }
         } while (condition.good() && DICOM_PENDING_STATUS(response->status));
         if (condition.bad()) return fail(requestor, failure, condition);
+        return CDCMTK_REQUEST_OK;
+    } catch (...) {
+        requestor->broken = true;
+        return fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
+    }
+}
+
+namespace {
+
+/// Of an N-ACTION whose reports may come on the same association.
+struct Commitment {
+    T_ASC_Association *association;
+    T_ASC_PresentationContextID context;
+    DIC_US number;
+    cdcmtk_response *response;
+    uint16_t (*take)(
+        void *context, const char *sop_instance_uid, uint16_t event_type_id, const uint8_t *bytes, size_t count);
+    void *taker;
+    bool is_answered = false;
+    bool is_reported = false;
+};
+
+OFCondition make_action(
+    DcmDataset &information, const char *transaction, const cdcmtk_reference *references, size_t count) {
+    OFCondition condition = information.putAndInsertString(DCM_TransactionUID, transaction);
+    for (size_t i = 0; i < count && condition.good(); i++) {
+        DcmItem *item = nullptr;
+        condition = information.findOrCreateSequenceItem(DCM_ReferencedSOPSequence, item, -2);
+        if (condition.good())
+            condition = item->putAndInsertString(DCM_ReferencedSOPClassUID, references[i].sop_class_uid);
+        if (condition.good())
+            condition = item->putAndInsertString(DCM_ReferencedSOPInstanceUID, references[i].sop_instance_uid);
+    }
+    return condition;
+}
+
+OFCondition send_action(const Commitment &commitment, DcmDataset &information) {
+    T_DIMSE_Message message = {};
+    message.CommandField = DIMSE_N_ACTION_RQ;
+    T_DIMSE_N_ActionRQ &request = message.msg.NActionRQ;
+    request.MessageID = commitment.number;
+    copy_text(
+        request.RequestedSOPClassUID, sizeof request.RequestedSOPClassUID, UID_StorageCommitmentPushModelSOPClass);
+    copy_text(
+        request.RequestedSOPInstanceUID, sizeof request.RequestedSOPInstanceUID,
+        UID_StorageCommitmentPushModelSOPInstance);
+    request.DataSetType = DIMSE_DATASET_PRESENT;
+    request.ActionTypeID = 1;  // Request Storage Commitment
+    return DIMSE_sendMessageUsingMemoryData(
+        commitment.association, commitment.context, &message, nullptr, &information, nullptr, nullptr);
+}
+
+OFCondition bytes_of(DcmDataset &dataset, std::vector<uint8_t> &bytes) {
+    const E_TransferSyntax syntax = EXS_LittleEndianExplicit;
+    bytes.resize(dataset.calcElementLength(syntax, EET_ExplicitLength) + 1);
+    DcmOutputBufferStream stream(bytes.data(), bytes.size());
+    dataset.transferInit();
+    const OFCondition condition = dataset.write(stream, syntax, EET_ExplicitLength, nullptr);
+    dataset.transferEnd();
+    void *written = nullptr;
+    offile_off_t count = 0;
+    stream.flushBuffer(written, count);
+    bytes.resize(static_cast<size_t>(count));
+    return condition;
+}
+
+OFCondition receive_report(
+    Commitment &commitment, T_ASC_PresentationContextID id, const T_DIMSE_N_EventReportRQ &report) {
+    std::vector<uint8_t> bytes;
+    if (report.DataSetType != DIMSE_DATASET_NULL) {
+        DcmDataset *received = nullptr;
+        OFCondition condition = DIMSE_receiveDataSetInMemory(
+            commitment.association, DIMSE_BLOCKING, 0, &id, &received, nullptr, nullptr);
+        const std::unique_ptr<DcmDataset> information(received);
+        if (condition.good() && information) condition = bytes_of(*information, bytes);
+        if (condition.bad()) return condition;
+    }
+    T_DIMSE_Message message = {};
+    message.CommandField = DIMSE_N_EVENT_REPORT_RSP;
+    T_DIMSE_N_EventReportRSP &answer = message.msg.NEventReportRSP;
+    answer.MessageIDBeingRespondedTo = report.MessageID;
+    copy_text(answer.AffectedSOPClassUID, sizeof answer.AffectedSOPClassUID, report.AffectedSOPClassUID);
+    copy_text(answer.AffectedSOPInstanceUID, sizeof answer.AffectedSOPInstanceUID, report.AffectedSOPInstanceUID);
+    answer.EventTypeID = report.EventTypeID;
+    answer.DataSetType = DIMSE_DATASET_NULL;
+    answer.opts = O_NEVENTREPORT_AFFECTEDSOPCLASSUID | O_NEVENTREPORT_AFFECTEDSOPINSTANCEUID |
+                  O_NEVENTREPORT_EVENTTYPEID;
+    answer.DimseStatus = commitment.take(
+        commitment.taker, report.AffectedSOPInstanceUID, report.EventTypeID, bytes.data(), bytes.size());
+    commitment.is_reported |= answer.DimseStatus == STATUS_Success;
+    return DIMSE_sendMessageUsingMemoryData(
+        commitment.association, id, &message, nullptr, nullptr, nullptr, nullptr);
+}
+
+/// The response to N-ACTION, or a report, which some peers send before it.
+OFCondition receive_commitment(Commitment &commitment, T_DIMSE_BlockingMode mode, int seconds) {
+    T_ASC_PresentationContextID id = 0;
+    T_DIMSE_Message message = {};
+    DcmDataset *detail = nullptr;
+    const OFCondition condition =
+        DIMSE_receiveCommand(commitment.association, mode, seconds, &id, &message, &detail);
+    if (condition.good() && message.CommandField == DIMSE_N_ACTION_RSP) take_comment(detail, commitment.response);
+    else delete detail;
+    if (condition.bad()) return condition;
+    if (message.CommandField == DIMSE_N_EVENT_REPORT_RQ)
+        return receive_report(commitment, id, message.msg.NEventReportRQ);
+    const T_DIMSE_N_ActionRSP &answer = message.msg.NActionRSP;
+    if (message.CommandField != DIMSE_N_ACTION_RSP || answer.MessageIDBeingRespondedTo != commitment.number)
+        return DIMSE_BADCOMMANDTYPE;
+    commitment.is_answered = true;
+    commitment.response->status = answer.DimseStatus;
+    // Action Reply, which this action has none of.
+    DIC_UL bytes = 0, values = 0;
+    return answer.DataSetType == DIMSE_DATASET_NULL
+               ? EC_Normal
+               : DIMSE_ignoreDataSet(commitment.association, DIMSE_BLOCKING, 0, &bytes, &values);
+}
+
+} // namespace
+
+extern "C" cdcmtk_request_outcome cdcmtk_requestor_commit(
+    cdcmtk_requestor *requestor, const char *transaction_uid, const cdcmtk_reference *references, size_t count,
+    double report_seconds,
+    uint16_t (*take)(
+        void *context, const char *sop_instance_uid, uint16_t event_type_id, const uint8_t *bytes, size_t count),
+    void *context, cdcmtk_response *response, cdcmtk_request_failure *failure) {
+    *response = cdcmtk_response();
+    *failure = cdcmtk_request_failure();
+    try {
+        T_ASC_Association *association = requestor->association;
+        const T_ASC_PresentationContextID id =
+            ASC_findAcceptedPresentationContextID(association, UID_StorageCommitmentPushModelSOPClass);
+        if (id == 0) return fail(failure, CDCMTK_REQUEST_NO_CONTEXT, "the peer accepted no presentation context");
+        DcmDataset information;
+        OFCondition condition = make_action(information, transaction_uid, references, count);
+        if (condition.bad()) return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
+        Commitment commitment = {association, id, association->nextMsgID++, response, take, context};
+        condition = send_action(commitment, information);
+        while (condition.good() && !commitment.is_answered)
+            condition = receive_commitment(commitment, DIMSE_BLOCKING, 0);
+        if (condition.bad()) return fail(requestor, failure, condition);
+        if (response->status != STATUS_Success) return CDCMTK_REQUEST_OK;
+
+        const auto end = Clock::now() + seconds(report_seconds);
+        for (auto now = Clock::now(); condition.good() && !commitment.is_reported && now < end; now = Clock::now()) {
+            const double left = std::chrono::duration<double>(end - now).count();
+            condition = receive_commitment(commitment, DIMSE_NONBLOCKING, static_cast<int>(std::ceil(left)));
+        }
+        // Whatever ended the wait, the peer has promised to report.
+        if (condition == DUL_PEERREQUESTEDRELEASE) {
+            ASC_acknowledgeRelease(association);
+            requestor->waiting.ended = CDCMTK_CLOSED;
+        }
+        requestor->broken = condition.bad() && condition != DIMSE_NODATAAVAILABLE;
         return CDCMTK_REQUEST_OK;
     } catch (...) {
         requestor->broken = true;

@@ -39,6 +39,8 @@ public final class AcceptedAssociation {
 
     /// Verification SOP class (PS3.4 Annex A).
     public static let verification = PresentationContext.verification
+    /// Storage Commitment Push Model SOP class (PS3.4 Annex J).
+    public static let storageCommitment = PresentationContext.storageCommitment
 
     private let handle: OpaquePointer
 
@@ -104,9 +106,9 @@ public final class AcceptedAssociation {
             let context = PresentationContext(proposed)
             switch context.decide(storageSOPClasses: storage) {
             case .accept(let syntax):
-                guard cdcmtk_association_context_accept(handle, context.id, syntax.uid.string) == CDCMTK_OK else {
-                    continue
-                }
+                let role = context.grantedRole == .scp ? CDCMTK_ROLE_SCP : CDCMTK_ROLE_SCU
+                guard cdcmtk_association_context_accept(handle, context.id, syntax.uid.string, role) == CDCMTK_OK
+                else { continue }
                 contexts[context.id] = Context(abstractSyntax: context.abstractSyntax, transferSyntax: syntax)
             case .refuse(let result):
                 _ = cdcmtk_association_context_refuse(handle, context.id, result)

@@ -3,6 +3,8 @@ public struct CommandSet: Sendable, Equatable {
     /// Kinds of message, Command Field (0000,0100), PS3.7 Annex E.1.
     public enum Operation: Sendable, Equatable {
         case store, echo, cancel
+        /// N-EVENT-REPORT
+        case eventReport
         /// Another request.
         case other
         /// A response, which an SCP is never due.
@@ -24,6 +26,7 @@ public struct CommandSet: Sendable, Equatable {
         static let status: UInt16 = 0x0900
         static let errorComment: UInt16 = 0x0902
         static let affectedSOPInstanceUID: UInt16 = 0x1000
+        static let eventTypeID: UInt16 = 0x1002
     }
     private static let noDataSet: UInt16 = 0x0101
     private static let responseBit: UInt16 = 0x8000
@@ -54,6 +57,7 @@ public struct CommandSet: Sendable, Equatable {
         case 0x0001: .store
         case 0x0030: .echo
         case 0x0FFF: .cancel
+        case 0x0100: .eventReport
         case _ where field & Self.responseBit != 0: .response
         default: .other
         }
@@ -63,16 +67,17 @@ public struct CommandSet: Sendable, Equatable {
     /// As sent, without padding; empty where absent.
     public var affectedSOPClassUID: String { text(Element.affectedSOPClassUID) }
     public var affectedSOPInstanceUID: String { text(Element.affectedSOPInstanceUID) }
+    public var eventTypeID: UInt16? { short(Element.eventTypeID) }
     public var status: UInt16? { short(Element.status) }
     public var errorComment: String { text(Element.errorComment) }
 
-    /// The response to this request (PS3.7 §9.3.1.2, §9.3.5.2): without a data set.
+    /// The response to this request (PS3.7 §9.3.1.2, §9.3.5.2, §10.3.1.2): without a data set.
     ///
     /// - Parameter comment: Error Comment; cut to the 64 characters of its VR.
     public func response(_ status: StoreStatus, comment: String = "") -> CommandSet {
         var response = CommandSet()
         // A peer that sent an odd length is answered with an even one (PS3.5 §7.1).
-        for element in [Element.affectedSOPClassUID, Element.affectedSOPInstanceUID] {
+        for element in [Element.affectedSOPClassUID, Element.affectedSOPInstanceUID, Element.eventTypeID] {
             response.values[element] = values[element].map { Self.padded($0, with: 0) }
         }
         response.set(Element.commandField, (short(Element.commandField) ?? 0) | Self.responseBit)

@@ -13,6 +13,8 @@ struct PresentationContext: Sendable, Equatable {
     }
 
     static let verification = "1.2.840.10008.1.1"
+    /// Storage Commitment Push Model (PS3.4 Annex J).
+    static let storageCommitment = "1.2.840.10008.1.20.1"
     static let abstractSyntaxNotSupported: Int32 = 3
     static let transferSyntaxesNotSupported: Int32 = 4
     static let noReason: Int32 = 2
@@ -22,16 +24,22 @@ struct PresentationContext: Sendable, Equatable {
     var transferSyntaxes: [String]
     var role: Role
 
+    /// The one role that the proposer is granted. Reports of storage commitment come from their SCP (PS3.4 §J.3.3); a
+    /// proposer that negotiates no role is taken for what its SOP class wants.
+    var grantedRole: Role { abstractSyntax == Self.storageCommitment ? .scp : .scu }
+
     /// Takes the proposer's first transfer syntax that the node knows: what the object has already, with most senders,
     /// so that nothing is compressed again on its way.
     func decide(storageSOPClasses: Set<String>) -> Decision {
-        let isVerification = abstractSyntax == Self.verification
-        guard isVerification || storageSOPClasses.contains(abstractSyntax) else {
+        let isReport = abstractSyntax == Self.storageCommitment
+        guard isReport || abstractSyntax == Self.verification || storageSOPClasses.contains(abstractSyntax) else {
             return .refuse(result: Self.abstractSyntaxNotSupported)
         }
-        guard role != .scp else { return .refuse(result: Self.noReason) }
+        guard [.unstated, .both, grantedRole].contains(role) else { return .refuse(result: Self.noReason) }
         let known = transferSyntaxes.lazy.compactMap { UID($0) }.compactMap { TransferSyntax($0) }
-        guard let syntax = known.first else { return .refuse(result: Self.transferSyntaxesNotSupported) }
+        guard let syntax = known.first(where: { !isReport || CommitmentReport.transferSyntaxes.contains($0) }) else {
+            return .refuse(result: Self.transferSyntaxesNotSupported)
+        }
         return .accept(syntax)
     }
 }

@@ -13,8 +13,8 @@ public struct RequestFailure: Error, Sendable {
     }
 }
 
-/// The requesting side of an association: C-STORE, C-FIND, C-MOVE and C-ECHO as SCU. Owns a `cdcmtk_requestor *`; used
-/// by one thread at a time. The association is released when the value goes away.
+/// The requesting side of an association: C-STORE, C-FIND, C-MOVE, C-ECHO and N-ACTION as SCU. Owns a
+/// `cdcmtk_requestor *`; used by one thread at a time. The association is released when the value goes away.
 public final class Requestor {
     /// What to propose in one presentation context.
     public struct Proposal: Sendable {
@@ -28,6 +28,8 @@ public final class Requestor {
         public static let studyRootFind = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.1")
         /// Study Root Query/Retrieve Information Model - MOVE (PS3.4 §C.6.2).
         public static let studyRootMove = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.2")
+        /// Storage Commitment Push Model (PS3.4 Annex J).
+        public static let storageCommitment = Proposal(uncompressed: PresentationContext.storageCommitment)
         private init(uncompressed abstractSyntax: String) {
             self.init(
                 abstractSyntax: abstractSyntax,
@@ -149,6 +151,53 @@ public final class Requestor {
             MoveCounts(completed: told(counts.completed), failed: told(counts.failed), warning: told(counts.warning)),
             Response(status: response.status, comment: text(response.comment))
         )
+    }
+
+    private final class Report {
+        let transaction: UID
+        var taken: CommitmentReport?
+        init(of transaction: UID) { self.transaction = transaction }
+
+        /// - Returns: the status to answer with. Those of other transactions have to come on associations of their own.
+        func take(_ instance: String, _ eventTypeID: UInt16, _ dataSet: [UInt8]) -> StoreStatus {
+            switch CommitmentReport.read(
+                instance: instance, eventTypeID: eventTypeID, dataSet: dataSet, syntax: .explicitLittleEndian)
+            {
+            case .failure(let refusal): return refusal.status
+            case .success(let report):
+                guard report.transactionUID == transaction else { return .processingFailure }
+                taken = report
+                return .success
+            }
+        }
+    }
+
+    /// Asks for storage commitment (PS3.4 §J.3.2), and waits some seconds for the report.
+    /// - Returns: the response, and the report where it came on this association.
+    public func commit(
+        _ objects: [ComposedObject], transaction: UID, reportSeconds: Double
+    ) throws(RequestFailure) -> (Response, CommitmentReport?) {
+        var response = cdcmtk_response()
+        var failure = cdcmtk_request_failure()
+        let report = Report(of: transaction)
+        let strings = CStrings()
+        let references = objects.map {
+            cdcmtk_reference(
+                sop_class_uid: strings.keep($0.sopClassUID.string),
+                sop_instance_uid: strings.keep($0.sopInstanceUID.string))
+        }
+        let outcome = cdcmtk_requestor_commit(
+            handle, transaction.string, references, references.count, reportSeconds,
+            { context, instance, eventTypeID, bytes, count in
+                guard let context, let instance else { return StoreStatus.processingFailure.code }
+                return Unmanaged<Report>.fromOpaque(context).takeUnretainedValue().take(
+                    String(cString: instance), eventTypeID,
+                    Array(UnsafeBufferPointer(start: bytes, count: count))
+                ).code
+            }, Unmanaged.passUnretained(report).toOpaque(), &response, &failure)
+        withExtendedLifetime(strings) {}
+        guard outcome == CDCMTK_REQUEST_OK else { throw Self.failure(failure) }
+        return (Response(status: response.status, comment: text(response.comment)), report.taken)
     }
 
     /// C-ECHO (PS3.4 Annex A).

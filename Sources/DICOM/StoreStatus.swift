@@ -23,6 +23,15 @@ public struct StoreStatus: Hashable, Sendable {
     /// Cannot understand: no data set with the command.
     public static let noDataSet = StoreStatus(0xC004)
 
+    // Failures of N-EVENT-REPORT, PS3.7 §10.1.1.1.8 and Annex C.5.
+
+    /// Processing failure; here also a Transaction UID under which nothing was asked.
+    public static let processingFailure = StoreStatus(0x0110)
+    public static let noSuchInstance = StoreStatus(0x0112)
+    public static let noSuchEventType = StoreStatus(0x0113)
+    /// Resource limitation. The sender may try again.
+    public static let resourceLimitation = StoreStatus(0x0213)
+
     /// Failure: unrecognized operation, PS3.7 Annex C.5.
     public static let unrecognizedOperation = StoreStatus(0x0211)
 

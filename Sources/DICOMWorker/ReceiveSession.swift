@@ -6,7 +6,8 @@ internal import WorkerProtocol
 internal import Glibc
 #endif
 
-/// Serves one association from its request to its end: C-ECHO and C-STORE as SCP (PS3.4 Annexes A and B).
+/// Serves one association from its request to its end: C-ECHO and C-STORE as SCP (PS3.4 Annexes A and B), reports of
+/// storage commitment as SCU (Annex J).
 final class ReceiveSession {
     private let channel: Channel
     private let job: AssociationJob
@@ -95,9 +96,12 @@ final class ReceiveSession {
             try association.send(command.response(.success), contextID: contextID)
             try channel.send(ReceiveEvent.echoed)
         case .store: try serveStore(command, contextID, context, association)
+        case .eventReport where context.abstractSyntax == AcceptedAssociation.storageCommitment:
+            try serveReport(command, contextID, context, association)
         // Nothing that is under way can be cancelled: PS3.7 §9.3.2.3 asks for no answer.
         case .cancel: break
-        case .other:
+        // N-ACTION among them: we never promise to keep what others may then delete.
+        case .eventReport, .other:
             if command.hasDataSet { try drain(association, contextID) }
             try association.send(
                 command.response(.unrecognizedOperation, comment: "only C-STORE and C-ECHO are served"),
@@ -223,7 +227,7 @@ final class ReceiveSession {
         _ command: CommandSet, _ context: AcceptedAssociation.Context, _ association: AcceptedAssociation
     ) throws(StoreRefusal) -> FileMeta {
         guard let sopClass = UID(command.affectedSOPClassUID), sopClass.string == context.abstractSyntax,
-            sopClass.string != AcceptedAssociation.verification
+            ![AcceptedAssociation.verification, AcceptedAssociation.storageCommitment].contains(sopClass.string)
         else { throw StoreRefusal(.doesNotMatch, "SOP Class UID of command and presentation context differ") }
         guard let instance = UID(command.affectedSOPInstanceUID) else {
             throw StoreRefusal(.invalidUID, "Affected SOP Instance UID is no UID")
@@ -268,7 +272,7 @@ final class ReceiveSession {
         try channel.send(
             ReceiveEvent.collision(
                 Collision(record: record, temporaryPath: temporaryPath, existingPath: spool.path(of: record))))
-        switch try receiveVerdict() {
+        switch try receiveAnswer({ if case .verdict(let verdict) = $0 { verdict } else { nil } }) {
         case .identical:
             spool.discard()
             try spool.confirm(study: record.studyInstanceUID)
@@ -282,16 +286,53 @@ final class ReceiveSession {
         }
     }
 
-    private func receiveVerdict() throws -> CollisionVerdict {
+    /// - Parameter answer: what the worker waits for; nil for any other request.
+    private func receiveAnswer<Answer>(_ answer: (ReceiveRequest) -> Answer?) throws -> Answer {
         while true {
             guard let (request, _) = try channel.receive(ReceiveRequest.self) else {
                 throw WorkerError(.closed, "the daemon is gone")
             }
-            switch request {
-            case .verdict(let verdict): return verdict
-            case .stop: mustStop = true
-            case .serve: throw WorkerError(.protocolViolation, "a second job")
+            if let found = answer(request) { return found }
+            guard case .stop = request else {
+                throw WorkerError(.protocolViolation, "a request that no worker waits for")
             }
+            mustStop = true
+        }
+    }
+
+    // MARK: N-EVENT-REPORT
+
+    /// Answers when the daemon has recorded it.
+    private func serveReport(
+        _ command: CommandSet, _ contextID: UInt8, _ context: AcceptedAssociation.Context,
+        _ association: AcceptedAssociation
+    ) throws {
+        var bytes: [UInt8] = []
+        if command.hasDataSet {
+            try receiveDataSet(association, contextID) { piece in
+                if bytes.count <= CommitmentReport.mostBytes { bytes.append(contentsOf: piece) }
+            }
+        }
+        let result = CommitmentReport.read(
+            instance: command.affectedSOPInstanceUID, eventTypeID: command.eventTypeID, dataSet: bytes,
+            syntax: context.transferSyntax)
+        switch result {
+        case .failure(let refusal):
+            try channel.send(ReceiveEvent.reportRefused(reason: refusal.reason))
+            try association.send(command.response(refusal.status, comment: refusal.reason), contextID: contextID)
+        case .success(let report):
+            try channel.send(ReceiveEvent.commitment(report))
+            let (status, comment) = Self.status(
+                try receiveAnswer({ if case .commitment(let answer) = $0 { answer } else { nil } }))
+            try association.send(command.response(status, comment: comment), contextID: contextID)
+        }
+    }
+
+    private static func status(_ answer: CommitmentAnswer) -> (StoreStatus, comment: String) {
+        switch answer {
+        case .recorded: (.success, "")
+        case .unknown: (.processingFailure, "unknown Transaction UID")
+        case .failed: (.resourceLimitation, "cannot be recorded now")
         }
     }
 }

@@ -72,7 +72,7 @@ public struct StudyEntry: Codable, Sendable {
     public var firstReceivedAt: Date
     public var lastReceivedAt: Date
     public var concludedAt: Date?
-    /// Deliveries that are not yet accepted.
+    /// Deliveries that are still owed, or not yet committed.
     public var pendingDeliveries: Int
 }
 
@@ -175,7 +175,12 @@ public struct NewDelivery: Sendable {
 }
 
 public enum DeliveryState: String, Codable, Sendable, CaseIterable {
-    case pending, delivered
+    /// Not all is accepted.
+    case pending
+    /// All is accepted; whether the destination keeps it, it has yet to say (storage commitment, PS3.4 Annex J).
+    case accepted
+    /// Accepted, and committed where that was asked for.
+    case delivered
     /// Refused for good; an operator has to look.
     case dead
     /// Withdrawn, because the destination has a later revision by now.
@@ -201,12 +206,16 @@ public struct DeliveryEntry: Codable, Sendable, Identifiable {
     public var createdAt: Date
     public var deliveredAt: Date?
     public var objects: [DeliveryObject]
+    /// Under which commitment was asked for; nil once something is sent again.
+    public var transactionUID: UID?
+    /// When the destination promised to report on it.
+    public var commitmentAskedAt: Date?
 }
 
 public struct DeliveryObject: Codable, Sendable, Equatable {
     public var object: ComposedObject
     public var state: DeliveryState
-    /// Last C-STORE status.
+    /// Last C-STORE status, or Failure Reason of a commitment.
     public var status: UInt16?
     public init(object: ComposedObject, state: DeliveryState, status: UInt16?) {
         self.object = object

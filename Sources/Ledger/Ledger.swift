@@ -64,7 +64,7 @@ public protocol Ledger: Sendable {
     func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
     /// Destinations with pending deliveries, and when the next is due.
     func pendingDestinations() async throws -> [String: Date]
-    /// Where it is delivered, earlier ones of the study that the destination has not taken are withdrawn.
+    /// Where it is accepted, earlier ones of the study that the destination still has to take are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
     /// The latest deliveries, newest first.
@@ -76,6 +76,22 @@ public protocol Ledger: Sendable {
     /// Withdraws a delivery that waits or was given up.
     /// - Returns: nil where no such delivery is open.
     func discardDelivery(_ id: Int64) async throws -> DeliveryEntry?
+
+    // MARK: Storage commitment
+
+    /// Of each destination the first accepted delivery whose next attempt is due: to be asked for, or without a report
+    /// for too long.
+    func dueCommitments(at now: Date) async throws -> [DeliveryEntry]
+    /// Before a destination is asked: its report may be here before its response.
+    /// - Returns: false where the delivery is not accepted any more, and must not be asked for.
+    func beginCommitment(ofDelivery id: Int64, under transaction: UID) async throws -> Bool
+    /// Changes the delivery that was asked for last under a transaction, in one step; one that has gone on from
+    /// accepted is left as it is.
+    /// - Returns: the delivery, and whether it was changed; nil where there is none.
+    func changeDelivery(
+        under transaction: UID, _ change: @escaping @Sendable (inout DeliveryEntry) -> Void
+    ) async throws -> (delivery: DeliveryEntry, isChanged: Bool)?
+    func uncommittedDeliveryCount() async throws -> Int
 
     // MARK: Looking
 

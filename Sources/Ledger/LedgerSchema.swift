@@ -31,6 +31,9 @@ enum LedgerSchema {
         migrator.registerMigration("frames of instances") { database in
             try database.execute(sql: framesOfInstances)
         }
+        migrator.registerMigration("storage commitment") { database in
+            try database.execute(sql: storageCommitment)
+        }
         return migrator
     }
 
@@ -104,6 +107,12 @@ enum LedgerSchema {
     private static let framesOfInstances = """
         CREATE TABLE instance_frames (
             path TEXT PRIMARY KEY REFERENCES instance (path), multi_frame TEXT NOT NULL);
+        """
+
+    private static let storageCommitment = """
+        ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64);
+        ALTER TABLE delivery ADD COLUMN commitment_asked_at DOUBLE PRECISION;
+        CREATE INDEX delivery_by_transaction ON delivery (transaction_uid);
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.

@@ -236,7 +236,7 @@ public final class SQLiteLedger: Ledger {
                 SELECT study_uid FROM study s WHERE has_files = 1 AND state = 'concluded' AND last_received_at < ?1
                 AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.received_at >= ?1)
                 AND NOT EXISTS (SELECT 1 FROM delivery d
-                                WHERE d.study_uid = s.study_uid AND d.state IN ('pending', 'dead'))
+                                WHERE d.study_uid = s.study_uid AND d.state IN ('pending', 'accepted', 'dead'))
                 ORDER BY last_received_at LIMIT 1
                 """
             guard
@@ -309,33 +309,56 @@ public final class SQLiteLedger: Ledger {
 
     public func updateDelivery(_ delivery: DeliveryEntry) async throws {
         let now = clock.now()
-        try await database.write { database in
-            let known = try String.fetchOne(
-                database, sql: "SELECT last_error FROM delivery WHERE id = ?", arguments: [delivery.id])
-            try database.execute(
-                sql: """
-                    UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
-                                        objects = ? WHERE id = ?
-                    """ + (delivery.state == .delivered ? "" : " AND state NOT IN ('superseded', 'discarded')"),
-                arguments: [
-                    delivery.state.rawValue, delivery.attempts, delivery.nextAttemptAt.timeIntervalSince1970,
-                    delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try Self.json(delivery.objects),
-                    delivery.id,
-                ])
-            let text =
-                switch delivery.state {
-                case .delivered: "to \(delivery.destination): \(delivery.objects.count) objects accepted"
-                case .pending:
-                    "to \(delivery.destination): attempt \(delivery.attempts) failed: \(delivery.lastError ?? "")"
-                case .dead: "to \(delivery.destination): given up: \(delivery.lastError ?? "")"
-                case .superseded: "to \(delivery.destination): withdrawn, it has a later revision"
-                case .discarded: "to \(delivery.destination): withdrawn by an operator"
-                }
-            if delivery.state == .delivered { try Self.withdrawBefore(delivery, now, database) }
-            // A destination that stays down for weeks fills no history.
-            if delivery.state == .pending && known == delivery.lastError { return }
-            try Self.event("delivery", text, delivery.studyInstanceUID, now, database)
-        }
+        try await database.write { try Self.write(delivery, now, $0) }
+    }
+
+    private static func write(_ delivery: DeliveryEntry, _ now: Date, _ database: Database) throws {
+        let known = try Row.fetchOne(database, sql: "SELECT * FROM delivery WHERE id = ?", arguments: [delivery.id])
+            .map(Self.delivery)
+        try database.execute(
+            sql: """
+                UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
+                                    objects = ?, transaction_uid = ?, commitment_asked_at = ? WHERE id = ?
+                """ + (delivery.state == .delivered ? "" : " AND state NOT IN ('superseded', 'discarded')"),
+            arguments: [
+                delivery.state.rawValue, delivery.attempts, delivery.nextAttemptAt.timeIntervalSince1970,
+                delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try json(delivery.objects),
+                delivery.transactionUID?.string, delivery.commitmentAskedAt?.timeIntervalSince1970, delivery.id,
+            ])
+        if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, now, database) }
+        // A destination that stays down for weeks fills no history.
+        if delivery.state == .pending && known?.lastError == delivery.lastError { return }
+        let text = text(delivery)
+        if try isTold(text, delivery, database) { return }
+        try event("delivery", text, delivery.studyInstanceUID, now, database)
+    }
+
+    private static func text(_ delivery: DeliveryEntry) -> String {
+        let (count, error) = (delivery.objects.count, delivery.lastError ?? "")
+        let step =
+            switch delivery.state {
+            case .pending where delivery.commitmentAskedAt != nil: error
+            case .pending: "attempt \(delivery.attempts) failed: \(error)"
+            case .accepted where delivery.lastError != nil: "commitment cannot be asked for: \(error)"
+            case .accepted: "\(count) objects accepted, commitment is asked for"
+            case .delivered where delivery.transactionUID != nil: "\(count) objects committed"
+            case .delivered: "\(count) objects accepted"
+            case .dead: "given up: \(error)"
+            case .superseded: "withdrawn, it has a later revision"
+            case .discarded: "withdrawn by an operator"
+            }
+        return "to \(delivery.destination): \(step)"
+    }
+
+    /// Nor does one that accepts, and for weeks does not commit.
+    private static func isTold(_ text: String, _ delivery: DeliveryEntry, _ database: Database) throws -> Bool {
+        guard [.pending, .accepted].contains(delivery.state) else { return false }
+        return try Bool.fetchOne(
+            database,
+            sql: """
+                SELECT EXISTS (SELECT 1 FROM event WHERE study_uid = ? AND kind = 'delivery' AND text = ? AND at >= ?)
+                """,
+            arguments: [delivery.studyInstanceUID.string, text, delivery.createdAt.timeIntervalSince1970]) ?? false
     }
 
     /// A report that arrived after its successor would be taken for the last word.
@@ -343,7 +366,7 @@ public final class SQLiteLedger: Ledger {
         try database.execute(
             sql: """
                 UPDATE delivery SET state = 'superseded'
-                WHERE study_uid = ? AND destination = ? AND state = 'pending' AND created_at < ?
+                WHERE study_uid = ? AND destination = ? AND state IN ('pending', 'accepted') AND created_at < ?
                 """,
             arguments: [
                 delivery.studyInstanceUID.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
@@ -363,9 +386,25 @@ public final class SQLiteLedger: Ledger {
 
     public func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry] {
         try await database.read { database in
-            let open = all ? "" : "WHERE state IN ('pending', 'dead')"
+            let open = all ? "" : "WHERE state IN ('pending', 'accepted', 'dead')"
             return try Row.fetchAll(
                 database, sql: "SELECT * FROM delivery \(open) ORDER BY id DESC LIMIT ?", arguments: [limit]
+            ).map(Self.delivery)
+        }
+    }
+
+    // MARK: Storage commitment
+
+    public func dueCommitments(at now: Date) async throws -> [DeliveryEntry] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM delivery WHERE id IN (
+                        SELECT min(id) FROM delivery WHERE state = 'accepted' AND next_attempt_at <= ?
+                        GROUP BY destination)
+                    """,
+                arguments: [now.timeIntervalSince1970]
             ).map(Self.delivery)
         }
     }
@@ -406,6 +445,41 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func beginCommitment(ofDelivery id: Int64, under transaction: UID) async throws -> Bool {
+        try await database.write { database in
+            try database.execute(
+                sql: """
+                    UPDATE delivery SET transaction_uid = ?, commitment_asked_at = NULL
+                    WHERE id = ? AND state = 'accepted'
+                    """,
+                arguments: [transaction.string, id])
+            return database.changesCount > 0
+        }
+    }
+
+    public func changeDelivery(
+        under transaction: UID, _ change: @escaping @Sendable (inout DeliveryEntry) -> Void
+    ) async throws -> (delivery: DeliveryEntry, isChanged: Bool)? {
+        let now = clock.now()
+        return try await database.write { database in
+            guard
+                let row = try Row.fetchOne(
+                    database, sql: "SELECT * FROM delivery WHERE transaction_uid = ?", arguments: [transaction.string])
+            else { return nil }
+            var delivery = try Self.delivery(row)
+            guard delivery.state == .accepted else { return (delivery, false) }
+            change(&delivery)
+            try Self.write(delivery, now, database)
+            return (delivery, true)
+        }
+    }
+
+    public func uncommittedDeliveryCount() async throws -> Int {
+        try await database.read { database in
+            try Int.fetchOne(database, sql: "SELECT count(*) FROM delivery WHERE state = 'accepted'") ?? 0
+        }
+    }
+
     // MARK: Looking
 
     public func studies(limit: Int) async throws -> [StudyEntry] {
@@ -443,7 +517,7 @@ public final class SQLiteLedger: Ledger {
                   (SELECT count(*) FROM instance i
                    WHERE i.study_uid = study.study_uid AND i.purged_at IS NOT NULL) AS purged_count,
                   (SELECT count(*) FROM delivery d
-                   WHERE d.study_uid = study.study_uid AND d.state = 'pending') AS pending
+                   WHERE d.study_uid = study.study_uid AND d.state IN ('pending', 'accepted')) AS pending
         FROM study
         """
 
@@ -471,13 +545,16 @@ public final class SQLiteLedger: Ledger {
             throw LedgerError(reason: "a delivery row has an impossible study or state")
         }
         let deliveredAt: Double? = row["delivered_at"]
+        let commitmentAskedAt: Double? = row["commitment_asked_at"]
         return DeliveryEntry(
             id: row["id"], studyInstanceUID: uid, destination: row["destination"], state: state,
             priority: row["priority"], attempts: row["attempts"],
             nextAttemptAt: Date(timeIntervalSince1970: row["next_attempt_at"]),
             lastError: row["last_error"], createdAt: Date(timeIntervalSince1970: row["created_at"]),
             deliveredAt: deliveredAt.map(Date.init(timeIntervalSince1970:)),
-            objects: try value([DeliveryObject].self, row["objects"]))
+            objects: try value([DeliveryObject].self, row["objects"]),
+            transactionUID: (row["transaction_uid"] as String?).flatMap { UID($0) },
+            commitmentAskedAt: commitmentAskedAt.map(Date.init(timeIntervalSince1970:)))
     }
 
     static func event(_ kind: String, _ text: String, _ uid: UID, _ at: Date, _ database: Database) throws {

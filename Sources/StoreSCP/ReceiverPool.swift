@@ -61,8 +61,10 @@ public final class Reception: Service {
     public var ports: DICOMPorts { listener.ports }
 
     /// Binds the ports; accepts once `run` is called.
+    /// - Parameter commitments: takes what peers report on storage commitment.
     public init(
-        settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake, logger: Logger
+        settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
+        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer, logger: Logger
     ) throws {
         self.settings = settings
         self.logger = logger
@@ -73,7 +75,9 @@ public final class Reception: Service {
             // The node is stopping: nobody will serve it.
             if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
         }
-        pool = ReceiverPool(settings: settings, spool: spool, programs: programs, intake: intake, logger: logger)
+        pool = ReceiverPool(
+            settings: settings, spool: spool, programs: programs, intake: intake, commitments: commitments,
+            logger: logger)
     }
 
     public func run() async throws {
@@ -140,6 +144,7 @@ actor ReceiverPool {
     private let spool: Spool
     private let programs: ReceivePrograms
     private let intake: StudyIntake
+    private let commitments: @Sendable (CommitmentReport) async -> CommitmentAnswer
     private let logger: Logger
     private var templates: [Transport: Prepared] = [:]
     private let starting = AsyncLock()
@@ -158,11 +163,15 @@ actor ReceiverPool {
     private let stored = Counter(label: "ichnode_instances_stored_total")
     private let refusedInstances = Counter(label: "ichnode_instances_refused_total")
 
-    init(settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake, logger: Logger) {
+    init(
+        settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
+        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer, logger: Logger
+    ) {
         self.settings = settings
         self.spool = spool
         self.programs = programs
         self.intake = intake
+        self.commitments = commitments
         self.logger = logger
     }
 
@@ -408,6 +417,11 @@ actor ReceiverPool {
                 "object refused",
                 metadata: ["status": "0x\(String(refusal.status, radix: 16))", "reason": "\(refusal.reason)"])
         case .echoed: log.debug("echo answered")
+        case .commitment(let report):
+            let answer = await commitments(report)
+            if answer == .unknown { warn("report of commitment refused", "unknown Transaction UID", log) }
+            try await worker.send(ReceiveRequest.commitment(answer))
+        case .reportRefused(let reason): warn("report of commitment refused", reason, log)
         case .ended(let ended) where ended.how == .handshake:
             failedHandshakes.increment()
             warn("TLS handshake failed", ended.reason, log)

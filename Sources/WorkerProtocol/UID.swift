@@ -33,6 +33,18 @@ public struct UID: Hashable, Sendable, Comparable, CustomStringConvertible {
         var bytes = Array(SHA256Digest.bytes(of: name).prefix(16))
         bytes[6] = bytes[6] & 0x0f | 0x80
         bytes[8] = bytes[8] & 0x3f | 0x80
+        self.init(uuid: bytes)
+    }
+
+    /// "2.25." and a random UUID, version 4: nobody guesses it.
+    public static func random() -> UID {
+        var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
+        bytes[6] = bytes[6] & 0x0f | 0x40
+        bytes[8] = bytes[8] & 0x3f | 0x80
+        return UID(uuid: bytes)
+    }
+
+    private init(uuid bytes: [UInt8]) {
         string = "2.25.\(bytes.reduce(UInt128(0)) { $0 << 8 | UInt128($1) })"
     }
 

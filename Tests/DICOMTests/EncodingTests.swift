@@ -30,6 +30,19 @@ import WorkerProtocol
         #expect(!response.hasDataSet)
     }
 
+    @Test func answersAnEventReportWithItsEventType() throws {
+        var set = DataSetBytes(explicit: false)
+        set.append(Self.request(field: 0x0100))
+        set.short(0x0000, 0x1002, 2)
+        let command = try #require(CommandSet(set.bytes))
+        #expect(command.operation == .eventReport)
+        #expect(command.eventTypeID == 2)
+        let response = try #require(CommandSet(command.response(.noSuchInstance).encoded))
+        #expect(response.status == 0x0112)
+        #expect(response.eventTypeID == 2)
+        #expect(response.operation == .response)
+    }
+
     @Test func groupLengthCountsWhatFollows() throws {
         let encoded = try #require(CommandSet(Self.request(field: 0x30))).response(.success).encoded
         #expect(Int(encoded[8]) | Int(encoded[9]) << 8 == encoded.count - 12)
@@ -108,6 +121,20 @@ import WorkerProtocol
         #expect(decide(Self.context(DataSetBytes.sopClass, implicit, .scp)) == .refuse(result: 2))
         #expect(decide(Self.context(DataSetBytes.sopClass, implicit, .both)) == .accept(.implicitLittleEndian))
         #expect(decide(Self.context(PresentationContext.verification, implicit)) == .accept(.implicitLittleEndian))
+    }
+
+    /// The peer is the SCP, whether it says so or not (PS3.4 §J.3.3).
+    @Test func takesReportsOfCommitmentFromTheirSCPOnly() {
+        let decide = { (role: PresentationContext.Role, syntaxes: [String]) in
+            Self.context(PresentationContext.storageCommitment, syntaxes, role).decide(storageSOPClasses: Self.storage)
+        }
+        let implicit = ["1.2.840.10008.1.2"]
+        for role in [PresentationContext.Role.unstated, .scp, .both] {
+            #expect(decide(role, implicit) == .accept(.implicitLittleEndian))
+        }
+        #expect(decide(.scu, implicit) == .refuse(result: 2))
+        #expect(decide(.scp, ["1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.1"]) == .accept(.explicitLittleEndian))
+        #expect(decide(.scp, ["1.2.840.10008.1.2.4.70"]) == .refuse(result: 4))
     }
 
     @Test func knowsTheStandardsStorageClasses() {

@@ -27,9 +27,9 @@ import Glibc
         var couldResolve: Bool
     }
 
-    private static let connecting: Set = ["send", "echo", "find", "move"]
+    private static let connecting: Set = ["send", "echo", "find", "move", "commit"]
 
-    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "certificates"])
+    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "commit", "certificates"])
     func aWorkerIsConfined(verb: String) async throws {
         try await probe(verb) { try WorkerProcess($0) }
     }

@@ -93,6 +93,21 @@ import Glibc
         #expect(events.kinds == ["accepted", "stored", "ended"])
     }
 
+    @Test func storesNothingInAContextForReportsOfCommitment() async throws {
+        let sopClass = "1.2.840.10008.1.20.1"
+        let node = try ReceivingNode()
+        let (events, status) = try await node.serveRaw { peer in
+            _ = try peer.associate([.init(1, sopClass, [RawPeer.explicitLittleEndian])])
+            let set = PeerDataSet.ct(sopClass: sopClass)
+            let status = try peer.store(sopClass: sopClass, sopInstance: "1.2.3.4", dataSet: set)?.status
+            try peer.release()
+            return status
+        }
+        #expect(status == 0xA900)
+        #expect(events.kinds == ["accepted", "refused", "ended"])
+        #expect(node.stored.isEmpty)
+    }
+
     // MARK: Storing
 
     @Test func keepsEveryByteWhateverThePieces() async throws {

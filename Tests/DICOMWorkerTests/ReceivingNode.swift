@@ -99,6 +99,8 @@ extension [ReceiveEvent] {
             case .collision: "collision"
             case .refused: "refused"
             case .echoed: "echoed"
+            case .commitment: "commitment"
+            case .reportRefused: "report refused"
             case .ended: "ended"
             }
         }

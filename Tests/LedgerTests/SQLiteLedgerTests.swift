@@ -292,6 +292,96 @@ import WorkerProtocol
         #expect(try await ledger.unconcludedStudies() == [study])
     }
 
+    // MARK: Storage commitment
+
+    /// To one destination of the two.
+    private func accepted(_ ledger: SQLiteLedger, _ number: Int = 1) async throws -> DeliveryEntry {
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, number)
+        var delivery = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 9).last)
+        delivery.state = .accepted
+        delivery.objects[0].state = .accepted
+        try await ledger.updateDelivery(delivery)
+        return delivery
+    }
+
+    @Test func whatIsAcceptedIsOwedAndSurvivesReopening() async throws {
+        var ledger = try ledger()
+        let delivery = try await accepted(ledger)
+        #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).isEmpty)
+        #expect(try await ledger.beginCommitment(ofDelivery: delivery.id, under: UID("2.25.5")!))
+        let asked = Date(timeIntervalSince1970: 1000)
+        _ = try await ledger.changeDelivery(under: UID("2.25.5")!) {
+            $0.commitmentAskedAt = asked
+            $0.nextAttemptAt = .now + 60
+        }
+        ledger = try self.ledger()
+        let detail = try #require(try await ledger.study(study))
+        #expect(detail.study.pendingDeliveries == 2)
+        #expect(detail.deliveries[0].state == .accepted)
+        #expect(detail.deliveries[0].transactionUID == UID("2.25.5"))
+        #expect(detail.deliveries[0].commitmentAskedAt == asked)
+        #expect(try await ledger.uncommittedDeliveryCount() == 1)
+        #expect(try await ledger.dueCommitments(at: .now).isEmpty)
+        #expect(try await ledger.dueCommitments(at: .now + 61).map(\.id) == [delivery.id])
+        #expect(detail.events.filter { $0.text == "to pacs: 1 objects accepted, commitment is asked for" }.count == 1)
+    }
+
+    @Test func whatIsAcceptedIsNotPurged() async throws {
+        let ledger = try ledger()
+        let delivery = try await accepted(ledger)
+        var other = try #require(try await ledger.dueDeliveries(to: "archive", at: .now, limit: 1).first)
+        other.state = .delivered
+        try await ledger.updateDelivery(other)
+        let later = Date(timeIntervalSince1970: 100)
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        #expect(try await ledger.beginCommitment(ofDelivery: delivery.id, under: UID("2.25.5")!))
+        _ = try await ledger.changeDelivery(under: UID("2.25.5")!) { $0.state = .delivered }
+        #expect(try await ledger.study(study)?.events.last?.text == "to pacs: 1 objects committed")
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later)?.study == study)
+    }
+
+    @Test func onlyWhatIsAcceptedIsChangedAndOnlyUnderItsLatestTransaction() async throws {
+        let ledger = try ledger()
+        let delivery = try await accepted(ledger)
+        #expect(try await ledger.beginCommitment(ofDelivery: delivery.id, under: UID("2.25.5")!))
+        #expect(try await ledger.beginCommitment(ofDelivery: delivery.id, under: UID("2.25.6")!))
+        #expect(try await ledger.changeDelivery(under: UID("2.25.5")!) { $0.state = .dead } == nil)
+        let first = try await ledger.changeDelivery(under: UID("2.25.6")!) { $0.state = .delivered }
+        #expect(first?.isChanged == true)
+        let second = try await ledger.changeDelivery(under: UID("2.25.6")!) { $0.state = .dead }
+        #expect(second?.isChanged == false)
+        #expect(second?.delivery.state == .delivered)
+        #expect(try await ledger.beginCommitment(ofDelivery: delivery.id, under: UID("2.25.7")!) == false)
+    }
+
+    /// What is accepted later must not be sent earlier, when the commitment of an earlier one fails.
+    @Test func anAcceptedRevisionWithdrawsWhatIsNotYetCommittedOfTheEarlier() async throws {
+        let ledger = try ledger()
+        let first = try await accepted(ledger, 1)
+        #expect(try await ledger.beginCommitment(ofDelivery: first.id, under: UID("2.25.5")!))
+        _ = try await accepted(ledger, 2)
+        let states = try await ledger.study(study)?.deliveries.filter { $0.destination == "pacs" }.map(\.state)
+        #expect(states == [.superseded, .accepted])
+        // Its report is still known, and changes nothing.
+        #expect(try await ledger.changeDelivery(under: UID("2.25.5")!) { $0.state = .pending }?.isChanged == false)
+    }
+
+    @Test func deliveriesOfAnEarlierBuildAreReadAfterMigration() async throws {
+        let objects = try json([DeliveryObject(object: object, state: .pending, status: nil)])
+        try await leaveLedger(upTo: "frames of instances") { database in
+            try database.execute(
+                sql: """
+                    INSERT INTO delivery
+                        (study_uid, destination, state, priority, attempts, next_attempt_at, created_at, objects)
+                    VALUES ('1.2.3', 'pacs', 'pending', 0, 0, 1, 1, ?)
+                    """, arguments: [objects])
+        }
+        let delivery = try #require(try await ledger().dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        #expect(delivery.transactionUID == nil)
+        #expect(delivery.objects.map(\.object) == [object])
+    }
+
     @Test func decisionsAndGapsSurviveReopening() async throws {
         var ledger = try ledger()
         try await ledger.recordInstances([instance(1)])

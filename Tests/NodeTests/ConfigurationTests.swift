@@ -34,6 +34,27 @@ import WorkerProtocol
         #expect(example.retention == bare.retention)
         #expect(example.delivery == bare.delivery)
         #expect(example.console == bare.console)
+        #expect(example.peers[0].commitment == bare.peers[0].commitment)
+        #expect(example.peers[0].commitmentTimeoutSeconds == bare.peers[0].commitmentTimeoutSeconds)
+    }
+
+    @Test func commitmentIsSetForEachPeer() throws {
+        let text = """
+            peers:
+              - {name: a, ae_title: A, host: a, commitment: required, commitment_timeout_seconds: 60}
+              - {name: b, ae_title: B, host: b}
+            routes: [{name: default, destinations: [a, b]}]
+            """
+        let peers = try ConfigurationReader.parse(text, file: "test.yaml").peers
+        #expect(peers.map(\.commitment) == [.required, .none])
+        #expect(peers.map(\.commitmentTimeoutSeconds) == [60, 21600])
+        #expect(throws: ConfigurationError.self) {
+            try ConfigurationReader.parse(text.replacing("required", with: "perhaps"), file: "test.yaml")
+        }
+        for (seconds, isRight) in [("0.5", false), ("1", true), ("2592000", true), ("2592001", false)] {
+            let changed = text.replacing("seconds: 60", with: "seconds: \(seconds)")
+            #expect(((try? ConfigurationReader.parse(changed, file: "test.yaml")) != nil) == isRight, "\(seconds)")
+        }
     }
 
     @Test func theExampleStatesTheDefaultsOfWhatIsOff() throws {

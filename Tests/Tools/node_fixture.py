@@ -92,9 +92,9 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 60, de
 class RestartableNode(Node):
     """A node that can be killed and started again with the same data, and whose configuration a test may change."""
 
-    def __init__(self, folder: Path, pacs_port: int, **sections: dict):
+    def __init__(self, folder: Path, pacs_port: int, port: int | None = None, **sections: dict):
         """`sections` are merged into the configuration: dicom={"idle_timeout_seconds": 2}."""
-        (port,) = free_ports(1)
+        port = port or free_ports(1)[0]
         super().__init__(ICHNODE, MODELS[0], folder, port, GRACE_SECONDS)
         self.starts = 0
         for name in ("data", "run"):
@@ -118,6 +118,24 @@ class RestartableNode(Node):
         for section, keys in sections.items():
             configuration[section] = configuration.get(section, {}) | keys
         # JSON is YAML.
+        self.configuration.write_text(json.dumps(configuration, indent=2))
+
+    def change_peer(self, **keys) -> None:
+        """Of the one that results go to, before a start."""
+        self._configure(lambda configuration: configuration["peers"][0].update(keys))
+
+    def add_peer(self, name: str, **keys) -> None:
+        """One more that results go to, before a start."""
+
+        def add(configuration):
+            configuration["peers"].append({"name": name, "host": LOOPBACK, **keys})
+            configuration["routes"][0]["destinations"].append(name)
+
+        self._configure(add)
+
+    def _configure(self, change: Callable[[dict], None]) -> None:
+        configuration = json.loads(self.configuration.read_text())
+        change(configuration)
         self.configuration.write_text(json.dumps(configuration, indent=2))
 
     def start(self) -> RestartableNode:
@@ -221,9 +239,8 @@ def read_or_empty(path: Path) -> str:
 
 
 class RestartablePacs(Pacs):
-    def __init__(self, folder: Path):
-        # The node's port is not used: nobody queries the node.
-        super().__init__(folder, node_port=104)
+    def __init__(self, folder: Path, node_port: int):
+        super().__init__(folder, node_port)
         self.starts = 0
 
     def start(self) -> RestartablePacs:
@@ -245,8 +262,9 @@ class Site:
     def __init__(self, **sections: dict):
         self._temporary = tempfile.TemporaryDirectory(prefix="ichnode-system-")
         self.folder = Path(self._temporary.name)
-        self.pacs = RestartablePacs(self.folder / "pacs")
-        self.node = RestartableNode(self.folder / "node", self.pacs.dicom_port, **sections)
+        (node_port,) = free_ports(1)
+        self.pacs = RestartablePacs(self.folder / "pacs", node_port)
+        self.node = RestartableNode(self.folder / "node", self.pacs.dicom_port, node_port, **sections)
         self._others: list[Server] = []
 
     def start(self) -> Site:

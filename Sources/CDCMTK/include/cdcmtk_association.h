@@ -67,8 +67,9 @@ cdcmtk_outcome cdcmtk_association_receive(
     size_t reason_size);
 cdcmtk_outcome cdcmtk_association_request_get(cdcmtk_association *association, cdcmtk_association_request *request);
 cdcmtk_outcome cdcmtk_association_context_get(cdcmtk_association *association, int index, cdcmtk_context *context);
+/// `role`: SCU or SCP, granted to the peer where it negotiates roles.
 cdcmtk_outcome cdcmtk_association_context_accept(
-    cdcmtk_association *association, uint8_t id, const char *transfer_syntax);
+    cdcmtk_association *association, uint8_t id, const char *transfer_syntax, cdcmtk_role role);
 /// `result` as in PS3.8 Table 9-18: 3 abstract syntax, 4 transfer syntaxes not supported.
 cdcmtk_outcome cdcmtk_association_context_refuse(cdcmtk_association *association, uint8_t id, int result);
 /// Sends A-ASSOCIATE-AC.

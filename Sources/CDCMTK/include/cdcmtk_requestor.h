@@ -1,4 +1,5 @@
-// The requesting side: C-STORE, C-ECHO, C-FIND and C-MOVE as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2, §9.1.4).
+// The requesting side: C-STORE, C-ECHO, C-FIND, C-MOVE and N-ACTION as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2, §9.1.4,
+// §10.1.4).
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -86,6 +87,21 @@ cdcmtk_request_outcome cdcmtk_requestor_move(
     cdcmtk_requestor *requestor, const char *study_instance_uid, const char *series_instance_uid,
     const char *destination, double most_seconds, cdcmtk_move_counts *counts, cdcmtk_response *response,
     cdcmtk_request_failure *failure);
+
+typedef struct {
+    const char *sop_class_uid;
+    const char *sop_instance_uid;
+} cdcmtk_reference;
+
+/// N-ACTION of the Storage Commitment Push Model for `count` instances (PS3.4 §J.3.2), then a wait of `report_seconds`
+/// for its N-EVENT-REPORT on the same association; that none comes is no failure. Each that comes is given to `take`,
+/// its Event Information in explicit VR little endian, and answered with the status that this returns.
+cdcmtk_request_outcome cdcmtk_requestor_commit(
+    cdcmtk_requestor *requestor, const char *transaction_uid, const cdcmtk_reference *references, size_t count,
+    double report_seconds,
+    uint16_t (*take)(
+        void *context, const char *sop_instance_uid, uint16_t event_type_id, const uint8_t *bytes, size_t count),
+    void *context, cdcmtk_response *response, cdcmtk_request_failure *failure);
 
 /// Releases where the association still stands, closes, frees.
 void cdcmtk_requestor_free(cdcmtk_requestor *requestor);

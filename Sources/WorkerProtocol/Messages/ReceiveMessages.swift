@@ -4,6 +4,8 @@ public enum ReceiveRequest: Codable, Sendable {
     case serve(AssociationJob)
     /// Answer to `ReceiveEvent.collision`.
     case verdict(CollisionVerdict)
+    /// Answer to `ReceiveEvent.commitment`.
+    case commitment(CommitmentAnswer)
     /// Release nothing, accept nothing more: abort the association after the object under way.
     case stop
 }
@@ -105,6 +107,10 @@ public enum ReceiveEvent: Codable, Sendable {
     case refused(InstanceRefused)
     /// C-ECHO was answered.
     case echoed
+    /// A peer reports whether it keeps what was sent to it; the worker waits for the answer.
+    case commitment(CommitmentReport)
+    /// Such a report was refused.
+    case reportRefused(reason: String)
     /// Last message; the worker exits after it.
     case ended(AssociationEnded)
 }

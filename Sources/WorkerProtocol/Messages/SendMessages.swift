@@ -10,12 +10,13 @@ public struct RemotePeer: Codable, Sendable, Hashable {
     }
 }
 
-/// Daemon → `ichnode-dicom send`, `echo`, `find` or `move`: one job, then the worker exits.
+/// Daemon → `ichnode-dicom send`, `echo`, `find`, `move` or `commit`: one job, then the worker exits.
 public enum SendRequest: Codable, Sendable {
     case store(StoreJob)
     case echo(EchoJob)
     case find(FindJob)
     case move(MoveJob)
+    case commit(CommitJob)
 }
 
 /// How many images of each series of a study does the peer hold?
@@ -86,7 +87,7 @@ public struct EchoJob: Codable, Sendable {
     }
 }
 
-/// `ichnode-dicom send`, `echo`, `find` and `move` → daemon.
+/// `ichnode-dicom send`, `echo`, `find`, `move` and `commit` → daemon.
 public enum SendEvent: Codable, Sendable {
     /// C-STORE-RSP for one object (PS3.7 §9.1.1.1.9).
     case response(sopInstanceUID: UID, status: UInt16, comment: String)
@@ -98,6 +99,10 @@ public enum SendEvent: Codable, Sendable {
     case found(seriesInstanceUID: UID, images: Int)
     /// Sub-operations of a C-MOVE; what went wrong with them follows as `failed`.
     case moved(MoveCounts)
+    /// N-ACTION was answered with success: the peer is going to report.
+    case commitmentAsked
+    /// The peer reported on the same association, and was answered with success.
+    case commitment(CommitmentReport)
     /// The association could not be opened, or broke. What has no response yet was not delivered.
     case failed(SendFailure)
     /// Last message.

@@ -195,7 +195,9 @@ enum ConfigurationReader {
                 name: section.required("name", "pacs"),
                 remote: RemotePeer(
                     aeTitle: aeTitle(section, "ae_title", default: nil), host: section.required("host", "10.1.2.3"),
-                    port: section.int("port", default: 104, 1...65535)))
+                    port: section.int("port", default: 104, 1...65535)),
+                commitment: section.choice("commitment", default: NodeConfiguration.Peer.Commitment.none),
+                commitmentTimeoutSeconds: section.seconds("commitment_timeout_seconds", default: 21600, 1...2_592_000))
         }
     }
 

@@ -83,8 +83,13 @@ struct NodeConfiguration: Sendable, Equatable {
     }
 
     struct Peer: Sendable, Equatable {
+        /// Whether results are delivered when they are accepted, or when the peer has committed to keep them.
+        enum Commitment: String, CaseIterable, Sendable { case none, required }
+
         var name: String
         var remote: RemotePeer
+        var commitment = Commitment.none
+        var commitmentTimeoutSeconds = 21600.0
     }
 
     var node: Node

@@ -61,11 +61,19 @@ struct Node {
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
-        let destinations = configuration.peers.map {
-            DICOMDestination(
-                name: $0.name, peer: $0.remote, callingAETitle: configuration.node.aeTitle, program: programs.send)
+        let destinations = configuration.peers.map { peer in
+            let title = configuration.node.aeTitle
+            return DICOMDestination(
+                name: peer.name, peer: peer.remote, callingAETitle: title, program: programs.send,
+                commitment: peer.commitment == .none
+                    ? nil
+                    : DICOMCommitment(
+                        timeout: .seconds(peer.commitmentTimeoutSeconds), peer: peer.remote, callingAETitle: title,
+                        program: programs.commit))
         }
         let outbox = Outbox(
+            ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
+        let commitments = CommitmentDesk(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger,
@@ -76,7 +84,7 @@ struct Node {
             isShort: { disk.state != DiskWatch.State.roomy })
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
-            programs: programs.receive, intake: intake, logger: logger)
+            programs: programs.receive, intake: intake, commitments: { await commitments.take($0) }, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
@@ -85,7 +93,8 @@ struct Node {
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way.
         services = [
-            intake, assembler, pipeline, outbox, retention, console, control, disk, certificates, reception,
+            intake, assembler, pipeline, outbox, commitments, retention, console, control, disk, certificates,
+            reception,
         ]
         self.logger = logger
     }

@@ -11,6 +11,7 @@ struct WorkerPrograms {
     let echo: WorkerProgram
     let find: WorkerProgram
     let move: WorkerProgram
+    let commit: WorkerProgram
 
     /// - Parameters:
     ///   - spool: folder that `decode` and `compose` may read.
@@ -31,5 +32,6 @@ struct WorkerPrograms {
         echo = WorkerProgram(path: path, arguments: ["echo"])
         find = WorkerProgram(path: path, arguments: ["find"])
         move = WorkerProgram(path: path, arguments: ["move"])
+        commit = WorkerProgram(path: path, arguments: ["commit"])
     }
 }

@@ -1,0 +1,48 @@
+internal import ArgumentParser
+internal import DICOM
+internal import Foundation
+internal import WorkerProtocol
+
+/// `ichnode-dicom commit`: asks one peer for storage commitment, then exits.
+struct Commit: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "commit", abstract: "Ask a peer whether it keeps objects (storage commitment).")
+
+    @OptionGroup var options: WorkerOptions
+
+    func run() throws {
+        let confinement = Confinement(
+            fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
+        Worker.run(
+            "commit", options, confinement: confinement, prepare: { try Library.prepare(needsDictionary: true) },
+            serve: { channel in
+                guard let (request, _) = try channel.receive(SendRequest.self) else { return }
+                guard case .commit(let job) = request else {
+                    throw WorkerError(.protocolViolation, "not a job to commit")
+                }
+                for event in Self.answer(job) { try channel.send(event) }
+                try channel.send(SendEvent.done)
+            })
+    }
+
+    private static func answer(_ job: CommitJob) -> [SendEvent] {
+        do throws(RequestFailure) {
+            let requestor = try Requestor(
+                to: job.peer, from: job.callingAETitle, proposals: [.storageCommitment],
+                connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
+            let (response, report) = try requestor.commit(
+                job.objects, transaction: job.transactionUID, reportSeconds: job.reportSeconds)
+            if let reason = CommitmentStatus.failure(response) {
+                return [.failed(SendFailure(kind: .other, reason: reason))]
+            }
+            return [.commitmentAsked] + (report.map { [.commitment($0)] } ?? [])
+        } catch {
+            let isRefused = error.kind == nil
+            let reason =
+                isRefused
+                ? "the peer accepts no presentation context for storage commitment: switch it on there, or off for "
+                    + "this peer" : error.reason
+            return [.failed(SendFailure(kind: error.kind ?? .other, reason: reason))]
+        }
+    }
+}
