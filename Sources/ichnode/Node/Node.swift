@@ -27,7 +27,7 @@ struct Node {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
-        let certificates = try await CertificateWatch(configuration.tls?.files, logger: logger)
+        let certificates = try await CertificateWatch(configuration.keyMaterials, logger: logger)
         let lock = try folders.spool.open()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
         let programs = WorkerPrograms(
@@ -63,7 +63,7 @@ struct Node {
             assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
         let destinations = configuration.peers.map {
             DICOMDestination(
-                name: $0.name, peer: $0.remote, callingAETitle: configuration.node.aeTitle, program: programs.send)
+                name: $0.name, peer: $0.remote, callingAETitle: $0.callingAETitle, program: programs.send)
         }
         let outbox = Outbox(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
