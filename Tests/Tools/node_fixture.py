@@ -93,7 +93,7 @@ class RestartableNode(Node):
     """A node that can be killed and started again with the same data, and whose configuration a test may change."""
 
     def __init__(self, folder: Path, pacs_port: int, **sections: dict):
-        """`sections` are merged into the configuration: dicom={"idle_timeout_seconds": 2}."""
+        """`sections` are merged into the configuration: dicom={"idle_timeout_seconds": 2}; lists replace others."""
         (port,) = free_ports(1)
         super().__init__(ICHNODE, MODELS[0], folder, port, GRACE_SECONDS)
         self.starts = 0
@@ -116,7 +116,8 @@ class RestartableNode(Node):
             "routes": [{"name": "default", "destinations": ["pacs"]}],
         }
         for section, keys in sections.items():
-            configuration[section] = configuration.get(section, {}) | keys
+            is_list = isinstance(keys, list)
+            configuration[section] = keys if is_list else configuration.get(section, {}) | keys
         # JSON is YAML.
         self.configuration.write_text(json.dumps(configuration, indent=2))
 
@@ -221,9 +222,9 @@ def _read(path: Path) -> str:
 
 
 class RestartablePacs(Pacs):
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **settings):
         # The node's port is not used: nobody queries the node.
-        super().__init__(folder, node_port=104)
+        super().__init__(folder, node_port=104, **settings)
         self.starts = 0
 
     def start(self) -> RestartablePacs:
