@@ -96,7 +96,7 @@ public struct DICOMDestination: Destination {
     }
 }
 
-/// Runs one job in a `send` or `echo` worker.
+/// Runs one job in a `send`, `echo`, `find` or `move` worker, which reads the key material for the peer first.
 public struct SendClient: Sendable {
     private let program: WorkerProgram
     private let deadline: Duration
@@ -108,6 +108,8 @@ public struct SendClient: Sendable {
 
     /// - Returns: all events up to `done`, or up to the worker's death.
     public func run(_ request: SendRequest) async throws -> [SendEvent] {
+        var program = program
+        program.arguments += request.peer.tls?.files.arguments ?? []
         let worker = try WorkerProcess(program, limits: .messagesOnly)
         defer { Task { await worker.stop(patience: .milliseconds(500)) } }
         try await worker.start()

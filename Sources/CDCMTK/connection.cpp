@@ -171,7 +171,9 @@ void Connection::abort(uint8_t source, uint8_t reason) {
 }
 
 ssize_t Connection::receive(void *buffer, size_t count, short *) {
-    return recv(waiting_->socket, buffer, count, MSG_DONTWAIT);
+    const ssize_t received = recv(waiting_->socket, buffer, count, MSG_DONTWAIT);
+    if (received > 0 && waiting_->first_byte < 0) waiting_->first_byte = *static_cast<const uint8_t *>(buffer);
+    return received;
 }
 
 ssize_t Connection::transmit(const void *buffer, size_t count, short *) {

@@ -29,6 +29,8 @@ struct Waiting {
     int socket = -1;
     /// Over `socket`; null before it is made and after DCMTK has freed it.
     Connection *connection = nullptr;
+    /// The first that came without TLS; negative before.
+    int first_byte = -1;
     bool quick_acknowledge = true;
     /// Whether A-ABORT is sent by `Connection::abort` only: of DCMTK's own some name the wrong source, some come twice.
     bool withholds_aborts = false;

@@ -1,4 +1,4 @@
-#include "connection.hpp"
+#include "secure.hpp"
 
 #include "dcmtk/dcmdata/dcostrmb.h"
 #include "dcmtk/dcmdata/dctk.h"
@@ -18,6 +18,9 @@ using namespace cdcmtk;
 
 struct cdcmtk_requestor {
     Waiting waiting;
+    /// Of TLS, or nothing. Outlives the connection that DCMTK makes over it.
+    std::unique_ptr<cdcmtk_secure> secure;
+    cdcmtk_handshake handshake = {};
     T_ASC_Network *network = nullptr;
     T_ASC_Association *association = nullptr;
     bool broken = false;
@@ -26,6 +29,41 @@ struct cdcmtk_requestor {
 namespace {
 
 const long most_pdu_bytes = ASC_DEFAULTMAXPDU;
+
+class ClientConnection : public SecureConnection {
+public:
+    ClientConnection(cdcmtk_requestor &requestor, cdcmtk_tls &tls)
+        : SecureConnection(&requestor.secure->session, &requestor.waiting), requestor_(requestor), tls_(tls) {}
+    OFCondition clientSideHandshake() override {
+        const bool is_done = run_handshake(tls_, *requestor_.secure, &requestor_.handshake);
+        return is_done ? EC_Normal : DUL_NETWORKCLOSED;
+    }
+
+private:
+    cdcmtk_requestor &requestor_;
+    cdcmtk_tls &tls_;
+};
+
+/// Opens the connection within TLS, as the client.
+class ClientLayer : public DcmTransportLayer {
+public:
+    ClientLayer(cdcmtk_requestor &requestor, const cdcmtk_requestor_options &options)
+        : requestor_(requestor), tls_(*options.tls), host_{options.host, options.verifies_host != 0},
+          seconds_(options.connect_timeout_seconds) {}
+    DcmTransportConnection *createConnection(DcmNativeSocketType socket, OFBool) override {
+        requestor_.secure = begin_secure(tls_, socket, seconds_, &host_);
+        DcmTransportConnection *connection = new ClientConnection(requestor_, tls_);
+        // From here on DCMTK closes the socket.
+        requestor_.secure->session.give_up_socket();
+        return connection;
+    }
+
+private:
+    cdcmtk_requestor &requestor_;
+    cdcmtk_tls &tls_;
+    const ExpectedHost host_;
+    const double seconds_;
+};
 
 void destroy(cdcmtk_requestor *requestor) {
     if (!requestor) return;
@@ -39,6 +77,11 @@ void destroy(cdcmtk_requestor *requestor) {
     }
     if (requestor->network) ASC_dropNetwork(&requestor->network);
     delete requestor;
+}
+
+DcmTransportLayer *make_layer(cdcmtk_requestor &requestor, const cdcmtk_requestor_options &options) {
+    if (options.tls) return new ClientLayer(requestor, options);
+    return new Layer(&requestor.waiting);
 }
 
 cdcmtk_request_outcome fail(cdcmtk_request_failure *failure, cdcmtk_request_outcome outcome, const char *reason) {
@@ -66,8 +109,22 @@ cdcmtk_request_outcome fail(
     return fail(failure, CDCMTK_REQUEST_OTHER, condition.text());
 }
 
+/// First byte of a record that holds an alert (RFC 8446 §5.1).
+const int tls_alert = 0x15;
+
 cdcmtk_request_outcome fail_to_open(
     cdcmtk_requestor *requestor, cdcmtk_request_failure *failure, const OFCondition &condition) {
+    if (requestor->secure) {
+        cdcmtk_handshake &handshake = requestor->handshake;
+        // In TLS 1.3 the peer judges our certificate when our part of the handshake is over.
+        if (handshake.outcome == CDCMTK_HANDSHAKE_DONE) note_alert(*requestor->secure, &handshake);
+        if (handshake.outcome != CDCMTK_HANDSHAKE_DONE) {
+            requestor->broken = true;
+            requestor->waiting.ended = CDCMTK_CLOSED;
+            failure->handshake = handshake;
+            return fail(failure, CDCMTK_REQUEST_HANDSHAKE, handshake.text);
+        }
+    }
     if (condition == DUL_ASSOCIATIONREJECTED) {
         T_ASC_RejectParameters rejected = {};
         ASC_getRejectParameters(requestor->association->params, &rejected);
@@ -85,7 +142,16 @@ cdcmtk_request_outcome fail_to_open(
         requestor->waiting.ended = CDCMTK_CLOSED;
         return fail(failure, CDCMTK_REQUEST_CONNECT, condition.text());
     }
-    return fail(requestor, failure, condition);
+    const cdcmtk_request_outcome outcome = fail(requestor, failure, condition);
+    if (requestor->waiting.first_byte == tls_alert)
+        return fail(failure, outcome, "the peer speaks TLS on this port: set tls: true for it");
+    if (requestor->waiting.ended != CDCMTK_CLOSED) return outcome;
+    return fail(
+        failure, outcome,
+        requestor->secure ? "the peer closed the connection after the TLS handshake, before its answer: does it accept "
+                            "our certificate, and the name in it?"
+                          : "the peer closed the connection before its answer: does it know our address, or speak TLS "
+                            "on this port?");
 }
 
 OFCondition add_proposals(T_ASC_Parameters *parameters, const cdcmtk_proposal *proposals, size_t count) {
@@ -141,7 +207,8 @@ extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
         dcmConnectionTimeout.set(static_cast<Sint32>(std::max(1.0, std::ceil(options->connect_timeout_seconds))));
         const int timeout = static_cast<int>(std::max(1.0, std::ceil(options->response_timeout_seconds)));
         OFCondition condition = ASC_initializeNetwork(NET_REQUESTOR, 0, timeout, &requestor->network);
-        if (condition.good()) condition = ASC_setTransportLayer(requestor->network, new Layer(&requestor->waiting), 1);
+        if (condition.good())
+            condition = ASC_setTransportLayer(requestor->network, make_layer(*requestor, *options), 1);
         T_ASC_Parameters *parameters = nullptr;
         if (condition.good()) condition = make_parameters(options, proposals, count, &parameters);
         if (condition.bad()) {

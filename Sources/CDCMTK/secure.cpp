@@ -10,8 +10,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "cdcmtk_tls.h"
-
 namespace cdcmtk {
 
 SecureSession::SecureSession(SSL *ssl, int socket) : ssl_(ssl), socket_(socket) {}
@@ -54,15 +52,26 @@ ssize_t SecureSession::transmit(const void *buffer, size_t count, short *events)
     const int sent = SSL_write(ssl_, buffer, static_cast<int>(std::min<size_t>(count, 1 << 30)));
     if (sent > 0) return sent;
     const ssize_t result = failed(sent, events);
+    if (is_broken_) hear_alert();
     if (result != 0) return result;
     errno = EPIPE;
     return -1;
 }
 
+/// Whoever refuses our certificate may have reset the connection before we write; its alert lies unread then. Nothing
+/// else is done with the session any more.
+void SecureSession::hear_alert() const {
+    const int number = errno;
+    char byte;
+    ERR_clear_error();
+    SSL_read(ssl_, &byte, sizeof byte);
+    errno = number;
+}
+
 int SecureSession::handshake(short *events) {
     ERR_clear_error();
     errno = 0;
-    const int result = SSL_accept(ssl_);
+    const int result = SSL_do_handshake(ssl_);
     acknowledge_quickly();
     if (result == 1) return 1;
     const int error = SSL_get_error(ssl_, result);

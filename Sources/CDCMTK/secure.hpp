@@ -3,11 +3,28 @@
 #include <openssl/ssl.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "cdcmtk_tls.h"
 #include "connection.hpp"
 
 namespace cdcmtk {
+
+template <typename Type, void (*free_it)(Type *)> struct Freeing {
+    void operator()(Type *value) const { free_it(value); }
+};
+using Certificate = std::unique_ptr<X509, Freeing<X509, X509_free>>;
+
+/// What OpenSSL's callbacks see of the peer.
+struct Observed {
+    int alert_received = -1;
+    int verification = X509_V_OK;
+    Certificate refused;
+    bool has_spoken = false;
+    /// Of its ServerHello (RFC 8446 §4.1.3).
+    int server_version = 0;
+};
 
 class SecureSession {
 public:
@@ -36,6 +53,7 @@ public:
 
 private:
     ssize_t failed(int result, short *events);
+    void hear_alert() const;
     void acknowledge_quickly() const;
 
     SSL *ssl_;
@@ -51,7 +69,12 @@ class SecureConnection : public Connection {
 public:
     SecureConnection(SecureSession *session, Waiting *waiting) : Connection(session->socket(), waiting),
         session_(session) {}
+    ~SecureConnection() override { session_->say_goodbye(); }
     OFBool networkDataAvailable(int timeout) override;
+    void close() override {
+        session_->say_goodbye();
+        Connection::close();
+    }
     OFBool isTransparentConnection() override { return OFFalse; }
 
 protected:
@@ -66,9 +89,26 @@ private:
     SecureSession *session_;
 };
 
+/// The peer that a request goes to.
+struct ExpectedHost {
+    const char *name; ///< Or its address.
+    bool is_verified; ///< Whether its certificate has to say so.
+};
+
+/// A session over the socket, which it owns unless this throws, before its handshake. `host` where the key material is
+/// for requests.
+std::unique_ptr<cdcmtk_secure> begin_secure(
+    cdcmtk_tls &tls, int socket, double seconds, const ExpectedHost *host = nullptr);
+/// Whether the handshake succeeds. The private key is forgotten whatever comes of it.
+bool run_handshake(cdcmtk_tls &tls, cdcmtk_secure &secure, cdcmtk_handshake *handshake);
+/// The alert with which the peer ended it, be it after our part of the handshake. False where none came.
+bool note_alert(const cdcmtk_secure &secure, cdcmtk_handshake *handshake);
+
 } // namespace cdcmtk
 
 struct cdcmtk_secure {
+    /// Outlives the session that it is of.
+    cdcmtk::Observed observed;
     cdcmtk::SecureSession session;
     /// Of the handshake and what comes before the association.
     cdcmtk::Waiting waiting;

@@ -3,6 +3,7 @@
 #include "dcmtk/dcmtls/tlslayer.h"
 
 #include <algorithm>
+#include <arpa/inet.h>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -22,17 +23,12 @@
 #include <unistd.h>
 #include <vector>
 
-#include "cdcmtk_tls.h"
 #include "text.hpp"
 
 using namespace cdcmtk;
 
 namespace {
 
-template <typename Type, void (*free_it)(Type *)> struct Freeing {
-    void operator()(Type *value) const { free_it(value); }
-};
-using Certificate = std::unique_ptr<X509, Freeing<X509, X509_free>>;
 using Key = std::unique_ptr<EVP_PKEY, Freeing<EVP_PKEY, EVP_PKEY_free>>;
 
 /// A file's content, wiped when it goes.
@@ -150,17 +146,20 @@ void describe(X509 *certificate, cdcmtk_certificate *description) {
     description->not_before = seconds_of(X509_get0_notBefore(certificate));
     description->not_after = seconds_of(X509_get0_notAfter(certificate));
     description->may_serve = X509_check_purpose(certificate, X509_PURPOSE_SSL_SERVER, 0) == 1;
+    description->may_request = X509_check_purpose(certificate, X509_PURPOSE_SSL_CLIENT, 0) == 1;
 }
 
 } // namespace
 
 struct cdcmtk_tls {
+    const cdcmtk_tls_side side;
     DcmTLSTransportLayer layer;
     std::vector<Certificate> chain;
     std::vector<Certificate> authorities;
     Key key;
 
-    cdcmtk_tls() : layer(NET_ACCEPTOR, nullptr, OFFalse) {}
+    explicit cdcmtk_tls(cdcmtk_tls_side side)
+        : side(side), layer(side == CDCMTK_TLS_ACCEPTING ? NET_ACCEPTOR : NET_REQUESTOR, nullptr, OFFalse) {}
     SSL_CTX *context() { return layer.getNativeHandle(); }
 
     /// Gives a session our certificate and key. In the session, not in the context, so that they can be taken back.
@@ -205,16 +204,20 @@ void set_profile(cdcmtk_tls &tls) {
 
 // --- Handshake ---
 
-struct Observed {
-    int alert_received = -1;
-    int verification = X509_V_OK;
-    Certificate refused;
-};
-
-void observe(const SSL *ssl, int where, int value) {
+void observe_alert(const SSL *ssl, int where, int value) {
     if (where != SSL_CB_READ_ALERT) return;
     auto *observed = static_cast<Observed *>(SSL_get_app_data(ssl));
     if (observed && (value & 0xff) != SSL_AD_CLOSE_NOTIFY) observed->alert_received = value & 0xff;
+}
+
+void observe_message(
+    int is_ours, int, int type, const void *bytes, size_t count, SSL *, void *session_observed) {
+    if (is_ours || (type != SSL3_RT_HANDSHAKE && type != SSL3_RT_ALERT)) return;
+    auto *observed = static_cast<Observed *>(session_observed);
+    observed->has_spoken = true;
+    const auto *message = static_cast<const uint8_t *>(bytes);
+    if (type == SSL3_RT_HANDSHAKE && count >= 6 && message[0] == SSL3_MT_SERVER_HELLO)
+        observed->server_version = message[4] << 8 | message[5];
 }
 
 int verify(int is_good, X509_STORE_CTX *store) {
@@ -230,7 +233,9 @@ int verify(int is_good, X509_STORE_CTX *store) {
     return 0;
 }
 
-void classify(SSL *ssl, const Observed &observed, int number, cdcmtk_handshake *handshake) {
+void classify(const cdcmtk_secure &secure, int number, cdcmtk_handshake *handshake) {
+    SSL *ssl = secure.session.ssl();
+    const Observed &observed = secure.observed;
     const auto set = [&](cdcmtk_handshake_outcome outcome, int code, const char *text) {
         handshake->outcome = outcome;
         handshake->code = code;
@@ -240,13 +245,15 @@ void classify(SSL *ssl, const Observed &observed, int number, cdcmtk_handshake *
         return set(
             CDCMTK_HANDSHAKE_BAD_CERTIFICATE, observed.verification,
             X509_verify_cert_error_string(observed.verification));
-    if (observed.alert_received >= 0)
-        return set(
-            CDCMTK_HANDSHAKE_ALERT, observed.alert_received, SSL_alert_desc_string_long(observed.alert_received));
+    if (note_alert(secure, handshake)) return;
     const unsigned long error = ERR_peek_last_error();
-    switch (error ? ERR_GET_REASON(error) : 0) {
-    case 0: return set(CDCMTK_HANDSHAKE_CLOSED, number, "");
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING: return set(CDCMTK_HANDSHAKE_CLOSED, 0, "");
+    const int reason = error ? ERR_GET_REASON(error) : 0;
+    if (reason == 0) return set(CDCMTK_HANDSHAKE_CLOSED, number, "");
+    if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING) return set(CDCMTK_HANDSHAKE_CLOSED, 0, "");
+    const bool is_server = SSL_is_server(ssl);
+    if (!is_server && !observed.has_spoken) return set(CDCMTK_HANDSHAKE_NO_TLS, 0, openssl_text().c_str());
+    const int version = is_server ? SSL_client_version(ssl) : observed.server_version;
+    switch (reason) {
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE: return set(CDCMTK_HANDSHAKE_NO_CERTIFICATE, 0, "");
     case SSL_R_UNSUPPORTED_PROTOCOL:
     case SSL_R_VERSION_TOO_LOW:
@@ -254,8 +261,8 @@ void classify(SSL *ssl, const Observed &observed, int number, cdcmtk_handshake *
     case SSL_R_WRONG_VERSION_NUMBER:
         // Also where what follows a good hello is no TLS.
         return set(
-            SSL_client_version(ssl) < TLS1_2_VERSION ? CDCMTK_HANDSHAKE_VERSION : CDCMTK_HANDSHAKE_FAILED,
-            SSL_client_version(ssl), openssl_text().c_str());
+            version < TLS1_2_VERSION ? CDCMTK_HANDSHAKE_VERSION : CDCMTK_HANDSHAKE_FAILED, version,
+            openssl_text().c_str());
     case SSL_R_NO_SHARED_CIPHER:
     case SSL_R_NO_SHARED_GROUPS:
     case SSL_R_NO_SUITABLE_KEY_SHARE:
@@ -271,17 +278,32 @@ void copy_peer(X509 *certificate, cdcmtk_handshake *handshake) {
     if (!certificate) return;
     copy_name(handshake->peer_subject, X509_get_subject_name(certificate));
     copy_name(handshake->peer_issuer, X509_get_issuer_name(certificate));
+    handshake->peer_not_before = seconds_of(X509_get0_notBefore(certificate));
+    handshake->peer_not_after = seconds_of(X509_get0_notAfter(certificate));
 }
 
-bool run_handshake(cdcmtk_secure &secure, Observed &observed, cdcmtk_handshake *handshake) {
+/// Server Name Indication (RFC 6066 §3), and what the peer's certificate has to name (RFC 6125 §6).
+bool expect(SSL *ssl, const ExpectedHost &host) {
+    in6_addr address;
+    const bool is_address =
+        inet_pton(AF_INET, host.name, &address) == 1 || inet_pton(AF_INET6, host.name, &address) == 1;
+    if (!is_address && SSL_set_tlsext_host_name(ssl, host.name) != 1) return false;
+    if (!host.is_verified) return true;
+    X509_VERIFY_PARAM *expected = SSL_get0_param(ssl);
+    X509_VERIFY_PARAM_set_hostflags(expected, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    return is_address ? X509_VERIFY_PARAM_set1_ip_asc(expected, host.name) == 1
+                      : X509_VERIFY_PARAM_set1_host(expected, host.name, 0) == 1;
+}
+
+bool shake_hands(cdcmtk_secure &secure, cdcmtk_handshake *handshake) {
     SSL *ssl = secure.session.ssl();
     for (;;) {
         short events = POLLIN;
         const int step = secure.session.handshake(&events);
         if (step == 1) break;
         if (step < 0) {
-            classify(ssl, observed, errno, handshake);
-            copy_peer(observed.refused.get(), handshake);
+            classify(secure, errno, handshake);
+            copy_peer(secure.observed.refused.get(), handshake);
             return false;
         }
         const cdcmtk_outcome outcome = Clock::now() < secure.waiting.deadline ? secure.waiting.wait(events)
@@ -300,7 +322,50 @@ bool run_handshake(cdcmtk_secure &secure, Observed &observed, cdcmtk_handshake *
 
 } // namespace
 
-extern "C" cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls_problem *problem) {
+std::unique_ptr<cdcmtk_secure> cdcmtk::begin_secure(
+    cdcmtk_tls &tls, int socket, double seconds, const ExpectedHost *host) {
+    std::unique_ptr<SSL, Freeing<SSL, SSL_free>> fresh(SSL_new(tls.context()));
+    SSL *ssl = fresh.get();
+    if (!ssl || SSL_set_fd(ssl, socket) != 1 || (host && !expect(ssl, *host))) throw std::bad_alloc();
+    std::unique_ptr<cdcmtk_secure> secure(new cdcmtk_secure(ssl, socket, seconds));
+    fresh.release();
+    fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK);
+    const int on = 1;
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    SSL_set_app_data(ssl, &secure->observed);
+    SSL_set_info_callback(ssl, observe_alert);
+    SSL_set_msg_callback(ssl, observe_message);
+    SSL_set_msg_callback_arg(ssl, &secure->observed);
+    if (tls.side == CDCMTK_TLS_ACCEPTING) SSL_set_accept_state(ssl);
+    else SSL_set_connect_state(ssl);
+    return secure;
+}
+
+bool cdcmtk::note_alert(const cdcmtk_secure &secure, cdcmtk_handshake *handshake) {
+    const int alert = secure.observed.alert_received;
+    if (alert < 0) return false;
+    handshake->outcome = CDCMTK_HANDSHAKE_ALERT;
+    handshake->code = alert;
+    copy_text(handshake->text, sizeof handshake->text, SSL_alert_desc_string_long(alert));
+    return true;
+}
+
+bool cdcmtk::run_handshake(cdcmtk_tls &tls, cdcmtk_secure &secure, cdcmtk_handshake *handshake) {
+    *handshake = cdcmtk_handshake();
+    handshake->outcome = CDCMTK_HANDSHAKE_FAILED;
+    SSL *ssl = secure.session.ssl();
+    const bool is_ready = tls.key && tls.lend_identity(ssl);
+    if (!is_ready) copy_text(handshake->text, sizeof handshake->text, openssl_text().c_str());
+    const bool is_done = is_ready && shake_hands(secure, handshake);
+    handshake->peer_has_spoken = secure.observed.has_spoken;
+    // Nothing of an association needs the private key: whoever breaks into this process later finds none.
+    SSL_certs_clear(ssl);
+    tls.key.reset();
+    return is_done;
+}
+
+extern "C" cdcmtk_tls *cdcmtk_tls_load(
+    const cdcmtk_tls_files *files, cdcmtk_tls_side side, cdcmtk_tls_problem *problem) {
     *problem = cdcmtk_tls_problem();
     const auto fail = [&](cdcmtk_file_state state, cdcmtk_tls_file file, const char *text) {
         problem->state = state;
@@ -310,7 +375,7 @@ extern "C" cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls
     };
     try {
         DcmTLSTransportLayer::initializeOpenSSL();
-        std::unique_ptr<cdcmtk_tls> tls(new cdcmtk_tls);
+        std::unique_ptr<cdcmtk_tls> tls(new cdcmtk_tls(side));
         set_profile(*tls);
         tls->chain = read_certificates(files->certificate, CDCMTK_FILE_CERTIFICATE);
         tls->key = read_key(files->key);
@@ -330,10 +395,11 @@ extern "C" cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls
             }
             // What the file lists is trusted, also an intermediate issuer without its root.
             must(X509_STORE_set_flags(store, X509_V_FLAG_PARTIAL_CHAIN) == 1, CDCMTK_FILE_AUTHORITIES);
-            SSL_CTX_set_verify(tls->context(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, verify);
-        } else {
-            SSL_CTX_set_verify(tls->context(), SSL_VERIFY_NONE, nullptr);
         }
+        if (files->authorities || side == CDCMTK_TLS_REQUESTING)
+            SSL_CTX_set_verify(tls->context(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, verify);
+        else
+            SSL_CTX_set_verify(tls->context(), SSL_VERIFY_NONE, nullptr);
         return tls.release();
     } catch (const Problem &found) {
         return fail(found.state, found.file, found.text.c_str());
@@ -360,27 +426,9 @@ extern "C" cdcmtk_secure *cdcmtk_tls_accept(
     handshake->outcome = CDCMTK_HANDSHAKE_FAILED;
     bool is_owned = false;
     try {
-        Observed observed;
-        std::unique_ptr<SSL, Freeing<SSL, SSL_free>> fresh(SSL_new(tls->context()));
-        if (!fresh) throw std::bad_alloc();
-        SSL *ssl = fresh.get();
-        std::unique_ptr<cdcmtk_secure> secure(new cdcmtk_secure(ssl, socket, seconds));
-        fresh.release();
+        std::unique_ptr<cdcmtk_secure> secure = begin_secure(*tls, socket, seconds);
         is_owned = true;
-        fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK);
-        const int on = 1;
-        setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        SSL_set_app_data(ssl, &observed);
-        SSL_set_info_callback(ssl, observe);
-        const bool is_ready = tls->key && tls->lend_identity(ssl) && SSL_set_fd(ssl, socket) == 1;
-        if (!is_ready) copy_text(handshake->text, sizeof handshake->text, openssl_text().c_str());
-        const bool is_done = is_ready && run_handshake(*secure, observed, handshake);
-        SSL_set_info_callback(ssl, nullptr);
-        SSL_set_app_data(ssl, nullptr);
-        // Nothing of an association needs the private key: whoever breaks into this process later finds none.
-        SSL_certs_clear(ssl);
-        tls->key.reset();
-        if (is_done) return secure.release();
+        if (run_handshake(*tls, *secure, handshake)) return secure.release();
         cdcmtk_secure_close(secure.release());
         return nullptr;
     } catch (...) {

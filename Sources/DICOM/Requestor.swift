@@ -51,10 +51,15 @@ public final class Requestor {
     private let handle: OpaquePointer
 
     /// Opens an association.
+    /// - Parameters:
+    ///   - identity: for a peer that speaks TLS; serves one association.
+    ///   - connectTimeoutSeconds: for the connection, and again for the TLS handshake.
     public init(
-        to peer: RemotePeer, from callingAETitle: AETitle, proposals: [Proposal], connectTimeoutSeconds: Double,
+        to peer: RemotePeer, from callingAETitle: AETitle, proposals: [Proposal],
+        identity: Result<TLSIdentity, TLSFileProblem>? = nil, connectTimeoutSeconds: Double,
         responseTimeoutSeconds: Double
     ) throws(RequestFailure) {
+        let identity = try Self.identity(identity, for: peer)
         var failure = cdcmtk_request_failure()
         let strings = CStrings()
         var options = cdcmtk_requestor_options(
@@ -62,15 +67,29 @@ public final class Requestor {
             host: strings.keep(peer.host), port: Int32(clamping: peer.port),
             connect_timeout_seconds: connectTimeoutSeconds, response_timeout_seconds: responseTimeoutSeconds,
             implementation_class_uid: strings.keep(Implementation.classUID.string),
-            implementation_version_name: strings.keep(Implementation.versionName))
+            implementation_version_name: strings.keep(Implementation.versionName),
+            tls: identity?.withHandle { $0 }, verifies_host: peer.tls?.verifiesHost == false ? 0 : 1)
         let proposals = proposals.map { Self.proposal($0, strings) }
         let handle = cdcmtk_requestor_open(&options, proposals, proposals.count, &failure)
-        withExtendedLifetime(strings) {}
-        guard let handle else { throw Self.failure(failure, peer: peer, calling: callingAETitle) }
+        withExtendedLifetime((strings, identity)) {}
+        guard let handle else {
+            throw Self.failure(failure, peer: peer, calling: callingAETitle, seconds: connectTimeoutSeconds)
+        }
         self.handle = handle
     }
 
     deinit { cdcmtk_requestor_free(handle) }
+
+    /// Never nil for a peer that speaks TLS.
+    private static func identity(
+        _ identity: Result<TLSIdentity, TLSFileProblem>?, for peer: RemotePeer
+    ) throws(RequestFailure) -> TLSIdentity? {
+        guard let tls = peer.tls else { return nil }
+        guard let identity else {
+            throw RequestFailure(kind: .handshake, reason: "no key material of \(tls.files.section) for TLS was read")
+        }
+        do { return try identity.get() } catch { throw RequestFailure(kind: .handshake, reason: "\(error)") }
+    }
 
     /// Sends one file (PS3.4 Annex B).
     public func store(path: String, sopClassUID: UID, sopInstanceUID: UID) throws(RequestFailure) -> Response {
@@ -234,6 +253,7 @@ public final class Requestor {
         let kind: SendFailure.Kind? =
             switch failure.outcome {
             case CDCMTK_REQUEST_CONNECT: .connect
+            case CDCMTK_REQUEST_HANDSHAKE: .handshake
             case CDCMTK_REQUEST_REJECTED_PERMANENTLY: .rejectedPermanently
             case CDCMTK_REQUEST_REJECTED_TRANSIENTLY: .rejectedTransiently
             case CDCMTK_REQUEST_ABORTED: .aborted
@@ -246,7 +266,7 @@ public final class Requestor {
     }
 
     private static func failure(
-        _ failure: cdcmtk_request_failure, peer: RemotePeer, calling: AETitle
+        _ failure: cdcmtk_request_failure, peer: RemotePeer, calling: AETitle, seconds: Double
     ) -> RequestFailure {
         var result = Self.failure(failure)
         switch result.kind {
@@ -254,6 +274,10 @@ public final class Requestor {
             result.reason = rejection(failure.source, failure.diagnosis, peer: peer, calling: calling)
         case .connect:
             result.reason = "cannot connect to \(peer.host):\(peer.port): \(result.reason)"
+        case .handshake:
+            guard let files = peer.tls?.files else { break }
+            let handshake = HandshakeFailure(failure.handshake, .requesting, files)
+            result.reason = "no TLS with \(peer.host):\(peer.port): \(handshake.text(seconds: seconds))"
         default: break
         }
         return result

@@ -4,9 +4,9 @@ internal import WorkerProtocol
 /// What is wrong with the node's certificate, key or list of issuers.
 public struct TLSFileProblem: Error, Sendable, Equatable, CustomStringConvertible {
     enum File: String, Sendable {
-        case certificate = "tls.certificate"
-        case key = "tls.key"
-        case authorities = "tls.ca"
+        case certificate
+        case key
+        case authorities = "ca"
     }
 
     enum State: Sendable, Equatable {
@@ -27,8 +27,10 @@ public struct TLSFileProblem: Error, Sendable, Equatable, CustomStringConvertibl
     var state: State
     /// The other one of the two that have to belong together.
     var certificatePath = ""
+    /// Of the configuration.
+    var section = "tls"
 
-    public var description: String { "\(file.rawValue) \(path) \(fault)" }
+    public var description: String { "\(section).\(file.rawValue) \(path) \(fault)" }
 
     private var fault: String {
         switch state {
@@ -43,7 +45,7 @@ public struct TLSFileProblem: Error, Sendable, Equatable, CustomStringConvertibl
         case .damaged(let why): "is damaged (\(why)): copy it again"
         case .encrypted:
             "is encrypted, and nobody is there to type a passphrase: decrypt it with openssl pkey -in … -out …"
-        case .mismatch: "is not the key of tls.certificate \(certificatePath): install both of one renewal"
+        case .mismatch: "is not the key of \(section).certificate \(certificatePath): install both of one renewal"
         case .tooWeak(let why):
             "is too weak (\(why)): it needs RSA of 2048 bits or more, or an elliptic curve, and SHA-256"
         case .failed(let why): "is refused by OpenSSL: \(why)"
@@ -73,5 +75,6 @@ extension TLSFileProblem {
             default: .failed(words)
             }
         certificatePath = files.certificate
+        section = files.section
     }
 }

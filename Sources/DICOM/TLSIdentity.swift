@@ -1,8 +1,8 @@
 internal import CDCMTK
 public import WorkerProtocol
 
-/// Certificate, private key and trusted issuers, for one handshake as the server (PS3.15 §B.10: BCP 195 without
-/// downgrading). Owns a `cdcmtk_tls *`; used by one thread at a time.
+/// Certificate, private key and trusted issuers, for one handshake (PS3.15 §B.10: BCP 195 without downgrading).
+/// Owns a `cdcmtk_tls *`; used by one thread at a time.
 public final class TLSIdentity {
     /// One certificate, as far as its holder has to know it.
     public struct Certificate: Sendable, Equatable {
@@ -13,13 +13,19 @@ public final class TLSIdentity {
         public var validTo: Int64
         /// Whether its extended key usage, if it has one, allows a TLS server.
         public var mayServe: Bool
+        /// A TLS client.
+        public var mayRequest: Bool
 
-        public init(subject: String, issuer: String, validFrom: Int64, validTo: Int64, mayServe: Bool) {
+        public init(
+            subject: String, issuer: String, validFrom: Int64, validTo: Int64, mayServe: Bool = true,
+            mayRequest: Bool = true
+        ) {
             self.subject = subject
             self.issuer = issuer
             self.validFrom = validFrom
             self.validTo = validTo
             self.mayServe = mayServe
+            self.mayRequest = mayRequest
         }
 
         init(_ certificate: cdcmtk_certificate) {
@@ -28,21 +34,25 @@ public final class TLSIdentity {
             validFrom = certificate.not_before
             validTo = certificate.not_after
             mayServe = certificate.may_serve != 0
+            mayRequest = certificate.may_request != 0
         }
     }
 
     public let certificate: Certificate
     public let authorities: [Certificate]
+    let files: TLSFiles
     private let handle: OpaquePointer
 
     /// Reads the files and checks that they belong together. Whether a certificate is valid now is not looked at.
-    public init(_ files: TLSFiles) throws(TLSFileProblem) {
+    public init(_ files: TLSFiles, for side: TLSSide) throws(TLSFileProblem) {
+        self.files = files
         var problem = cdcmtk_tls_problem()
+        let role = side == .accepting ? CDCMTK_TLS_ACCEPTING : CDCMTK_TLS_REQUESTING
         let handle = files.certificate.withCString { certificate in
             files.key.withCString { key in
                 let load = { (authorities: UnsafePointer<CChar>?) in
                     var paths = cdcmtk_tls_files(certificate: certificate, key: key, authorities: authorities)
-                    return cdcmtk_tls_load(&paths, &problem)
+                    return cdcmtk_tls_load(&paths, role, &problem)
                 }
                 return files.authorities.map { $0.withCString { load($0) } } ?? load(nil)
             }
@@ -60,6 +70,8 @@ public final class TLSIdentity {
 
     deinit { cdcmtk_tls_free(handle) }
 
+    func withHandle<R>(_ body: (OpaquePointer) -> R) -> R { withExtendedLifetime(self) { body(handle) } }
+
     /// The server's part of the handshake. The private key is forgotten, whatever comes of it.
     /// - Parameter seconds: for the handshake and the whole A-ASSOCIATE-RQ after it.
     /// - Throws: `AssociationEnding` with `how` handshake.
@@ -68,7 +80,7 @@ public final class TLSIdentity {
     ) throws(AssociationEnding) -> SecureTransport {
         var handshake = cdcmtk_handshake()
         guard let secure = cdcmtk_tls_accept(handle, socket, seconds, &handshake) else {
-            let failure = HandshakeFailure(handshake)
+            let failure = HandshakeFailure(handshake, .accepting, files)
             throw AssociationEnding(.handshake, failure.text(seconds: seconds))
         }
         let subject = text(handshake.peer_subject)

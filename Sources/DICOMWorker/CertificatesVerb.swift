@@ -5,6 +5,9 @@ internal import WorkerProtocol
 
 /// Where the node's certificate, key and trusted issuers are.
 struct TLSOptions: ParsableArguments {
+    @Option(help: "The section of the configuration that names the files.")
+    var tlsSection = "tls"
+
     @Option(help: "Our certificate, then the intermediate ones (PEM).")
     var tlsCertificate: String?
 
@@ -17,7 +20,15 @@ struct TLSOptions: ParsableArguments {
     /// nil without TLS.
     var files: TLSFiles? {
         guard let tlsCertificate, let tlsKey else { return nil }
-        return TLSFiles(certificate: tlsCertificate, key: tlsKey, authorities: tlsCA)
+        return TLSFiles(section: tlsSection, certificate: tlsCertificate, key: tlsKey, authorities: tlsCA)
+    }
+
+    /// Key material for the association that a job will ask for, which says what is wrong with it. Confined, a worker
+    /// may not read the files any more.
+    func requestorIdentity() -> Result<TLSIdentity, TLSFileProblem>? {
+        files.map { files in
+            Result { () throws(TLSFileProblem) -> TLSIdentity in try TLSIdentity(files, for: .requesting) }
+        }
     }
 
     func validate() throws {
@@ -32,10 +43,14 @@ struct Certificates: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "certificates", abstract: "Check the node's certificate, key and trusted issuers.")
 
+    @Flag(help: "They are for associations that the node opens, not for those that it accepts.")
+    var forRequests = false
+
     @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
+        let side = forRequests ? TLSSide.requesting : .accepting
         var report = CertificateReport(findings: [])
         Worker.run(
             "certificates", options,
@@ -43,7 +58,7 @@ struct Certificates: ParsableCommand {
             prepare: {
                 try Library.prepare()
                 // The files may lie anywhere, and are the administrator's: they are read before confinement.
-                if let files = tls.files { report = CertificateFindings.report(files) }
+                if let files = tls.files { report = CertificateFindings.report(files, for: side) }
             },
             serve: { channel in try channel.send(report) })
     }

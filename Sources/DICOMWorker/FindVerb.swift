@@ -8,25 +8,33 @@ struct Find: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "find", abstract: "Ask a peer which series of a study it holds (C-FIND).")
 
+    @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
+        var identity: Result<TLSIdentity, TLSFileProblem>?
         let confinement = Confinement(
             fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
         Worker.run(
-            "find", options, confinement: confinement, prepare: { try Library.prepare(needsDictionary: true) },
+            "find", options, confinement: confinement,
+            prepare: {
+                try Library.prepare(needsDictionary: true)
+                identity = tls.requestorIdentity()
+            },
             serve: { channel in
                 guard let (request, _) = try channel.receive(SendRequest.self) else { return }
                 guard case .find(let job) = request else { throw WorkerError(.protocolViolation, "not a job to find") }
-                for event in Self.answer(job) { try channel.send(event) }
+                for event in Self.answer(job, identity) { try channel.send(event) }
                 try channel.send(SendEvent.done)
             })
     }
 
-    private static func answer(_ job: FindJob) -> [SendEvent] {
+    private static func answer(
+        _ job: FindJob, _ identity: Result<TLSIdentity, TLSFileProblem>?
+    ) -> [SendEvent] {
         do throws(RequestFailure) {
             let requestor = try Requestor(
-                to: job.peer, from: job.callingAETitle, proposals: [.studyRootFind],
+                to: job.peer, from: job.callingAETitle, proposals: [.studyRootFind], identity: identity,
                 connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
             let counts = try requestor.seriesCounts(ofStudy: job.studyInstanceUID)
             return counts.sorted { $0.key < $1.key }.map { .found(seriesInstanceUID: $0.key, images: $0.value) }

@@ -8,25 +8,33 @@ struct Move: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "move", abstract: "Have a peer send a series to the node (C-MOVE).")
 
+    @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
+        var identity: Result<TLSIdentity, TLSFileProblem>?
         let confinement = Confinement(
             fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
         Worker.run(
-            "move", options, confinement: confinement, prepare: { try Library.prepare(needsDictionary: true) },
+            "move", options, confinement: confinement,
+            prepare: {
+                try Library.prepare(needsDictionary: true)
+                identity = tls.requestorIdentity()
+            },
             serve: { channel in
                 guard let (request, _) = try channel.receive(SendRequest.self) else { return }
                 guard case .move(let job) = request else { throw WorkerError(.protocolViolation, "not a job to move") }
-                for event in Self.answer(job) { try channel.send(event) }
+                for event in Self.answer(job, identity) { try channel.send(event) }
                 try channel.send(SendEvent.done)
             })
     }
 
-    private static func answer(_ job: MoveJob) -> [SendEvent] {
+    private static func answer(
+        _ job: MoveJob, _ identity: Result<TLSIdentity, TLSFileProblem>?
+    ) -> [SendEvent] {
         do throws(RequestFailure) {
             let requestor = try Requestor(
-                to: job.peer, from: job.callingAETitle, proposals: [.studyRootMove],
+                to: job.peer, from: job.callingAETitle, proposals: [.studyRootMove], identity: identity,
                 connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
             let (counts, response) = try requestor.move(
                 series: job.seriesInstanceUID, ofStudy: job.studyInstanceUID, to: job.callingAETitle,

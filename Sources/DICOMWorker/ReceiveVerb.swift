@@ -31,7 +31,7 @@ struct Receive: ParsableCommand {
             prepare: {
                 try Library.prepare()
                 // Confined, the worker may not read the files any more.
-                if let files = tls.files { identity = try TLSIdentity(files) }
+                if let files = tls.files { identity = try TLSIdentity(files, for: .accepting) }
                 if options.template { try Rehearsal.run() }
             },
             onDaemonGone: { partial.remove() },

@@ -19,18 +19,24 @@ struct Send: ParsableCommand {
     @Option(help: "The folder of result objects; read only.")
     var results: String
 
+    @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
+        var identity: Result<TLSIdentity, TLSFileProblem>?
         let confinement = Confinement(
             fileSizeBytes: 1 << 20, paths: [.init(results, .read), .init("/dev/null", .write)] + NameResolution.paths,
             allowsNetwork: true)
         Worker.run(
-            "send", options, confinement: confinement, prepare: { try Library.prepare(needsDictionary: true) },
+            "send", options, confinement: confinement,
+            prepare: {
+                try Library.prepare(needsDictionary: true)
+                identity = tls.requestorIdentity()
+            },
             serve: { channel in
                 guard let (request, _) = try channel.receive(SendRequest.self) else { return }
                 guard case .store(let job) = request else { throw WorkerError(.protocolViolation, "not a job to send") }
-                try StoreDelivery(channel: channel, results: results, job: job).run()
+                try StoreDelivery(channel: channel, results: results, job: job, identity: identity).run()
                 try channel.send(SendEvent.done)
             })
     }
@@ -41,6 +47,7 @@ struct StoreDelivery {
     let channel: Channel
     let results: String
     let job: StoreJob
+    let identity: Result<TLSIdentity, TLSFileProblem>?
 
     /// PS3.8 §9.3.2.2: identifiers are odd numbers of one byte.
     private static let mostContexts = 128
@@ -50,7 +57,7 @@ struct StoreDelivery {
         guard !objects.isEmpty else { return }
         do {
             let requestor = try Requestor(
-                to: job.peer, from: job.callingAETitle, proposals: proposals(objects),
+                to: job.peer, from: job.callingAETitle, proposals: proposals(objects), identity: identity,
                 connectTimeoutSeconds: job.connectTimeoutSeconds, responseTimeoutSeconds: job.responseTimeoutSeconds)
             for object in objects { try send(object, requestor) }
         } catch let failure as RequestFailure {

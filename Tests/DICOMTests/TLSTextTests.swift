@@ -19,6 +19,11 @@ import WorkerProtocol
         #expect(text.contains(advice))
     }
 
+    @Test(arguments: [UInt8(42), 43, 46]) func whatAPeerMayFindWrongWithOurCertificate(alert: UInt8) {
+        #expect(text(.alert(alert, name: "a name")).contains("the one that it calls us by"))
+        #expect(requesting(.alert(alert, name: "a name")).contains("clientAuth"))
+    }
+
     @Test func otherAlertsAreNamedToo() {
         #expect(text(.alert(40, name: "handshake failure")).contains("nothing acceptable in what we offer"))
         #expect(text(.alert(70, name: "protocol version")).contains("raise its version"))
@@ -45,6 +50,31 @@ import WorkerProtocol
         #expect(text(.version(offered: 0x0302)).contains("the peer offers TLS 1.1 at most"))
         #expect(text(.version(offered: 0x0300)).contains("SSL 3.0"))
         #expect(text(.version(offered: 0x7777)).contains("version 0x7777"))
+    }
+
+    private func requesting(_ cause: HandshakeFailure.Cause, hasSpoken: Bool = true) -> String {
+        HandshakeFailure(
+            cause: cause, subject: "CN=PACS", issuer: "CN=Site CA", validFrom: 1_800_000_000, validTo: 1_700_000_000,
+            side: .requesting, section: "peers[0]", peerHasSpoken: hasSpoken
+        ).text(seconds: 10)
+    }
+
+    @Test(arguments: [
+        (Int32(20), "its issuer is not in peers[0].ca"), (9, "from 2027-01-15 on"), (10, "valid to 2023-11-14"),
+        (26, "serverAuth"), (62, "verify_host"), (64, "verify_host"),
+    ])
+    func weRefusedACertificateThatWeWereShown(code: Int32, expected: String) {
+        let text = requesting(.badCertificate(code, words: "OpenSSL's words"))
+        #expect(text.hasPrefix("we refused the peer's certificate \"CN=PACS\" issued by \"CN=Site CA\": "))
+        #expect(text.contains(expected))
+    }
+
+    @Test func aPeerThatNeverSpokeTLSIsAskedWhetherItDoes() {
+        #expect(requesting(.noTLS).contains("tls: false"))
+        #expect(requesting(.closed, hasSpoken: false).contains("does it speak TLS on this port?"))
+        #expect(requesting(.timeout, hasSpoken: false).contains("within 10 s: does the peer speak TLS"))
+        #expect(requesting(.timeout).hasPrefix("the peer stalled within the handshake"))
+        #expect(requesting(.alert(45, name: "a name")).contains("renew peers[0].certificate"))
     }
 
     @Test func theRestSaysWhoDidWhat() {
@@ -95,6 +125,18 @@ import WorkerProtocol
         #expect(findings(certificate(from: 1, to: 9))[0].level == .bad)
         let client = findings(certificate(to: 400, mayServe: false))
         #expect(client.contains { $0.level == .bad && $0.text.contains("serverAuth") })
+    }
+
+    @Test func whatIsForRequestsHasToBeAClients() {
+        let server = TLSIdentity.Certificate(
+            subject: "CN=node", issuer: "CN=CA", validFrom: Self.now, validTo: Self.now + 400 * Self.day,
+            mayRequest: false)
+        #expect(findings(server).map(\.level) == [.good, .good])
+        let files = TLSFiles(section: "peers[0]", certificate: "/c.pem", key: "/k.pem", authorities: "/ca.pem")
+        let found = CertificateFindings.findings(
+            certificate: server, authorities: [certificate(to: 1000)], files: files, side: .requesting, now: Self.now)
+        #expect(found.map(\.level) == [.good, .bad, .good])
+        #expect(found[1].text.hasPrefix("peers[0].certificate /c.pem is not made for TLS clients"))
     }
 
     @Test func anExpiredIssuerIsNamed() {

@@ -19,8 +19,10 @@ final class Archive: @unchecked Sendable {
     private let folder: TemporaryFolder
     private let process = Process()
 
-    /// - Parameter node: at which port it knows the AE title that tests call by; nil: it does not.
-    init(_ kind: Kind, node: UInt16? = nil) async throws {
+    /// - Parameters:
+    ///   - node: at which port it knows the AE title that tests call by; nil: it does not.
+    ///   - tls: further settings of Orthanc.
+    init(_ kind: Kind, node: UInt16? = nil, tls: [String: String] = [:]) async throws {
         port = try Listener.freePort()
         folder = try TemporaryFolder()
         let storage = try folder.make("storage")
@@ -29,12 +31,14 @@ final class Archive: @unchecked Sendable {
         process.executableURL = URL(fileURLWithPath: try #require(Surroundings.tool(kind.rawValue)))
         switch kind {
         case .orthanc:
-            let settings: [String: Any] = [
+            var settings: [String: Any] = [
                 "DicomPort": Int(port), "DicomAet": "PACS1", "StorageDirectory": storage, "HttpServerEnabled": false,
                 "DicomAlwaysAllowFind": true, "DicomAlwaysAllowStore": true,
                 "DicomAlwaysAllowMove": true,
                 "DicomModalities": node.map { ["node": [title, "127.0.0.1", Int($0)]] } ?? [:],
             ]
+            settings.merge(tls) { $1 }
+            settings["DicomTlsEnabled"] = !tls.isEmpty
             try JSONSerialization.data(withJSONObject: settings).write(to: URL(fileURLWithPath: configuration))
             process.arguments = [configuration]
         case .dcmqrscp:

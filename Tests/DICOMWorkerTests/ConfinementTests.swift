@@ -34,6 +34,18 @@ import Glibc
         try await probe(verb) { try WorkerProcess($0) }
     }
 
+    /// Key material is read before, and not again.
+    @Test(.enabled(if: CertificateMaker.isThere), arguments: ["send", "echo", "find", "move"])
+    func aWorkerThatHasReadItsKeyIsConfined(verb: String) async throws {
+        let maker = try await CertificateMaker.site()
+        let files = maker.files()
+        try await probe(verb, forbiddenFile: files.key) { program in
+            var program = program
+            program.arguments += files.arguments
+            return try WorkerProcess(program)
+        }
+    }
+
     @Test func aWorkerOfATemplateIsConfined() async throws {
         try await probe("receive") { program in
             let template = try await WorkerTemplate(program)
@@ -41,7 +53,9 @@ import Glibc
         }
     }
 
-    private func probe(_ verb: String, start: (WorkerProgram) async throws -> WorkerProcess) async throws {
+    private func probe(
+        _ verb: String, forbiddenFile: String = "/etc/passwd", start: (WorkerProgram) async throws -> WorkerProcess
+    ) async throws {
         let folder = try TemporaryFolder()
         let allowed = try folder.make("allowed")
         let forbidden = try folder.make("forbidden")
@@ -59,7 +73,7 @@ import Glibc
         let hello = try await worker.start()
         try await worker.send(
             Request(
-                forbiddenFile: "/etc/passwd", forbiddenFolder: forbidden, port: listener.port, localSocket: local.path))
+                forbiddenFile: forbiddenFile, forbiddenFolder: forbidden, port: listener.port, localSocket: local.path))
         let outcome = try #require(try await worker.messages(Outcome.self).first)
         #expect(await worker.ended() == .exited(code: 0))
         if hello.confinement.landlockVersion > 0 {

@@ -38,7 +38,8 @@ struct SendTests {
     static let calling = AETitle("ICHNODE")!
 
     static func events(_ arguments: [String], _ request: SendRequest) async throws -> [SendEvent] {
-        let worker = try WorkerProcess(WorkerProgram(path: Surroundings.worker, arguments: arguments))
+        let tls = request.peer.tls?.files.arguments ?? []
+        let worker = try WorkerProcess(WorkerProgram(path: Surroundings.worker, arguments: arguments + tls))
         try await worker.start()
         try await worker.send(request)
         let events = try await worker.messages(SendEvent.self)

@@ -76,6 +76,66 @@ import WorkerProtocol
         #expect(example.tls?.port == 2762)
     }
 
+    @Test func theExampleStatesTheDefaultsOfAPeer() throws {
+        var text = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
+        let plain = try #require(ConfigurationReader.parse(text, file: "ichnode.yaml").peers.first)
+        #expect(plain.remote.tls == nil)
+        #expect(plain.callingAETitle == AETitle("ICHNODE"))
+        text = text.replacing("    tls: false", with: "    tls: true")
+        for key in ["certificate", "key", "ca", "calling_ae_title"] {
+            text = text.replacing("    # \(key): ", with: "    \(key): ")
+        }
+        let example = try #require(ConfigurationReader.parse(text, file: "ichnode.yaml").peers.first)
+        let folder = "/etc/ichnode/tls"
+        let files = TLSFiles(
+            section: "peers[0]", certificate: "\(folder)/pacs-certificate.pem", key: "\(folder)/pacs-key.pem",
+            authorities: "\(folder)/pacs-ca.pem")
+        #expect(example.remote.tls == PeerTLS(files: files, verifiesHost: true))
+        #expect(example.callingAETitle == AETitle("TRIAGE"))
+    }
+
+    private func peers(_ tls: String, _ keys: String...) throws -> [NodeConfiguration.Peer] {
+        let peers = keys.enumerated().map { "  - {name: p\($0), ae_title: PACS, host: 10.0.0.1, port: 104, \($1)}\n" }
+        let text = "\(tls)\npeers:\n\(peers.joined())routes: [{name: default, destinations: [p0]}]"
+        return try ConfigurationReader.parse(text, file: "test.yaml").peers
+    }
+
+    @Test func peersShareTheNodesKeyMaterialOrHaveTheirOwn() throws {
+        let shared = "tls: {certificate: /c, key: /k, ca: /a, client_certificates: none}"
+        let peers = try peers(
+            shared, "tls: true", "tls: true, certificate: /c1, key: /k1, ca: /a1, verify_host: false", "tls: false")
+        #expect(
+            peers.map(\.remote.tls) == [
+                PeerTLS(files: TLSFiles(certificate: "/c", key: "/k", authorities: "/a"), verifiesHost: true),
+                PeerTLS(
+                    files: TLSFiles(section: "peers[1]", certificate: "/c1", key: "/k1", authorities: "/a1"),
+                    verifiesHost: false), nil,
+            ])
+    }
+
+    @Test(arguments: [
+        ("tls: true", "peers[0].tls needs certificate, key and ca: in the section tls, or for this peer"),
+        ("tls: maybe", "peers[0].tls has to be true or false"),
+        ("tls: true, certificate: /c, ca: /a", "peers[0].key is missing: add for example"),
+        ("tls: true, certificate: c, key: /k, ca: /a", "peers[0].tls has \"c\": paths have to begin with /"),
+        ("certificate: /c, key: /k, ca: /a", "peers[0].tls is missing: add \"tls: true\""),
+        ("calling_ae_title: SEVENTEEN_LETTERS", "peers[0].calling_ae_title has to be an AE title"),
+    ])
+    func saysWhatIsWrongWithTheTLSOfAPeer(keys: String, expected: String) throws {
+        let error = try #require(throws: ConfigurationError.self) { _ = try peers("", keys) }
+        #expect(error.problems.contains { $0.text.hasPrefix(expected) }, "\(error)")
+    }
+
+    @Test func imagesCanOnlyBeFetchedUnderATitleThatIsOurs() throws {
+        let peer = "peers: [{name: p, ae_title: PACS, host: 10.0.0.1, calling_ae_title: TRIAGE}]"
+        let text = peer + "\nroutes: [{name: default, destinations: [p], retrieve_from: p}]"
+        let error = try #require(throws: ConfigurationError.self) {
+            _ = try ConfigurationReader.parse(text, file: "test.yaml")
+        }
+        #expect(error.description.contains("add it to node.further_ae_titles"))
+        _ = try ConfigurationReader.parse("node: {further_ae_titles: [TRIAGE]}\n" + text, file: "test.yaml")
+    }
+
     @Test func theExampleNamesEveryKey() throws {
         let example = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
         let source = try String(

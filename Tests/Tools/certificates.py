@@ -26,8 +26,10 @@ class CertificateFolder:
             *("-subj", f"/O=Test site/CN={name}", "-keyout", self.key(name), "-out", self.pem(name)),
         )
 
-    def issue(self, name: str, authority: str, days: int = 365, expired: bool = False) -> None:
-        """RSA, so that every suite of the profile can be had."""
+    def issue(
+        self, name: str, authority: str, days: int = 365, expired: bool = False, names: str = "DNS:localhost"
+    ) -> None:
+        """RSA, so that every suite of the profile can be had. `names` are the Subject Alternative Names."""
         request = self.folder / f"{name}-request.pem"
         self._openssl(
             *("req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/O=Test site/CN={name}"),
@@ -35,9 +37,11 @@ class CertificateFolder:
         )
         if expired:
             return self._issue_expired(name, authority, request)
+        extensions = self.folder / f"{name}-extensions"
+        extensions.write_text(f"subjectAltName={names}\n")
         self._openssl(
             *("x509", "-req", "-in", request, "-CA", self.pem(authority), "-CAkey", self.key(authority)),
-            *("-CAcreateserial", "-days", str(days), "-out", self.pem(name)),
+            *("-CAcreateserial", "-days", str(days), "-extfile", extensions, "-out", self.pem(name)),
         )
 
     def tls_section(self, name: str, trusts: str, port: int, **keys) -> dict:

@@ -93,7 +93,7 @@ class RestartableNode(Node):
     """A node that can be killed and started again with the same data, and whose configuration a test may change."""
 
     def __init__(self, folder: Path, pacs_port: int, port: int | None = None, **sections: dict):
-        """`sections` are merged into the configuration: dicom={"idle_timeout_seconds": 2}."""
+        """`sections` are merged into the configuration: dicom={"idle_timeout_seconds": 2}; lists replace others."""
         port = port or free_ports(1)[0]
         super().__init__(ICHNODE, MODELS[0], folder, port, GRACE_SECONDS)
         self.starts = 0
@@ -116,7 +116,8 @@ class RestartableNode(Node):
             "routes": [{"name": "default", "destinations": ["pacs"]}],
         }
         for section, keys in sections.items():
-            configuration[section] = configuration.get(section, {}) | keys
+            is_list = isinstance(keys, list)
+            configuration[section] = keys if is_list else configuration.get(section, {}) | keys
         # JSON is YAML.
         self.configuration.write_text(json.dumps(configuration, indent=2))
 
@@ -239,8 +240,8 @@ def read_or_empty(path: Path) -> str:
 
 
 class RestartablePacs(Pacs):
-    def __init__(self, folder: Path, node_port: int):
-        super().__init__(folder, node_port)
+    def __init__(self, folder: Path, node_port: int, **settings):
+        super().__init__(folder, node_port, **settings)
         self.starts = 0
 
     def start(self) -> RestartablePacs:

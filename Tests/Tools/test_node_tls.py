@@ -11,21 +11,24 @@ import time
 import unittest
 from pathlib import Path
 
+import pydicom
 from certificates import CertificateFolder
 from node_fixture import (
     ICHNODE,
     LOOPBACK,
     NodeTestCase,
     RestartableNode,
+    RestartablePacs,
     Sender,
     echoscu,
     free_ports,
     needs_node,
     phantom,
     run_tool,
+    storescu,
     wait_for,
 )
-from processes import http
+from processes import Server, find_tool, http
 
 REQUEST_DEADLINE_SECONDS = 4
 # A-ASSOCIATE-RQ of protocol version 2, which does not exist (PS3.8 §9.3.2).
@@ -73,13 +76,13 @@ class TLSTestCase(NodeTestCase):
         address = [LOOPBACK, str(port or node.tls_port)]
         return run_tool("echoscu", "-v", *options, "-aet", "DEMOPACS", "-aec", called, *address, timeout=30)
 
-    def assert_logged(self, node, *texts: str) -> str:
+    def assert_logged(self, node, *texts: str, seconds: float = 5) -> str:
         """A line that holds them all."""
 
         def line():
             return next((each for each in node.log_text().splitlines() if all(text in each for text in texts)), None)
 
-        return wait_for(line, f"{texts} in one line of the log", 5, lambda: node.log_tail(30))
+        return wait_for(line, f"{texts} in one line of the log", seconds, lambda: node.log_tail(30))
 
     def context(self, name: str | None = "scanner") -> ssl.SSLContext:
         return self.certificates.client_context(name, "site")
@@ -342,6 +345,103 @@ class TLSAlone(TLSTestCase):
         install("node")
         self.assertEqual(presented(), "node")
         self.assertEqual(self.tls_echo(node, *self.options()).returncode, 0)
+
+
+class StorageServer(Server):
+    """DCMTK's storescp within TLS, which asks for a certificate."""
+
+    def __init__(self, folder: Path, *options: str):
+        (self.dicom_port,) = free_ports(1)
+        self.received = folder / "received"
+        self.received.mkdir(parents=True)
+        command = [find_tool("storescp", "dcmtk"), "-v", *options, "-od", str(self.received), str(self.dicom_port)]
+        super().__init__("storescp", command, folder / "storescp.log")
+
+
+@needs_node
+class TLSDelivering(TLSTestCase):
+    def setUp(self):
+        super().setUp()
+        installed = {"certificate": "node", "key": "node", "ca": "site"}
+        self.files = {key: self.folder / f"installed-{key}.pem" for key in installed}
+        for key, name in installed.items():
+            source = self.certificates.key(name) if key == "key" else self.certificates.pem(name)
+            shutil.copy(source, self.files[key])
+
+    def own_files(self) -> dict[str, str]:
+        return {key: str(path) for key, path in self.files.items()}
+
+    def sending_node(self, name: str, port: int, tls: dict | None = None, **peer) -> RestartableNode:
+        peers = [{"name": "pacs", "ae_title": "ORTHANC", "host": "localhost", "port": port, "tls": True, **peer}]
+        node = self.site.add_node(name, peers=peers, **({"tls": tls} if tls else {}))
+        self.addCleanup(node.stop)
+        return node
+
+    def doctor(self, node: RestartableNode) -> str:
+        command = [str(ICHNODE), "doctor", "--config", str(node.configuration)]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60).stdout
+
+    def test_results_reach_a_pacs_that_speaks_tls_alone_and_knows_us_by_another_title(self):
+        pacs = RestartablePacs(
+            self.folder / "pacs",
+            DicomTlsEnabled=True,
+            DicomTlsCertificate=str(self.certificates.pem("scanner")),
+            DicomTlsPrivateKey=str(self.certificates.key("scanner")),
+            DicomTlsTrustedCertificates=str(self.certificates.pem("site")),
+            DicomAlwaysAllowEcho=True,
+            DicomModalities={"node": ["TRIAGE", LOOPBACK, 104]},
+        )
+        self.enterContext(pacs)
+        # With the section's files, which serve the TLS port too.
+        node = self.sending_node("to-orthanc", pacs.dicom_port, self.tls_section(), calling_ae_title="TRIAGE")
+        node.start()
+        said = self.doctor(node)
+        self.assertRegex(said, "good  peer pacs .* answers C-ECHO")
+        self.assertEqual(said.count("tls.certificate"), 1, "said once, though two ends use it")
+        study = phantom(self.folder / "study")
+        storescu(node, self.folder / "study")
+        node.wait_until_settled(study.uid)
+        self.assertEqual(len(pacs.reports(study.uid)), 1, node.log_tail(30))
+        self.assert_key_is_nowhere_in(node)
+
+    def test_results_wait_for_an_issuer_and_go_out_once_it_is_named(self):
+        server = StorageServer(self.folder / "server", *self.options("stranger"))
+        self.enterContext(server)
+        node = self.sending_node("to-storescp", server.dicom_port, **self.own_files())
+        node.start()
+        self.assertRegex(self.doctor(node), r"BAD   peer pacs .*: no TLS with localhost:\d+: we refused the peer's")
+        study = phantom(self.folder / "study")
+        storescu(node, self.folder / "study")
+        expected = "we refused the peer's certificate \"CN=stranger,O=Test site\" issued by \"CN=other,O=Test site\""
+        self.assert_logged(node, expected, "is not in peers[0].ca", seconds=60)
+        self.assertEqual(list(server.received.iterdir()), [])
+        # Each attempt reads the files anew: there is nothing to restart.
+        both = [self.certificates.pem(name).read_text() for name in ("site", "other")]
+        self.files["ca"].write_text("".join(both))
+        node.wait_until_settled(study.uid)
+        received = [pydicom.dcmread(path, stop_before_pixels=True) for path in server.received.iterdir()]
+        self.assertEqual([each.Modality for each in received].count("SR"), 1)
+        self.assertEqual({each.StudyInstanceUID for each in received}, {study.uid})
+        self.assert_key_is_nowhere_in(node)
+
+    def assert_key_is_nowhere_in(self, node: RestartableNode) -> None:
+        line = self.certificates.key("node").read_text().splitlines()[1]
+        self.assertNotIn(line, node.log_text())
+        self.assertNotIn("PRIVATE KEY", node.log_text())
+
+    def test_unusable_files_of_a_peer_are_told_and_keep_no_image_out(self):
+        self.files["key"].chmod(0o644)
+        (port,) = free_ports(1)
+        node = self.sending_node("unusable", port, **self.own_files())
+        node.start()
+        said = f"peers[0].key {self.files['key']} is open to others (mode 0644)"
+        self.assertIn(f"BAD   {said}", self.doctor(node))
+        self.assertIn("certificate is of no use", self.assert_logged(node, said, " error "))
+        self.assertEqual(echoscu(node).returncode, 0)
+        check = [str(ICHNODE), "config", "check", str(node.configuration)]
+        result = subprocess.run(check, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        self.assertEqual(result.returncode, 78)
+        self.assertIn(said, result.stderr)
 
 
 @needs_node

@@ -115,7 +115,8 @@ def answers(url: str) -> bool:
 class Pacs(Server):
     """Orthanc with a configuration and a storage folder of its own."""
 
-    def __init__(self, folder: Path, node_port: int, ae_title: str = "ORTHANC"):
+    def __init__(self, folder: Path, node_port: int, ae_title: str = "ORTHANC", **settings):
+        """`settings` are Orthanc's, in place of ours."""
         self.ae_title = ae_title
         self.dicom_port, self.http_port = free_ports(2)
         self.url = f"http://{LOOPBACK}:{self.http_port}"
@@ -145,6 +146,7 @@ class Pacs(Server):
                     "UnknownSopClassAccepted": True,
                     "OverwriteInstances": False,
                     "SaveJobs": False,
+                    **settings,
                 },
                 indent=2,
             )

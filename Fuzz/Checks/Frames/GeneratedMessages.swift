@@ -204,7 +204,12 @@ extension CaptureContent {
 
 extension RemotePeer {
     static func generated(_ source: inout ByteSource) -> RemotePeer {
-        RemotePeer(aeTitle: .generated(&source), host: source.text(), port: source.integer())
+        RemotePeer(
+            aeTitle: .generated(&source), host: source.text(), port: source.integer(),
+            tls: source.bool()
+                ? PeerTLS(
+                    files: TLSFiles(certificate: source.text(), key: source.text(), authorities: source.text()),
+                    verifiesHost: source.bool()) : nil)
     }
 }
 

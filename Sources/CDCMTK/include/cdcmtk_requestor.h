@@ -1,6 +1,7 @@
 // The requesting side: C-STORE, C-ECHO, C-FIND, C-MOVE and N-ACTION as SCU (PS3.7 §9.1.1, §9.1.5, §9.1.2, §9.1.4,
 // §10.1.4).
 #pragma once
+#include "cdcmtk_tls.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,8 @@ typedef struct {
     double response_timeout_seconds;
     const char *implementation_class_uid;
     const char *implementation_version_name;
+    cdcmtk_tls *tls; ///< Loaded for requests, serves one association; NULL: without TLS.
+    int verifies_host; ///< Whether the peer's certificate has to name `host`.
 } cdcmtk_requestor_options;
 
 /// What to propose: one presentation context each.
@@ -37,7 +40,8 @@ typedef enum {
     CDCMTK_REQUEST_TIMEOUT = 5,
     CDCMTK_REQUEST_NO_CONTEXT = 6,          ///< None accepted for this SOP class.
     CDCMTK_REQUEST_LOCAL_FILE = 7,          ///< The file cannot be read.
-    CDCMTK_REQUEST_OTHER = 8
+    CDCMTK_REQUEST_OTHER = 8,
+    CDCMTK_REQUEST_HANDSHAKE = 9            ///< No TLS; `handshake` says why.
 } cdcmtk_request_outcome;
 
 typedef struct {
@@ -45,6 +49,7 @@ typedef struct {
     int source;
     int diagnosis;
     char reason[256];
+    cdcmtk_handshake handshake;
 } cdcmtk_request_failure;
 
 typedef struct {

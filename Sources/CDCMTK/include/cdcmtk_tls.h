@@ -1,4 +1,4 @@
-// TLS under an accepted association (PS3.15 Annex B): key material, handshake, and what comes before the upper layer.
+// TLS under an association (PS3.15 Annex B): key material, handshake, and what comes before the upper layer.
 #pragma once
 #include "cdcmtk_association.h"
 #include <stddef.h>
@@ -18,8 +18,11 @@ enum { CDCMTK_NAME_BYTES = 256, CDCMTK_PHRASE_BYTES = 192 };
 typedef struct {
     const char *certificate; ///< PEM: our certificate, then the intermediate ones.
     const char *key;         ///< PEM, unencrypted.
-    const char *authorities; ///< PEM: issuers that are trusted. NULL: peers are not asked for a certificate.
+    const char *authorities; ///< PEM: issuers that are trusted. NULL: who connects is not asked for a certificate.
 } cdcmtk_tls_files;
+
+/// Whose part of the handshake is ours: the server's or the client's.
+typedef enum { CDCMTK_TLS_ACCEPTING, CDCMTK_TLS_REQUESTING } cdcmtk_tls_side;
 
 typedef enum { CDCMTK_FILE_CERTIFICATE, CDCMTK_FILE_KEY, CDCMTK_FILE_AUTHORITIES } cdcmtk_tls_file;
 
@@ -47,12 +50,13 @@ typedef struct {
     char issuer[CDCMTK_NAME_BYTES];
     int64_t not_before; ///< Seconds since 1970.
     int64_t not_after;
-    int may_serve; ///< Extended key usage allows a TLS server.
+    int may_serve;   ///< Extended key usage allows a TLS server,
+    int may_request; ///< a TLS client.
 } cdcmtk_certificate;
 
 /// Reads the files and checks that they belong together; NULL with the first problem where they do not. Whether a
 /// certificate is valid now is not looked at.
-cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls_problem *problem);
+cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls_side side, cdcmtk_tls_problem *problem);
 void cdcmtk_tls_free(cdcmtk_tls *tls);
 void cdcmtk_tls_certificate_get(const cdcmtk_tls *tls, cdcmtk_certificate *certificate);
 size_t cdcmtk_tls_authority_count(const cdcmtk_tls *tls);
@@ -65,6 +69,7 @@ typedef enum {
     CDCMTK_HANDSHAKE_BAD_CERTIFICATE, ///< The peer's was refused; `code` is OpenSSL's X509_V_ERR_….
     CDCMTK_HANDSHAKE_VERSION,         ///< No version in common; `code` is the peer's highest (RFC 8446 §4.1.2).
     CDCMTK_HANDSHAKE_CIPHER,          ///< No cipher suite, group or signature algorithm in common.
+    CDCMTK_HANDSHAKE_NO_TLS,          ///< What the peer answers is no TLS.
     CDCMTK_HANDSHAKE_CLOSED,          ///< The peer closed without a word.
     CDCMTK_HANDSHAKE_TIMEOUT,
     CDCMTK_HANDSHAKE_FAILED           ///< Anything else; `text` is OpenSSL's.
@@ -77,6 +82,9 @@ typedef struct {
     /// Of the peer's certificate, empty without. Where the handshake failed they are only what the peer says.
     char peer_subject[CDCMTK_NAME_BYTES];
     char peer_issuer[CDCMTK_NAME_BYTES];
+    int64_t peer_not_before; ///< Seconds since 1970.
+    int64_t peer_not_after;
+    int peer_has_spoken; ///< At least one message of TLS came from it.
     char version[16];
     char cipher[64];
 } cdcmtk_handshake;

@@ -3,10 +3,25 @@ public struct RemotePeer: Codable, Sendable, Hashable {
     public var aeTitle: AETitle
     public var host: String
     public var port: Int
-    public init(aeTitle: AETitle, host: String, port: Int) {
+    /// nil: without TLS.
+    public var tls: PeerTLS?
+    public init(aeTitle: AETitle, host: String, port: Int, tls: PeerTLS? = nil) {
         self.aeTitle = aeTitle
         self.host = host
         self.port = port
+        self.tls = tls
+    }
+}
+
+/// How associations to a peer are opened within TLS.
+public struct PeerTLS: Codable, Sendable, Hashable {
+    /// Where the key material is; it never travels itself.
+    public var files: TLSFiles
+    /// Whether the peer's certificate has to name its host.
+    public var verifiesHost: Bool
+    public init(files: TLSFiles, verifiesHost: Bool) {
+        self.files = files
+        self.verifiesHost = verifiesHost
     }
 }
 
@@ -17,6 +32,16 @@ public enum SendRequest: Codable, Sendable {
     case find(FindJob)
     case move(MoveJob)
     case commit(CommitJob)
+
+    public var peer: RemotePeer {
+        switch self {
+        case .store(let job): job.peer
+        case .echo(let job): job.peer
+        case .find(let job): job.peer
+        case .move(let job): job.peer
+        case .commit(let job): job.peer
+        }
+    }
 }
 
 /// How many images of each series of a study does the peer hold?
@@ -123,7 +148,7 @@ public struct MoveCounts: Codable, Sendable, Equatable {
 
 public struct SendFailure: Codable, Sendable, Equatable {
     public enum Kind: String, Codable, Sendable {
-        case connect, rejectedPermanently, rejectedTransiently, aborted, timeout, localFile, other
+        case connect, handshake, rejectedPermanently, rejectedTransiently, aborted, timeout, localFile, other
     }
     public var kind: Kind
     /// Lower-case phrase that says what to check.

@@ -1,5 +1,10 @@
+/// Whose part of a TLS handshake is ours: the server's or the client's.
+public enum TLSSide: Sendable { case accepting, requesting }
+
 /// The node's key material. Paths are absolute; the daemon never opens the files.
-public struct TLSFiles: Sendable, Equatable {
+public struct TLSFiles: Codable, Sendable, Hashable {
+    /// The section of the configuration that names them, for texts.
+    public var section: String
     /// PEM: our certificate, then the intermediate ones.
     public var certificate: String
     /// PEM, unencrypted.
@@ -7,15 +12,17 @@ public struct TLSFiles: Sendable, Equatable {
     /// PEM: issuers whose certificates peers have to show; nil: none is asked for.
     public var authorities: String?
 
-    public init(certificate: String, key: String, authorities: String?) {
+    public init(section: String = "tls", certificate: String, key: String, authorities: String?) {
+        self.section = section
         self.certificate = certificate
         self.key = key
         self.authorities = authorities
     }
 
-    /// For the command lines of `ichnode-dicom receive` and `certificates`.
+    /// For the command lines of `ichnode-dicom`, whose verbs read them before they confine themselves.
     public var arguments: [String] {
-        ["--tls-certificate", certificate, "--tls-key", key] + (authorities.map { ["--tls-ca", $0] } ?? [])
+        ["--tls-section", section, "--tls-certificate", certificate, "--tls-key", key]
+            + (authorities.map { ["--tls-ca", $0] } ?? [])
     }
 
     /// All of them.

@@ -19,15 +19,15 @@ struct ConfigCommand: AsyncParsableCommand {
         func run() async throws {
             try await Terminal.run {
                 let configuration = try ConfigurationReader.read(path: file)
-                if let files = configuration.tls?.files { try await check(files) }
+                try await check(configuration.keyMaterials)
                 Terminal.say(
                     "\(file): good. AE title \(configuration.node.aeTitle), \(Self.ports(configuration)), "
                         + "\(configuration.peers.count) peers, \(configuration.routes.count) routes.")
             }
         }
 
-        private func check(_ files: TLSFiles) async throws {
-            let findings = try await CertificateWatch.examine(files).findings
+        private func check(_ materials: [NodeConfiguration.KeyMaterial]) async throws {
+            let findings = try await CertificateWatch.examine(materials).findings
             for each in findings where each.level == .warning { Terminal.complain("\(file): warning: \(each.text)") }
             let bad = findings.filter { $0.level == .bad || $0.level == .unusable }
             guard bad.isEmpty else {

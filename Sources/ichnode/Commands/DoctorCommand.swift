@@ -52,7 +52,7 @@ struct Doctor {
             folder(node.dataDirectory, "data directory"), folder(node.runDirectory, "run directory"), freeSpace(),
         ]
         findings.append(await model())
-        if let files = configuration.tls?.files { findings += await certificates(files) }
+        findings += await certificates()
         for peer in configuration.peers { findings.append(await echo(peer)) }
         return findings
     }
@@ -100,9 +100,9 @@ struct Doctor {
         } catch { return Finding(isGood: false, text: "model \(configuration.node.model) does not load: \(error)") }
     }
 
-    private func certificates(_ files: TLSFiles) async -> [Finding] {
+    private func certificates() async -> [Finding] {
         do {
-            return try await CertificateWatch.examine(files).findings.map { finding in
+            return try await CertificateWatch.examine(configuration.keyMaterials).findings.map { finding in
                 Finding(
                     isGood: finding.level == .good || finding.level == .warning,
                     isWarning: finding.level == .warning, text: finding.text)
@@ -117,7 +117,7 @@ struct Doctor {
             spool: URL(fileURLWithPath: configuration.node.dataDirectory),
             results: URL(fileURLWithPath: configuration.node.dataDirectory))
         do {
-            let job = EchoJob(peer: remote, callingAETitle: configuration.node.aeTitle, timeoutSeconds: 5)
+            let job = EchoJob(peer: remote, callingAETitle: peer.callingAETitle, timeoutSeconds: 5)
             for event in try await SendClient(program: programs.echo, deadline: .seconds(15)).run(.echo(job)) {
                 switch event {
                 case .echoed(0, let milliseconds):

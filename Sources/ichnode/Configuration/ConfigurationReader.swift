@@ -23,13 +23,14 @@ enum ConfigurationReader {
             throw ConfigurationError(file: file, problems: [problem(error)])
         }
         let root = YAMLSection(node, path: "", problems: problems)
+        let ours = readNode(root.section("node"))
+        let tls = readTLS(root.optionalSection("tls"))
         let configuration = NodeConfiguration(
-            node: readNode(root.section("node")), dicom: readDICOM(root.section("dicom")),
-            tls: readTLS(root.optionalSection("tls")), disk: readDisk(root.section("disk")),
+            node: ours, dicom: readDICOM(root.section("dicom")), tls: tls, disk: readDisk(root.section("disk")),
             completion: readCompletion(root.section("completion")),
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
             delivery: readDelivery(root.section("delivery")),
-            console: readConsole(root.section("console")), peers: readPeers(root.sections("peers")),
+            console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
             routes: readRoutes(root.sections("routes")))
         root.finish()
         check(configuration, root)
@@ -188,17 +189,46 @@ enum ConfigurationReader {
             host: section.string("host", default: "127.0.0.1"), port: section.int("port", default: 8080, 0...65535))
     }
 
-    private static func readPeers(_ sections: [YAMLSection]) -> [NodeConfiguration.Peer] {
+    private static func readPeers(
+        _ sections: [YAMLSection], _ node: NodeConfiguration.Node, _ tls: NodeConfiguration.TLS?
+    ) -> [NodeConfiguration.Peer] {
         sections.map { section in
             defer { section.finish() }
             return NodeConfiguration.Peer(
                 name: section.required("name", "pacs"),
                 remote: RemotePeer(
                     aeTitle: aeTitle(section, "ae_title", default: nil), host: section.required("host", "10.1.2.3"),
-                    port: section.int("port", default: 104, 1...65535)),
+                    port: section.int("port", default: 104, 1...65535), tls: readPeerTLS(section, tls)),
+                callingAETitle: aeTitle(section, "calling_ae_title", default: node.aeTitle.string),
                 commitment: section.choice("commitment", default: NodeConfiguration.Peer.Commitment.none),
                 commitmentTimeoutSeconds: section.seconds("commitment_timeout_seconds", default: 21600, 1...2_592_000))
         }
+    }
+
+    /// nil without TLS.
+    private static func readPeerTLS(_ section: YAMLSection, _ shared: NodeConfiguration.TLS?) -> PeerTLS? {
+        let isOn = section.flag("tls")
+        let verifiesHost = section.flag("verify_host") ?? true
+        var files = TLSFiles(
+            section: section.path, certificate: section.string("certificate", default: ""),
+            key: section.string("key", default: ""), authorities: section.string("ca", default: ""))
+        let isOwn = files.paths.contains { !$0.isEmpty }
+        if isOwn && isOn == nil { section.problem("tls", "is missing: add \"tls: true\", or remove the certificates") }
+        guard isOn == true else { return nil }
+        if isOwn {
+            // Where one is missing, this says so.
+            _ = section.required("certificate", "/etc/ichnode/tls/pacs-certificate.pem")
+            _ = section.required("key", "/etc/ichnode/tls/pacs-key.pem")
+            _ = section.required("ca", "/etc/ichnode/tls/pacs-ca.pem")
+            for path in files.paths where !path.isEmpty && !path.hasPrefix("/") {
+                section.problem("tls", "has \"\(path)\": paths have to begin with /")
+            }
+        } else if let shared, !shared.authorities.isEmpty {
+            files = TLSFiles(certificate: shared.certificate, key: shared.key, authorities: shared.authorities)
+        } else {
+            section.problem("tls", "needs certificate, key and ca: in the section tls, or for this peer")
+        }
+        return PeerTLS(files: files, verifiesHost: verifiesHost)
     }
 
     private static func readRoutes(_ sections: [YAMLSection]) -> [Route] {
@@ -261,6 +291,14 @@ enum ConfigurationReader {
                 root.problem(
                     "routes", "\"\(route.name)\" has \(key) \"\(name)\", which is no peer: known are \(names)")
             }
+            if let peer = configuration.peers.first(where: { $0.name == route.retrieveFrom }),
+                !([configuration.node.aeTitle] + configuration.node.furtherAETitles).contains(peer.callingAETitle)
+            {
+                root.problem(
+                    "routes",
+                    "\"\(route.name)\" has \"\(peer.name)\" send images to \"\(peer.callingAETitle)\", which is not "
+                        + "ours: add it to node.further_ae_titles")
+            }
             for name in route.destinations where !names.contains(name) {
                 root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")
             }
@@ -320,7 +358,7 @@ enum ConfigurationReader {
         }
         for peer in configuration.peers
         where peer.remote.aeTitle == configuration.node.aeTitle && loopback.contains(peer.remote.host)
-            && peer.remote.port == dicom.port
+            && [dicom.port, configuration.tls?.port].contains(peer.remote.port)
         {
             root.problem("peers", "\"\(peer.name)\" is this node itself: name the PACS that wants the results")
         }

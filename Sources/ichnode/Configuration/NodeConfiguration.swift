@@ -88,8 +88,16 @@ struct NodeConfiguration: Sendable, Equatable {
 
         var name: String
         var remote: RemotePeer
+        /// What we call ourselves there.
+        var callingAETitle: AETitle
         var commitment = Commitment.none
         var commitmentTimeoutSeconds = 21600.0
+    }
+
+    /// Key material, and which part of the handshake it is for.
+    struct KeyMaterial: Sendable, Hashable {
+        var files: TLSFiles
+        var side: TLSSide
     }
 
     var node: Node
@@ -104,6 +112,16 @@ struct NodeConfiguration: Sendable, Equatable {
     var console: Console
     var peers: [Peer]
     var routes: [Route]
+
+    /// All of it, each once.
+    var keyMaterials: [KeyMaterial] {
+        var found = tls.map { [KeyMaterial(files: $0.files, side: .accepting)] } ?? []
+        for files in peers.compactMap(\.remote.tls?.files) {
+            let material = KeyMaterial(files: files, side: .requesting)
+            if !found.contains(material) { found.append(material) }
+        }
+        return found
+    }
 
     var watermarks: DiskWatch.Watermarks {
         DiskWatch.Watermarks(

@@ -111,6 +111,14 @@ final class YAMLSection {
         return number
     }
 
+    /// nil where the key is not there.
+    func flag(_ key: String) -> Bool? {
+        guard let value = value(key) else { return nil }
+        if let flag = value.bool { return flag }
+        problem(key, "has to be true or false")
+        return nil
+    }
+
     func seconds(_ key: String, default fallback: Double, _ range: ClosedRange<Double>) -> Double {
         number(key, default: fallback, range, "seconds")
     }

@@ -9,27 +9,28 @@ import WorkerProtocol
 struct CertificateWatch: Service {
     private static let interval: Duration = .seconds(6 * 3600)
 
-    private let files: TLSFiles?
+    private let materials: [NodeConfiguration.KeyMaterial]
     private let logger: Logger
     private let expires = Gauge(label: "ichnode_tls_certificate_expires_timestamp_seconds")
 
-    /// - Parameter files: nil: there is nothing to watch.
-    /// - Throws: where no handshake would be possible.
-    init(_ files: TLSFiles?, logger: Logger) async throws {
-        self.files = files
+    /// - Parameter materials: where empty there is nothing to watch.
+    /// - Throws: where nobody could send to the TLS port. What only deliveries need keeps no image out.
+    init(_ materials: [NodeConfiguration.KeyMaterial], logger: Logger) async throws {
+        self.materials = materials
         self.logger = logger
-        guard let files else { return }
-        let report = try await Self.examine(files)
-        if let obstacle = report.obstacle { throw CommandFailure(.configuration, obstacle) }
-        announce(report)
+        for material in materials where material.side == .accepting {
+            if let obstacle = try await Self.examine([material]).obstacle {
+                throw CommandFailure(.configuration, obstacle)
+            }
+        }
+        announce(try await Self.examine(materials))
     }
 
     func run() async throws {
         try await cancelWhenGracefulShutdown {
             while true {
                 do { try await Task.sleep(for: Self.interval) } catch is CancellationError { return }
-                guard let files else { continue }
-                do { announce(try await Self.examine(files)) } catch {
+                do { announce(try await Self.examine(materials)) } catch {
                     logger.error("certificates cannot be checked", metadata: ["error": "\(error)"])
                 }
             }
@@ -48,10 +49,23 @@ struct CertificateWatch: Service {
         }
     }
 
-    /// - Throws: `WorkerError` where the worker does not answer.
-    static func examine(_ files: TLSFiles) async throws -> CertificateReport {
+    /// What there is to say of all, each thing once, and the first end of a validity.
+    /// - Throws: `WorkerError` where a worker does not answer.
+    static func examine(_ materials: [NodeConfiguration.KeyMaterial]) async throws -> CertificateReport {
+        var all = CertificateReport(findings: [])
+        for material in materials {
+            let report = try await examine(material)
+            all.findings += report.findings.filter { !all.findings.contains($0) }
+            all.expires = [all.expires, report.expires].compactMap { $0 }.min()
+        }
+        return all
+    }
+
+    private static func examine(_ material: NodeConfiguration.KeyMaterial) async throws -> CertificateReport {
         let program = WorkerProgram(
-            path: WorkerProgram.beside("ichnode-dicom"), arguments: ["certificates"] + files.arguments)
+            path: WorkerProgram.beside("ichnode-dicom"),
+            arguments: ["certificates"] + (material.side == .requesting ? ["--for-requests"] : [])
+                + material.files.arguments)
         let worker = try WorkerProcess(program, limits: .messagesOnly)
         defer { Task { await worker.stop(patience: .milliseconds(500)) } }
         try await worker.start()

@@ -27,7 +27,7 @@ struct Node {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
-        let certificates = try await CertificateWatch(configuration.tls?.files, logger: logger)
+        let certificates = try await CertificateWatch(configuration.keyMaterials, logger: logger)
         let lock = try folders.spool.open()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
         let programs = WorkerPrograms(
@@ -62,14 +62,13 @@ struct Node {
                 logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
         let destinations = configuration.peers.map { peer in
-            let title = configuration.node.aeTitle
-            return DICOMDestination(
-                name: peer.name, peer: peer.remote, callingAETitle: title, program: programs.send,
+            DICOMDestination(
+                name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
                 commitment: peer.commitment == .none
                     ? nil
                     : DICOMCommitment(
-                        timeout: .seconds(peer.commitmentTimeoutSeconds), peer: peer.remote, callingAETitle: title,
-                        program: programs.commit))
+                        timeout: .seconds(peer.commitmentTimeoutSeconds), peer: peer.remote,
+                        callingAETitle: peer.callingAETitle, program: programs.commit))
         }
         let outbox = Outbox(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)

@@ -6,8 +6,7 @@ import WorkerProtocol
 /// What the peers of a study's route are asked for: how many images they hold, and images that are missing.
 struct QueryRetrieve: Sendable {
     private let routes: RouteTable
-    private let peers: [String: RemotePeer]
-    private let callingAETitle: AETitle
+    private let peers: [String: NodeConfiguration.Peer]
     private let programs: WorkerPrograms
 
     private static let answerSeconds = 15.0
@@ -17,31 +16,29 @@ struct QueryRetrieve: Sendable {
 
     init(_ configuration: NodeConfiguration, programs: WorkerPrograms) {
         routes = RouteTable(configuration.routes)
-        peers = Dictionary(configuration.peers.map { ($0.name, $0.remote) }) { first, _ in first }
-        callingAETitle = configuration.node.aeTitle
+        peers = Dictionary(configuration.peers.map { ($0.name, $0) }) { first, _ in first }
         self.programs = programs
     }
 
     private func peer(
         _ setting: KeyPath<Route, String?>, _ calling: AETitle?, _ called: AETitle?
-    ) -> (name: String, remote: RemotePeer)? {
-        guard let name = routes.route(calling: calling, called: called)?[keyPath: setting], let remote = peers[name]
-        else { return nil }
-        return (name, remote)
+    ) -> NodeConfiguration.Peer? {
+        routes.route(calling: calling, called: called)?[keyPath: setting].flatMap { peers[$0] }
     }
 
     /// - Returns: images by Series Instance UID; nil where the route names nobody to ask.
     /// - Throws: `WorkerError` with what the peer, or the way to it, lacks.
     func counts(_ study: UID, calling: AETitle?, called: AETitle?) async throws -> [UID: Int]? {
-        guard let (name, remote) = peer(\.countsFrom, calling, called) else { return nil }
+        guard let peer = peer(\.countsFrom, calling, called) else { return nil }
         let job = FindJob(
-            peer: remote, callingAETitle: callingAETitle, studyInstanceUID: study, timeoutSeconds: Self.answerSeconds)
+            peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
+            timeoutSeconds: Self.answerSeconds)
         let client = SendClient(program: programs.find, deadline: .seconds(2 * Self.answerSeconds))
         var counts: [UID: Int] = [:]
         for event in try await client.run(.find(job)) {
             switch event {
             case .found(let series, let images): counts[series] = images
-            case .failed(let failure): throw WorkerError(.failed, "\(name): \(failure.reason)")
+            case .failed(let failure): throw WorkerError(.failed, "\(peer.name): \(failure.reason)")
             default: break
             }
         }
@@ -50,19 +47,19 @@ struct QueryRetrieve: Sendable {
 
     /// By whom images are sent again; nil where the route names nobody to ask.
     func retrieval(calling: AETitle?, called: AETitle?) -> StudyAssembler.RetrieveSeries? {
-        guard let (name, remote) = peer(\.retrieveFrom, calling, called) else { return nil }
-        return { series, study in try await retrieve(series, ofStudy: study, from: remote, called: name) }
+        guard let peer = peer(\.retrieveFrom, calling, called) else { return nil }
+        return { series, study in try await retrieve(series, ofStudy: study, from: peer) }
     }
 
     /// Has the peer send a series to the node; returns when it says that it has.
     /// - Returns: what was asked and what came of it, in words.
     /// - Throws: `WorkerError` with what the peer, or the way to it, lacks.
     private func retrieve(
-        _ series: UID, ofStudy study: UID, from remote: RemotePeer, called name: String
+        _ series: UID, ofStudy study: UID, from peer: NodeConfiguration.Peer
     ) async throws -> String {
         let job = MoveJob(
-            peer: remote, callingAETitle: callingAETitle, studyInstanceUID: study, seriesInstanceUID: series,
-            timeoutSeconds: Self.responseSeconds, mostSeconds: Self.mostSeconds)
+            peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
+            seriesInstanceUID: series, timeoutSeconds: Self.responseSeconds, mostSeconds: Self.mostSeconds)
         // The worker gives up before.
         let client = SendClient(program: programs.move, deadline: .seconds(Self.mostSeconds + 3 * Self.responseSeconds))
         var said: [String] = []
@@ -76,7 +73,7 @@ struct QueryRetrieve: Sendable {
             default: break
             }
         }
-        let text = "asked \(name) for series \(series): \(said.joined(separator: "; "))"
+        let text = "asked \(peer.name) for series \(series): \(said.joined(separator: "; "))"
         if hasFailed { throw WorkerError(.failed, text) }
         return text
     }
