@@ -179,6 +179,18 @@ struct RequestorTLSTests {
         #expect(isAnswered(try await echo(peer(server.port, maker.files(), host: host, verifiesHost: false))))
     }
 
+    /// Instead of its issuer; another of the same issuer is refused.
+    @Test func aPeersOwnCertificateMayBeNamed() async throws {
+        let maker = try await CertificateMaker.site()
+        try await maker.certificate("sister", by: "ca")
+        let files = maker.files(authorities: "peer")
+        let server = try await StorageServer(maker.options())
+        #expect(isAnswered(try await echo(peer(server.port, files, verifiesHost: false))))
+        let sister = try await StorageServer(maker.options("sister"))
+        let reason = try await refusal(peer(sister.port, files, verifiesHost: false))
+        #expect(reason.contains("its issuer is not in tls.ca"), "\(reason)")
+    }
+
     @Test func anIssuerIsAskedForAlsoWhereTheHostIsNot() async throws {
         let maker = try await CertificateMaker.site()
         try await maker.authority("other")
