@@ -8,27 +8,35 @@ struct Commit: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "commit", abstract: "Ask a peer whether it keeps objects (storage commitment).")
 
+    @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
+        var identity: Result<TLSIdentity, TLSFileProblem>?
         let confinement = Confinement(
             fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
         Worker.run(
-            "commit", options, confinement: confinement, prepare: { try Library.prepare(needsDictionary: true) },
+            "commit", options, confinement: confinement,
+            prepare: {
+                try Library.prepare(needsDictionary: true)
+                identity = tls.requestorIdentity()
+            },
             serve: { channel in
                 guard let (request, _) = try channel.receive(SendRequest.self) else { return }
                 guard case .commit(let job) = request else {
                     throw WorkerError(.protocolViolation, "not a job to commit")
                 }
-                for event in Self.answer(job) { try channel.send(event) }
+                for event in Self.answer(job, identity) { try channel.send(event) }
                 try channel.send(SendEvent.done)
             })
     }
 
-    private static func answer(_ job: CommitJob) -> [SendEvent] {
+    private static func answer(
+        _ job: CommitJob, _ identity: Result<TLSIdentity, TLSFileProblem>?
+    ) -> [SendEvent] {
         do throws(RequestFailure) {
             let requestor = try Requestor(
-                to: job.peer, from: job.callingAETitle, proposals: [.storageCommitment],
+                to: job.peer, from: job.callingAETitle, proposals: [.storageCommitment], identity: identity,
                 connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
             let (response, report) = try requestor.commit(
                 job.objects, transaction: job.transactionUID, reportSeconds: job.reportSeconds)
