@@ -32,13 +32,20 @@ public struct HeatmapRenderer: Sendable {
     static let level: Float = 40
     static let width: Float = 80
     /// Activation below which nothing is drawn, and the opacity of full activation: anatomy stays visible beneath.
-    private static let floor: Float = 0.15
+    static let floor: Float = 0.15
     private static let mostOpacity: Float = 0.6
 
     public init() {}
 
     /// - Returns: RGB, 8 bits a sample, [row][column][R,G,B].
     public func render(_ slice: HeatmapSlice) -> [UInt8] {
+        var canvas = overlay(slice)
+        drawLegend(slice, on: &canvas)
+        return canvas.pixels
+    }
+
+    /// The slice and its activation, without legend.
+    func overlay(_ slice: HeatmapSlice) -> Canvas {
         precondition(slice.hounsfield.count == slice.rows * slice.columns, "pixels of another size")
         precondition(slice.activation.count == slice.rows * slice.columns, "activation of another size")
         var canvas = Canvas(rows: slice.rows, columns: slice.columns)
@@ -50,8 +57,7 @@ public struct HeatmapRenderer: Sendable {
             let opacity = Self.mostOpacity * (activation - Self.floor) / (1 - Self.floor)
             canvas.blend(index, ColourMap.heat.colour(at: activation), opacity)
         }
-        drawLegend(slice, on: &canvas)
-        return canvas.pixels
+        return canvas
     }
 
     private func drawLegend(_ slice: HeatmapSlice, on canvas: inout Canvas) {

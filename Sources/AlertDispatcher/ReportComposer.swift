@@ -76,8 +76,8 @@ public struct StudyReport: Sendable {
     }
 }
 
-/// Turns reports into DICOM objects: one Structured Report and one secondary capture for each flagged slice, written
-/// once by a confined worker and sent unchanged ever after.
+/// Turns reports into DICOM objects: one Structured Report, for a positive study one secondary capture for each flagged
+/// slice, by route a summary of them and key objects; written once by a confined worker and sent unchanged ever after.
 public struct ReportComposer: Sendable {
     /// What made the result.
     public struct Algorithm: Sendable {
@@ -101,6 +101,7 @@ public struct ReportComposer: Sendable {
     private let device: Device
     private let algorithm: Algorithm
     private let renderer = HeatmapRenderer()
+    private let summaryRenderer = SummaryRenderer()
     private let logger: Logger
 
     /// - Parameter results: folder below which every study gets a folder of its own.
@@ -153,12 +154,16 @@ public struct ReportComposer: Sendable {
         for name in [results.path, study.path] where clinux_sync_directory(name) != 0 {
             throw WorkerError(.system, "fsync \(name): \(Errno.text)")
         }
-        let shown = Self.mostSuspicious(report.flagged)
+        let shown = Self.mostSuspicious(Self.mostCaptures, of: report.flagged)
+        var captures = heatmaps(report, shown, naming)
+        let isPositive = report.presence == .present
+        let keyObjects =
+            isPositive && route.keyObjects ? keyObjects(report, shown, captures.map(\.content), naming) : nil
+        if isPositive, route.summary, let summary = summary(report, naming) { captures.insert(summary, at: 0) }
         let request = ComposeRequest(
             identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
-            captures: captures(report, shown, naming), outputDirectory: folder.path)
-        let objects = try await run(
-            request, pictures: shown.compactMap { $0.slice.map { Data(renderer.render($0)) } })
+            captures: captures.map(\.content), keyObjects: keyObjects, outputDirectory: folder.path)
+        let objects = try await run(request, pictures: captures.map(\.pixels))
         return ComposedResult(
             objects: objects,
             report: ImageReference(
@@ -167,10 +172,11 @@ public struct ReportComposer: Sendable {
     }
 
     /// In order of the slices.
-    private static func mostSuspicious(_ flagged: [StudyReport.Flagged]) -> [StudyReport.Flagged] {
-        guard flagged.count > mostCaptures else { return flagged }
-        let least = flagged.map(\.probability).sorted(by: >)[mostCaptures - 1]
-        return Array(flagged.filter { $0.probability >= least }.prefix(mostCaptures))
+    static func mostSuspicious(_ most: Int, of flagged: [StudyReport.Flagged]) -> [StudyReport.Flagged] {
+        let bySuspicion = flagged.indices.sorted {
+            (flagged[$1].probability, $0) < (flagged[$0].probability, $1)
+        }
+        return bySuspicion.prefix(most).sorted().map { flagged[$0] }
     }
 
     private func run(_ request: ComposeRequest, pictures: [Data]) async throws -> [ComposedObject] {
@@ -201,6 +207,7 @@ public struct ReportComposer: Sendable {
         let expected =
             [(request.report.fileName, request.report.sopInstanceUID)]
             + request.captures.map { ($0.fileName, $0.sopInstanceUID) }
+            + (request.keyObjects.map { [($0.fileName, $0.sopInstanceUID)] } ?? [])
         let agree =
             objects.count == expected.count
             && zip(objects, expected).allSatisfy { object, wanted in
@@ -236,24 +243,76 @@ public struct ReportComposer: Sendable {
             comment: ReportText.comment(report, algorithm: algorithm, shown: shown.count))
     }
 
-    private func captures(
+    private typealias Capture = (content: CaptureContent, pixels: Data)
+
+    private func heatmaps(
         _ report: StudyReport, _ shown: [StudyReport.Flagged], _ naming: ResultNaming
-    ) -> [CaptureContent] {
-        let moment = DICOMMoment(report.startedAt)
-        return shown.compactMap { flagged in
+    ) -> [Capture] {
+        shown.compactMap { flagged in
             guard let slice = flagged.slice else { return nil }
-            let uid = naming.uid(
-                .capture, sopClass: UID(literal: "1.2.840.10008.5.1.4.1.1.7"),
-                source: flagged.instance.record.sopInstanceUID)
-            return CaptureContent(
-                fileName: "\(uid).dcm", sopInstanceUID: uid, seriesInstanceUID: naming.uid(.captureSeries),
-                instanceNumber: flagged.instanceNumber, rows: slice.rows, columns: slice.columns,
-                sourcePath: flagged.instance.path, source: Self.reference(flagged.instance), contentDate: moment.date,
-                contentTime: moment.time, timezoneOffset: moment.offset, revision: report.revision, device: device,
-                derivationDescription:
-                    "AI class activation heatmap over source CT (W80 L40). Not for diagnostic use.",
-                imageComments: "Slice probability of intracranial hemorrhage \(ReportText.number(flagged.probability))")
+            var content = capture(
+                of: [flagged], rows: slice.rows, columns: slice.columns, report,
+                sopInstanceUID: naming.uid(
+                    .capture, sopClass: Self.captureClass, source: flagged.instance.record.sopInstanceUID),
+                seriesInstanceUID: naming.uid(.captureSeries))
+            content.instanceNumber = flagged.instanceNumber
+            content.imageComments =
+                "Slice probability of intracranial hemorrhage \(ReportText.number(flagged.probability))"
+            return (content, Data(renderer.render(slice)))
         }
+    }
+
+    /// nil where there is nothing to show.
+    private func summary(_ report: StudyReport, _ naming: ResultNaming) -> Capture? {
+        let shown = Self.mostSuspicious(SummaryRenderer.mostSlices, of: report.flagged.filter { $0.slice != nil })
+        guard !shown.isEmpty else { return nil }
+        let text = ReportText.summary(report, algorithm: algorithm, shown: shown.count)
+        let picture = summaryRenderer.render(shown.compactMap(\.slice), text: text)
+        var content = capture(
+            of: shown, rows: picture.rows, columns: picture.columns, report,
+            sopInstanceUID: naming.uid(.summary, sopClass: Self.captureClass),
+            seriesInstanceUID: naming.uid(.summarySeries))
+        content.kind = .summary
+        content.imageComments = text.lines.joined(separator: ". ")
+        return (content, Data(picture.pixels))
+    }
+
+    private static let captureClass = UID(literal: "1.2.840.10008.5.1.4.1.1.7")
+
+    private func capture(
+        of shown: [StudyReport.Flagged], rows: Int, columns: Int, _ report: StudyReport, sopInstanceUID: UID,
+        seriesInstanceUID: UID
+    ) -> CaptureContent {
+        let moment = DICOMMoment(report.startedAt)
+        return CaptureContent(
+            fileName: "\(sopInstanceUID).dcm", sopInstanceUID: sopInstanceUID, seriesInstanceUID: seriesInstanceUID,
+            instanceNumber: 1, rows: rows, columns: columns,
+            sources: shown.map { CaptureSource(path: $0.instance.path, image: Self.reference($0.instance)) },
+            contentDate: moment.date, contentTime: moment.time, timezoneOffset: moment.offset,
+            revision: report.revision, device: device,
+            derivationDescription: "AI class activation heatmap over source CT (W80 L40). Not for diagnostic use.",
+            imageComments: "")
+    }
+
+    /// The slices, then their heatmaps; nil where there are none.
+    private func keyObjects(
+        _ report: StudyReport, _ shown: [StudyReport.Flagged], _ heatmaps: [CaptureContent], _ naming: ResultNaming
+    ) -> KeyObjectContent? {
+        guard !shown.isEmpty else { return nil }
+        let moment = DICOMMoment(report.startedAt)
+        let uid = naming.uid(.keyObjects, sopClass: UID(literal: "1.2.840.10008.5.1.4.1.1.88.59"))
+        let pictures = heatmaps.map {
+            ImageReference(
+                sopClassUID: Self.captureClass, sopInstanceUID: $0.sopInstanceUID,
+                seriesInstanceUID: $0.seriesInstanceUID)
+        }
+        return KeyObjectContent(
+            fileName: "\(uid).dcm", sopInstanceUID: uid, seriesInstanceUID: naming.uid(.keyObjectsSeries),
+            contentDate: moment.date, contentTime: moment.time, timezoneOffset: moment.offset,
+            revision: report.revision, device: device,
+            description: "Slices with suspected intracranial hemorrhage, and their heatmaps. "
+                + "AI triage output for research use. Not for diagnostic use.",
+            images: shown.map { Self.reference($0.instance) } + pictures)
     }
 
     private func parameters(_ report: StudyReport) -> String {

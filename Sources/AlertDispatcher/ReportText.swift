@@ -9,15 +9,10 @@ enum ReportText {
         if report.predecessor != nil {
             sentences.insert("Revision \(report.revision): supersedes the earlier report.", at: 0)
         }
-        if let probability = report.studyProbability {
-            sentences.append(
-                "Study probability \(number(probability)), operating point \(number(report.threshold))"
-                    + " (\(report.thresholdName)).")
-        }
+        if let probability = probability(report) { sentences.append("\(probability).") }
         if !report.flagged.isEmpty {
             let numbers = report.flagged.map { String($0.instanceNumber) }.joined(separator: ", ")
-            let areFrames = report.flagged.contains { $0.instance.record.frame != nil }
-            sentences.append("Flagged \(areFrames ? "frames" : "images"): \(numbers).")
+            sentences.append("Flagged \(noun(report))s: \(numbers).")
             if shown < report.flagged.count { sentences.append("The \(shown) most suspicious are shown.") }
         }
         sentences.append("Series: \(report.seriesText).")
@@ -27,11 +22,36 @@ enum ReportText {
         return clean(sentences.joined(separator: " "))
     }
 
+    /// - Parameter shown: how many of the flagged slices the summary shows.
+    static func summary(_ report: StudyReport, algorithm: ReportComposer.Algorithm, shown: Int) -> SummaryText {
+        var lines = [probability(report) ?? "", "Model: \(algorithm.name) \(algorithm.version)"]
+        lines.append("Completeness: \(report.completionText)")
+        if !report.reason.isEmpty { lines.append("Limits: \(report.reason)") }
+        let flagged = report.flagged.count
+        lines.append(
+            shown < flagged
+                ? "Shown: the \(shown) most suspicious of \(flagged) flagged \(noun(report))s, in their order"
+                : "Shown: all flagged \(noun(report))s (\(flagged))")
+        let revised = report.revision > 1 ? " (REVISED \(report.revision))" : ""
+        return SummaryText(
+            title: "AI: INTRACRANIAL HEMORRHAGE SUSPECTED\(revised)", lines: lines.map(clean), noun: noun(report))
+    }
+
     /// Header attributes find their way into reasons: no control character of theirs goes into ours (PS3.5 §6.1.3).
     static func clean(_ text: String) -> String {
         String(
             String.UnicodeScalarView(
                 text.unicodeScalars.map { CharacterSet.controlCharacters.contains($0) ? " " : $0 }))
+    }
+
+    private static func probability(_ report: StudyReport) -> String? {
+        report.studyProbability.map {
+            "Study probability \(number($0)), operating point \(number(report.threshold)) (\(report.thresholdName))"
+        }
+    }
+
+    private static func noun(_ report: StudyReport) -> String {
+        report.flagged.contains { $0.instance.record.frame != nil } ? "frame" : "image"
     }
 
     private static func finding(_ report: StudyReport) -> String {

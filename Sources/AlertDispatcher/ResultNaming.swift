@@ -5,7 +5,8 @@ public import WorkerProtocol
 public struct ResultNaming: Sendable {
     /// Part of a result that has a UID of its own.
     public enum Role: String, Sendable {
-        case report, reportSeries, capture, captureSeries, studyTracking, sliceTracking
+        case report, reportSeries, capture, captureSeries, summary, summarySeries, keyObjects, keyObjectsSeries
+        case studyTracking, sliceTracking
     }
 
     private let context: [String]

@@ -10,6 +10,10 @@ public struct Route: Sendable, Equatable {
     /// Names of peers.
     public var destinations: [String]
     public var reportClass: ReportClass
+    /// Whether a positive study gets one picture of its most suspicious slices.
+    public var summary: Bool
+    /// Whether a positive study gets a Key Object Selection Document.
+    public var keyObjects: Bool
     /// Name of a threshold of the model package.
     public var threshold: String
     /// Name of the peer that is asked how many images of a study it holds; nil: nobody is.
@@ -19,14 +23,16 @@ public struct Route: Sendable, Equatable {
 
     public init(
         name: String, callingAETitles: [AETitle] = [], calledAETitles: [AETitle] = [], destinations: [String],
-        reportClass: ReportClass = .enhanced, threshold: String = "balanced", countsFrom: String? = nil,
-        retrieveFrom: String? = nil
+        reportClass: ReportClass = .enhanced, summary: Bool = true, keyObjects: Bool = false,
+        threshold: String = "balanced", countsFrom: String? = nil, retrieveFrom: String? = nil
     ) {
         self.name = name
         self.callingAETitles = callingAETitles
         self.calledAETitles = calledAETitles
         self.destinations = destinations
         self.reportClass = reportClass
+        self.summary = summary
+        self.keyObjects = keyObjects
         self.threshold = threshold
         self.countsFrom = countsFrom
         self.retrieveFrom = retrieveFrom

@@ -1,4 +1,4 @@
-// What reports and captures have in common, and the way from a data set to the bytes of a file.
+// What result objects have in common, and the way from a data set to the bytes of a file.
 #include "compose_internal.hpp"
 
 #include <dcmtk/dcmdata/dcostrmb.h>

@@ -63,7 +63,7 @@ DcmItem &add_item(DcmItem &item, const DcmTagKey &sequence);
 
 /// Patient, Patient Study and General Study modules: what the source has; type 2 attributes it lacks become empty.
 void put_identity(DcmItem &item, const cdcmtk_source &source);
-/// Series, equipment, SOP common and contributing equipment attributes that both kinds of object share.
+/// Series, equipment, SOP common and contributing equipment attributes that all kinds of object share.
 void put_header(
     DcmItem &item, const cdcmtk_result_header &header, const char *sop_class, const char *modality,
     const char *series_number, const char *series_description);

@@ -1,11 +1,7 @@
-// TID 1500 Measurement Report (PS3.16). The tree is written item by item in template order: the library's own template
-// class lacks TID 4019 and source images, and changes the document's type when its tree is taken over.
-#include "compose_internal.hpp"
-
-#include <dcmtk/dcmsr/dsrdoc.h>
+// TID 1500 Measurement Report (PS3.16).
+#include "compose_tree.hpp"
 
 #include <cmath>
-#include <cstdio>
 
 namespace compose {
 namespace {
@@ -13,15 +9,6 @@ namespace {
 // MARK: Codes
 
 const Code imaging_measurement_report = {"126000", "DCM", "Imaging Measurement Report"};
-const Code language = {"121049", "DCM", "Language of Content Item and Descendants"};
-const Code english = {"en-US", "RFC5646", "English (United States)"};
-const Code observer_type = {"121005", "DCM", "Observer Type"};
-const Code device_observer = {"121007", "DCM", "Device"};
-const Code device_uid = {"121012", "DCM", "Device Observer UID"};
-const Code device_name = {"121013", "DCM", "Device Observer Name"};
-const Code device_manufacturer = {"121014", "DCM", "Device Observer Manufacturer"};
-const Code device_model = {"121015", "DCM", "Device Observer Model Name"};
-const Code device_serial = {"121016", "DCM", "Device Observer Serial Number"};
 const Code procedure_reported = {"121058", "DCM", "Procedure reported"};
 const Code ct_procedure = {"25045-6", "LN", "CT unspecified body region"}; // CID 100
 const Code image_library = {"111028", "DCM", "Image Library"};
@@ -53,22 +40,6 @@ const Code source_image = {"260753009", "SCT", "Source"};
 const Code qualitative_evaluations = {"C0034375", "UMLS", "Qualitative Evaluations"};
 const Code comment = {"121106", "DCM", "Comment"};
 
-struct CodingScheme {
-    const char *designator;
-    const char *uid;
-    const char *name;
-};
-
-// PS3.16 Table 8-1
-const CodingScheme coding_schemes[] = {
-    {"DCM", "1.2.840.10008.2.16.4", "DICOM Controlled Terminology"},
-    {"SCT", "2.16.840.1.113883.6.96", "SNOMED CT"},
-    {"LN", "2.16.840.1.113883.6.1", "LOINC"},
-    {"UCUM", "2.16.840.1.113883.6.8", "UCUM"},
-    {"UMLS", "2.16.840.1.113883.6.86", "UMLS"},
-    {"RFC5646", "2.16.840.1.113883.6.316", "RFC 5646"},
-};
-
 // CID 240
 const Code &code_of(cdcmtk_presence presence) {
     static const Code present = {"52101004", "SCT", "Present"};
@@ -91,92 +62,6 @@ DSRTypes::E_DocumentType type_of(cdcmtk_report_class report_class) {
     throw Failure("unknown report class");
 }
 
-DSRCodedEntryValue entry(const Code &code) { return DSRCodedEntryValue(code.value, code.scheme, code.meaning); }
-
-/// DS (PS3.5 §6.2): at most 16 characters.
-std::string decimal(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.6g", value);
-    return text;
-}
-
-// MARK: Tree
-
-/// Adds content items in document order; the children of an item are those added in its `children` function.
-class Tree {
-  public:
-    explicit Tree(DSRDocumentTree &tree) : tree(tree) {}
-
-    template <typename Children>
-    void container(
-        DSRTypes::E_RelationshipType relationship, const Code &name, const char *template_id, Children children) {
-        add(relationship, DSRTypes::VT_Container, &name);
-        auto &item = tree.getCurrentContentItem();
-        must(item.setContinuityOfContent(DSRTypes::COC_Separate), "set a container's continuity");
-        // On the item: the tree's own function of this name sets the root's.
-        if (template_id != nullptr) must(item.setTemplateIdentification(template_id, "DCMR"), "name a template");
-        below(children);
-    }
-
-    void code(DSRTypes::E_RelationshipType relationship, const Code &name, const Code &value) {
-        add(relationship, DSRTypes::VT_Code, &name);
-        must(tree.getCurrentContentItem().setCodeValue(entry(value)), "set a code");
-    }
-
-    void text(DSRTypes::E_RelationshipType relationship, const Code &name, const char *value) {
-        add(relationship, DSRTypes::VT_Text, &name);
-        must(tree.getCurrentContentItem().setStringValue(value, OFFalse), "set a text");
-    }
-
-    void uid(DSRTypes::E_RelationshipType relationship, const Code &name, const char *value) {
-        add(relationship, DSRTypes::VT_UIDRef, &name);
-        must(tree.getCurrentContentItem().setStringValue(value), "set a UID");
-    }
-
-    void date(DSRTypes::E_RelationshipType relationship, const Code &name, const char *value) {
-        add(relationship, DSRTypes::VT_Date, &name);
-        must(tree.getCurrentContentItem().setStringValue(value), "set a date");
-    }
-
-    void image(DSRTypes::E_RelationshipType relationship, const Code *name, const cdcmtk_image_reference &image) {
-        add(relationship, DSRTypes::VT_Image, name);
-        DSRImageReferenceValue reference(image.sop_class_uid, image.sop_instance_uid);
-        for (size_t i = 0; i < image.frame_count; i++) reference.getFrameList().addItem(image.frames[i]);
-        must(tree.getCurrentContentItem().setImageReference(reference), "reference an image");
-    }
-
-    template <typename Children> void number(const Code &name, double value, Children children) {
-        add(DSRTypes::RT_contains, DSRTypes::VT_Num, &name);
-        const DSRNumericMeasurementValue measured(decimal(value).c_str(), entry(no_units));
-        must(tree.getCurrentContentItem().setNumericValue(measured), "set a number");
-        below(children);
-    }
-
-  private:
-    void add(DSRTypes::E_RelationshipType relationship, DSRTypes::E_ValueType type, const Code *name) {
-        const auto mode = is_below ? DSRTypes::AM_belowCurrent : DSRTypes::AM_afterCurrent;
-        if (tree.addContentItem(relationship, type, mode) == 0) throw Failure("cannot add a content item");
-        is_below = false;
-        if (name != nullptr) must(tree.getCurrentContentItem().setConceptName(entry(*name)), "name a content item");
-    }
-
-    template <typename Children> void below(Children children) {
-        is_below = true;
-        children();
-        if (!is_below) tree.goUp();
-        is_below = false;
-    }
-
-    DSRDocumentTree &tree;
-    /// The next item is the first child of the current one.
-    bool is_below = false;
-};
-
-constexpr auto contains = DSRTypes::RT_contains;
-constexpr auto has_modifier = DSRTypes::RT_hasConceptMod;
-constexpr auto has_context = DSRTypes::RT_hasObsContext;
-constexpr auto has_acquisition_context = DSRTypes::RT_hasAcqContext;
-
 class Report {
   public:
     Report(const cdcmtk_report &report, const cdcmtk_source &identity, DSRDocument &document)
@@ -185,8 +70,8 @@ class Report {
 
     void write() {
         tree.container(DSRTypes::RT_isRoot, imaging_measurement_report, "1500", [&] {
-            tree.code(has_modifier, language, english); // TID 1204
-            observer();
+            tree.language();
+            tree.observer(report.header.device);
             tree.code(has_modifier, procedure_reported, ct_procedure);
             library();
             tree.container(contains, imaging_measurements, nullptr, [&] {
@@ -202,8 +87,8 @@ class Report {
 
     /// Every image that the tree names (PS3.3 C.17.2: type 1C).
     void write_evidence() {
-        for (size_t i = 0; i < report.image_count; i++) add_evidence(report.images[i]);
-        for (size_t i = 0; i < report.slice_count; i++) add_evidence(report.slices[i].image);
+        for (size_t i = 0; i < report.image_count; i++) add_evidence(document, identity, report.images[i]);
+        for (size_t i = 0; i < report.slice_count; i++) add_evidence(document, identity, report.slices[i].image);
     }
 
     /// PS3.3 C.17.2: what this document revises.
@@ -218,17 +103,6 @@ class Report {
     }
 
   private:
-    // TID 1001, 1002, 1004
-    void observer() {
-        const cdcmtk_device &device = report.header.device;
-        tree.code(has_context, observer_type, device_observer);
-        tree.uid(has_context, device_uid, device.device_uid);
-        if (*device.station_name != '\0') tree.text(has_context, device_name, device.station_name);
-        tree.text(has_context, device_manufacturer, device.manufacturer);
-        tree.text(has_context, device_model, device.model_name);
-        tree.text(has_context, device_serial, device.serial_number);
-    }
-
     // TID 1600: a group for each series. What all its images share is known of the source's own series only.
     void library() {
         tree.container(contains, image_library, "1600", [&] {
@@ -280,7 +154,9 @@ class Report {
     void study_group() {
         group("ICH study", report.study_tracking_uid, [&] {
             if (!std::isnan(report.study_probability))
-                tree.number(probability, report.study_probability, [&] { algorithm(report.algorithm_parameters); });
+                tree.number(probability, report.study_probability, no_units, [&] {
+                    algorithm(report.algorithm_parameters);
+                });
             tree.code(contains, intracranial_hemorrhage, code_of(report.presence));
         });
     }
@@ -288,7 +164,7 @@ class Report {
     void slice_group(const cdcmtk_flagged_slice &slice) {
         const auto measured = [&](const Code &name, double value, const char *parameters) {
             // TID 300; the source image by TID 320.
-            tree.number(name, value, [&] {
+            tree.number(name, value, no_units, [&] {
                 algorithm(parameters);
                 tree.image(DSRTypes::RT_inferredFrom, &source_of_measurement, slice.image);
             });
@@ -307,13 +183,6 @@ class Report {
         tree.text(has_modifier, algorithm_parameters, parameters);
     }
 
-    void add_evidence(const cdcmtk_image_reference &image) {
-        must(
-            document.getCurrentRequestedProcedureEvidence().addItem(
-                identity.study_uid.c_str(), image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid),
-            "list the evidence");
-    }
-
     const cdcmtk_report &report;
     cdcmtk_source &identity;
     DSRDocument &document;
@@ -329,27 +198,13 @@ int cdcmtk_report_encode(
     const cdcmtk_report *report, const cdcmtk_source *identity, cdcmtk_encoded *out, char *reason, size_t reason_size) {
     return guarded(reason, reason_size, [&] {
         DSRDocument document(type_of(report->report_class));
-        must(document.setSpecificCharacterSetType(DSRTypes::CS_UTF8), "set the character set");
-        must(document.createNewSeriesInStudy(identity->study_uid.c_str()), "make the series");
+        begin_document(document, *identity);
         Report writer(*report, *identity, document);
         writer.write();
         writer.write_evidence();
         writer.write_predecessor();
-        auto &schemes = document.getCodingSchemeIdentification();
-        for (const auto &scheme : coding_schemes)
-            must(schemes.addItem(scheme.designator, scheme.uid, scheme.name), "identify a coding scheme");
+        identify_schemes(document, {"DCM", "SCT", "LN", "UCUM", "UMLS", "RFC5646"});
         must(document.completeDocument(), "complete the document");
-
-        DcmFileFormat file;
-        DcmDataset &item = *file.getDataset();
-        must(document.write(item), "write the document");
-        // What the library made up gives way to what the daemon decided and the source says.
-        item.findAndDeleteElement(DCM_InstanceCreationDate);
-        item.findAndDeleteElement(DCM_InstanceCreationTime);
-        OFString sop_class;
-        must(document.getSOPClassUID(sop_class), "find the SOP class");
-        put_header(item, report->header, sop_class.c_str(), "SR", "9001", "AI ICH triage SR");
-        put_identity(item, *identity);
-        encode(file, sop_class.c_str(), report->header, *out);
+        encode_document(document, *identity, report->header, "SR", "9001", "AI ICH triage SR", *out);
     });
 }

@@ -8,10 +8,11 @@ internal import WorkerProtocol
 internal import Glibc
 #endif
 
-/// `ichnode-dicom compose`: writes a report and its captures for each request, until the daemon closes the channel.
+/// `ichnode-dicom compose`: writes a report and what goes with it for each request, until the daemon closes
+/// the channel.
 struct Compose: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "compose", abstract: "Write reports and heatmap captures as DICOM files.")
+        commandName: "compose", abstract: "Write reports, captures and key objects as DICOM files.")
 
     @Option(help: "The folder of stored instances; read only.")
     var spool: String
@@ -81,23 +82,28 @@ private struct ComposeRequests {
         }
         let directory = try output.checked(request.outputDirectory)
         let identity = try SourceHeader(path: try spool.checked(request.identitySourcePath))
-        let report = request.report
-        try files.stage(try ReportWriter.encode(report, identity: identity), as: report.fileName, in: directory)
-        var composed = [
-            ComposedObject(
-                path: "\(directory)/\(report.fileName)", sopClassUID: report.reportClass.sopClassUID,
-                sopInstanceUID: report.sopInstanceUID)
-        ]
-        for capture in request.captures {
-            let pixels = try nextPixels()
-            let slice = try SourceHeader(
-                path: try spool.checked(capture.sourcePath), frame: capture.source.frames.first ?? 1)
-            let file = try CaptureWriter.encode(capture, pixels: pixels, identity: identity, slice: slice)
-            try files.stage(file, as: capture.fileName, in: directory)
+        var composed: [ComposedObject] = []
+        func stage(_ file: [UInt8], of content: some ResultContent, _ sopClassUID: UID) throws {
+            try files.stage(file, as: content.fileName, in: directory)
             composed.append(
                 ComposedObject(
-                    path: "\(directory)/\(capture.fileName)", sopClassUID: CaptureWriter.sopClassUID,
-                    sopInstanceUID: capture.sopInstanceUID))
+                    path: "\(directory)/\(content.fileName)", sopClassUID: sopClassUID,
+                    sopInstanceUID: content.sopInstanceUID))
+        }
+        let report = request.report
+        try stage(
+            try ReportWriter.encode(report, identity: identity), of: report, report.reportClass.sopClassUID)
+        for capture in request.captures {
+            let pixels = try nextPixels()
+            let slices = try capture.sources.map { source in
+                try SourceHeader(path: try spool.checked(source.path), frame: source.image.frames.first ?? 1)
+            }
+            let file = try CaptureWriter.encode(capture, pixels: pixels, identity: identity, slices: slices)
+            try stage(file, of: capture, CaptureWriter.sopClassUID)
+        }
+        if let keyObjects = request.keyObjects {
+            let file = try KeyObjectWriter.encode(keyObjects, identity: identity)
+            try stage(file, of: keyObjects, KeyObjectWriter.sopClassUID)
         }
         try files.publish(in: directory)
         return composed

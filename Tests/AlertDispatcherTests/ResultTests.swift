@@ -23,7 +23,8 @@ import WorkerProtocol
             naming().uid(.report), naming().uid(.reportSeries), naming(revision: "r2").uid(.report),
             naming(model: "m2").uid(.report), naming(installation: "i2").uid(.report),
             naming().uid(.report, sopClass: ReportClass.enhanced.sopClassUID),
-            naming().uid(.report, source: UID("1.2")!),
+            naming().uid(.report, source: UID("1.2")!), naming().uid(.summary), naming().uid(.summarySeries),
+            naming().uid(.keyObjects), naming().uid(.keyObjectsSeries), naming().uid(.capture),
         ]
         #expect(Set(uids).count == uids.count)
     }

@@ -55,14 +55,39 @@ import WorkerProtocol
         #expect(try Data(contentsOf: URL(fileURLWithPath: path)).suffix(pixels.count + 1) == pixels + [0])
     }
 
+    @Test func aSummaryIsASeriesOfItsOwnWithoutPlaneAndNamesAllItsSlices() async throws {
+        let bench = try await ComposeBench()
+        // Of the size of its slices: even then its pixels lie elsewhere.
+        var slices = SourceSlice.series(count: 3).map { slice in
+            var slice = slice
+            (slice.rows, slice.columns) = (40, 60)
+            return slice
+        }
+        slices[1].isLossy = true
+        var request = try bench.request(over: slices, flagged: 3, captures: true)
+        request.captures = [.exampleSummary(of: request.captures)]
+        request.captures[0].revision = 2
+        let pixels = request.captures[0].examplePixels
+        let path = try await bench.composed(request, bulk: [pixels])[1]
+        #expect(try Tool.errors(of: path) == [])
+        let expected = [
+            "Modality": ["OT"], "SeriesNumber": ["9004"], "SeriesDescription": ["AI ICH summary (revised 2)"],
+            "SeriesInstanceUID": ["\(SourceSlice.uid(24))"], "InstanceNumber": ["1"],
+            "ImageType": [#"DERIVED\SECONDARY\OTHER\SUMMARY"#], "ImagePositionPatient": [], "PixelSpacing": [],
+            "FrameOfReferenceUID": [], "SpatialLocationsPreserved": ["NO", "NO", "NO"],
+            "ReferencedSOPInstanceUID": (100...102).map { "\(SourceSlice.uid($0))" },
+            "LossyImageCompression": ["01"], "PatientName": ["PHANTOM^HEAD"], "BurnedInAnnotation": ["NO"],
+        ]
+        for (keyword, values) in expected { #expect(try Tool.values(keyword, of: path) == values, "\(keyword)") }
+        #expect(try Data(contentsOf: URL(fileURLWithPath: path)).suffix(pixels.count) == pixels)
+    }
+
     @Test func comesInTheOrderOfTheRequest() async throws {
         let bench = try await ComposeBench()
-        let request = try bench.request(flagged: 3, captures: true)
+        let request = try bench.request(flagged: 3, captures: true, keyObjects: true)
         let paths = try await bench.composed(request, bulk: request.captures.map(\.examplePixels))
-        #expect(
-            paths.map { URL(fileURLWithPath: $0).lastPathComponent } == [
-                "report.dcm", "capture-0.dcm", "capture-1.dcm", "capture-2.dcm",
-            ])
-        #expect(try bench.outputNames == ["capture-0.dcm", "capture-1.dcm", "capture-2.dcm", "report.dcm"])
+        let names = ["report.dcm", "capture-0.dcm", "capture-1.dcm", "capture-2.dcm", "key-objects.dcm"]
+        #expect(paths.map { URL(fileURLWithPath: $0).lastPathComponent } == names)
+        #expect(try bench.outputNames == names.sorted())
     }
 }

@@ -59,7 +59,7 @@ final class ComposeBench {
     /// A request over the slices, written to the spool; the first `flagged` of them are flagged.
     func request(
         over slices: [SourceSlice] = SourceSlice.series(count: 4), flagged: Int = 0, presence: Presence = .present,
-        reportClass: ReportClass = .enhanced, captures: Bool = false
+        reportClass: ReportClass = .enhanced, captures: Bool = false, keyObjects: Bool = false
     ) throws -> ComposeRequest {
         let paths = try slices.map { try $0.write(in: spool) }
         let report = ReportContent(
@@ -79,6 +79,7 @@ final class ComposeBench {
             identitySourcePath: paths[0], report: report,
             captures: captures
                 ? zip(slices, paths).prefix(flagged).enumerated().map { .example($0, $1.0, path: $1.1) } : [],
+            keyObjects: keyObjects ? .example(slices.prefix(flagged).map(\.reference)) : nil,
             outputDirectory: output.path)
     }
 }
@@ -94,12 +95,31 @@ extension CaptureContent {
         CaptureContent(
             fileName: "capture-\(index).dcm", sopInstanceUID: SourceSlice.uid(2000 + index),
             seriesInstanceUID: SourceSlice.uid(23), instanceNumber: slice.instanceNumber, rows: slice.rows,
-            columns: slice.columns, sourcePath: path, source: slice.reference, contentDate: "20250102",
-            contentTime: "030405", timezoneOffset: "", device: .example,
+            columns: slice.columns, sources: [CaptureSource(path: path, image: slice.reference)],
+            contentDate: "20250102", contentTime: "030405", timezoneOffset: "", device: .example,
             derivationDescription: "AI class activation heatmap over source CT (W80 L40). Not for diagnostic use.",
             imageComments: "Not for diagnostic use.")
     }
 
+    /// A summary of the same slices, in place of a heatmap over one.
+    static func exampleSummary(of captures: [CaptureContent]) -> CaptureContent {
+        var summary = captures[0]
+        (summary.fileName, summary.kind) = ("summary.dcm", .summary)
+        (summary.sopInstanceUID, summary.seriesInstanceUID) = (SourceSlice.uid(3000), SourceSlice.uid(24))
+        (summary.rows, summary.columns, summary.instanceNumber) = (40, 60, 1)
+        summary.sources = captures.flatMap(\.sources)
+        return summary
+    }
+
     /// Pixels of the right size, not all alike.
     var examplePixels: Data { Data((0..<rows * columns * 3).map { UInt8(truncatingIfNeeded: $0 * 7) }) }
+}
+
+extension KeyObjectContent {
+    static func example(_ images: [ImageReference]) -> KeyObjectContent {
+        KeyObjectContent(
+            fileName: "key-objects.dcm", sopInstanceUID: SourceSlice.uid(40), seriesInstanceUID: SourceSlice.uid(41),
+            contentDate: "20250102", contentTime: "030405", timezoneOffset: "+0100", device: .example,
+            description: "Slices with suspected intracranial hemorrhage. Not for diagnostic use.", images: images)
+    }
 }

@@ -86,11 +86,10 @@ import WorkerProtocol
         let bench = try await ComposeBench()
         var request = try bench.request(flagged: 1, captures: true)
         let pixels = request.captures[0].examplePixels
-        request.captures[0].source.sopInstanceUID = SourceSlice.uid(999)
+        request.captures[0].sources[0].image.sopInstanceUID = SourceSlice.uid(999)
         #expect(try await bench.refusal(request, bulk: [pixels])?.contains("not the named slice") == true)
         let other = SourceSlice(studyUID: SourceSlice.uid(55), sopUID: SourceSlice.uid(56))
-        request.captures[0].source = other.reference
-        request.captures[0].sourcePath = try other.write(in: bench.spool)
+        request.captures[0].sources = [CaptureSource(path: try other.write(in: bench.spool), image: other.reference)]
         #expect(try await bench.refusal(request, bulk: [pixels])?.contains("another study") == true)
         #expect(try bench.outputNames == [])
     }
@@ -106,6 +105,39 @@ import WorkerProtocol
         for (index, change) in changes.enumerated() {
             var request = try bench.request(flagged: 1)
             change(&request.report)
+            #expect(try await bench.refusal(request) != nil, "\(index)")
+        }
+        #expect(try bench.outputNames == [])
+    }
+
+    @Test func refusesAHeatmapOverSeveralSlicesAndASummaryOfTooMany() async throws {
+        let bench = try await ComposeBench()
+        let request = try bench.request(over: SourceSlice.series(count: 10), flagged: 10, captures: true)
+        func refusal(_ kind: CaptureKind, of count: Int) async throws -> String? {
+            var one = request
+            one.captures = [.exampleSummary(of: Array(request.captures.prefix(count)))]
+            (one.captures[0].kind, one.report.fileName) = (kind, "report-\(count).dcm")
+            one.captures[0].fileName = "capture-\(count).dcm"
+            return try await bench.refusal(one, bulk: one.captures.map(\.examplePixels))
+        }
+        #expect(try await refusal(.heatmap, of: 2) != nil)
+        #expect(try await refusal(.summary, of: 10) != nil)
+        #expect(try bench.outputNames == [])
+        #expect(try await refusal(.summary, of: 9) == nil)
+    }
+
+    @Test func refusesKeyObjectsThatNameNothing() async throws {
+        let bench = try await ComposeBench()
+        let changes: [(inout KeyObjectContent) -> Void] = [
+            { $0.images = [] }, { $0.description = "" }, { $0.description = "a\u{1b}" }, { $0.images[0].frames = [0] },
+            { $0.contentDate = "" }, { $0.revision = 0 }, { $0.fileName = "report.dcm" },
+        ]
+        for (index, change) in changes.enumerated() {
+            var request = try bench.request(flagged: 1, keyObjects: true)
+            if var keyObjects = request.keyObjects {
+                change(&keyObjects)
+                request.keyObjects = keyObjects
+            }
             #expect(try await bench.refusal(request) != nil, "\(index)")
         }
         #expect(try bench.outputNames == [])

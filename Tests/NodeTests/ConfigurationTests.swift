@@ -260,6 +260,20 @@ import WorkerProtocol
         #expect(error?.description.contains("has \(key) \"ris\", which is no peer: known are") == true)
     }
 
+    @Test(arguments: ["summary", "key_objects"]) func objectsOfARouteAreSwitched(key: String) throws {
+        func route(_ value: String) throws -> Route {
+            let text = Self.routes.replacing("destinations: [pacs]", with: "destinations: [pacs], \(key): \(value)")
+            return try ConfigurationReader.parse(text, file: "f").routes[0]
+        }
+        for value in [true, false] {
+            let read = try route("\(value)")
+            #expect((key == "summary" ? read.summary : read.keyObjects) == value)
+            #expect((key == "summary" ? read.keyObjects : read.summary) == (key != "summary"))
+        }
+        let error = #expect(throws: ConfigurationError.self) { _ = try route("sometimes") }
+        #expect(error?.description.contains("\(key) has to be true or false") == true)
+    }
+
     @Test func allProblemsAreReportedAtOnce() {
         #expect(problems("node: {x: 1}\ndicom: {port: -1, bind: 3}").count == 3)
     }

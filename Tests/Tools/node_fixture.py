@@ -254,7 +254,14 @@ class RestartablePacs(Pacs):
         return [read_triage_report(pydicom.dcmread(io.BytesIO(self.download(each)))) for each in found]
 
     def captures(self, study_uid: str) -> list[str]:
-        return self.find(study_uid, "OT")
+        """Heatmaps."""
+        return self.find(study_uid, "OT", 9003)
+
+    def summaries(self, study_uid: str) -> list[str]:
+        return self.find(study_uid, "OT", 9004)
+
+    def key_objects(self, study_uid: str) -> list[str]:
+        return self.find(study_uid, "KO")
 
 
 class Site:

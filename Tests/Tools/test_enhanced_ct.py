@@ -29,6 +29,8 @@ class Results:
     report: pydicom.Dataset
     triage: TriageReport
     captures: list[pydicom.Dataset]
+    summary: pydicom.Dataset | None
+    key_objects: pydicom.Dataset | None
 
     @property
     def library(self) -> list[pydicom.Dataset]:
@@ -62,15 +64,17 @@ class Results:
 
 def analyse(folder: Path) -> Results:
     output = folder.with_name(f"{folder.name}-results")
-    command = [ICHNODE, "analyze", folder, "--output", output, "--model", MODELS[0]]
+    command = [ICHNODE, "analyze", folder, "--output", output, "--model", MODELS[0], "--key-objects"]
     done = subprocess.run(
         [*map(str, command)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     assert done.returncode == 0, done.stdout
     objects = [pydicom.dcmread(path) for path in output.rglob("*.dcm")]
     (report,) = (each for each in objects if each.Modality == "SR")
-    captures = sorted((each for each in objects if each.Modality == "OT"), key=lambda each: each.InstanceNumber)
-    return Results(done.stdout, report, read_triage_report(report), captures)
+    captures = sorted((each for each in objects if each.SeriesNumber == 9003), key=lambda each: each.InstanceNumber)
+    summary = next((each for each in objects if each.SeriesNumber == 9004), None)
+    key_objects = next((each for each in objects if each.Modality == "KO"), None)
+    return Results(done.stdout, report, read_triage_report(report), captures, summary, key_objects)
 
 
 @needs_node
@@ -118,6 +122,14 @@ class EnhancedHead(unittest.TestCase):
         self.assertEqual({each.SourceImageSequence[0].ReferencedSOPInstanceUID for each in result.captures},
                          {head.SOPInstanceUID})
         self.assertIn(f"Flagged frames: {', '.join(map(str, flagged))}.", result.triage.comments[0])
+        shown = [int(each.ReferencedFrameNumber) for each in result.summary.SourceImageSequence]
+        self.assertEqual(shown, sorted(shown))
+        self.assertLessEqual(set(shown), set(flagged))
+        named = [each.ReferencedSOPSequence[0] for each in walk(result.key_objects) if each.ValueType == "IMAGE"]
+        frames = [each.get("ReferencedFrameNumber") for each in named]
+        self.assertEqual(frames, [*flagged, *[None] * len(result.captures)])
+        self.assertEqual({each.ReferencedSOPInstanceUID for each in named},
+                         {head.SOPInstanceUID, *(each.SOPInstanceUID for each in result.captures)})
         # Analysed as a whole: listed without frame numbers, and once.
         (library,) = result.library
         self.assertEqual(library.ReferencedSOPInstanceUID, head.SOPInstanceUID)

@@ -1,5 +1,7 @@
 """Studies sent to the running node come back to the PACS as they should: what is reported, once, and in time."""
 
+import io
+import json
 import os
 import signal
 import unittest
@@ -23,6 +25,7 @@ from node_fixture import (
     storescu,
     wait_for,
 )
+from structured_report import walk
 
 SCANNER_IMAGES_PER_SECOND = 10
 LEAST_SHARE_AHEAD = 0.9
@@ -39,7 +42,8 @@ class Results(NodeTestCase):
         report = self.assert_one_report(study)
         self.assertEqual(report.outcome, "Absent")
         self.assertEqual(report.flagged, [])
-        self.assertEqual(self.pacs.captures(study.uid), [])
+        for find in (self.pacs.captures, self.pacs.summaries, self.pacs.key_objects):
+            self.assertEqual(find(study.uid), [])
 
     @needs_example_head
     def test_bleeding_head_comes_back_as_one_report_present_with_a_capture_for_each_flagged_slice(self):
@@ -49,6 +53,8 @@ class Results(NodeTestCase):
         self.assertEqual(report.outcome, "Present")
         self.assertTrue(report.flagged)
         self.assertEqual(len(self.pacs.captures(study.uid)), len(report.flagged))
+        self.assertEqual(len(self.pacs.summaries(study.uid)), 1)
+        self.assertEqual(self.pacs.key_objects(study.uid), [])
         sent = {pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID for path in study.files}
         self.assertLessEqual({each.sop_instance_uid for each in report.flagged}, sent)
 
@@ -127,6 +133,49 @@ class Results(NodeTestCase):
         self.assertEqual(self.pacs.reports(study.uid), [])
         send_all(self.node, [late])
         self.assertIn(self.assert_one_report(study).outcome, ("Absent", "Present"))
+
+
+@needs_node
+class ObjectsByRoute(NodeTestCase):
+    def positive(self, name: str, **route) -> Study:
+        """A bleeding phantom of which the node of that name has sent everything."""
+        node = self.site.add_node(name)
+        configuration = json.loads(node.configuration.read_text())
+        configuration["routes"][0] |= route
+        node.configuration.write_text(json.dumps(configuration))
+        self.addCleanup(node.stop)
+        node.start()
+        study = phantom(self.folder / name, "--bleed", "left")
+        send_all(node, study.files)
+        self.report = self.assert_one_report(study, node)
+        self.assertEqual(self.report.outcome, "Present")
+        return study
+
+    def download(self, identifier: str) -> pydicom.Dataset:
+        return pydicom.dcmread(io.BytesIO(self.pacs.download(identifier)))
+
+    def test_key_objects_name_the_flagged_slices_and_the_heatmaps_that_the_pacs_holds(self):
+        study = self.positive("key-objects", key_objects=True)
+        (identifier,) = self.pacs.key_objects(study.uid)
+        named = [
+            each.ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+            for each in walk(self.download(identifier))
+            if each.ValueType == "IMAGE"
+        ]
+        heatmaps = {self.download(each).SOPInstanceUID for each in self.pacs.captures(study.uid)}
+        self.assertTrue(heatmaps)
+        flagged = [each.sop_instance_uid for each in self.report.flagged]
+        self.assertEqual(named[: len(flagged)], flagged)
+        self.assertEqual(set(named[len(flagged) :]), heatmaps)
+        (summary,) = self.pacs.summaries(study.uid)
+        shown = [each.ReferencedSOPInstanceUID for each in self.download(summary).SourceImageSequence]
+        self.assertLessEqual(set(shown), set(flagged))
+        self.assertEqual(len(shown), min(len(flagged), 9))
+
+    def test_without_summary_the_heatmaps_come_alone(self):
+        study = self.positive("plain", summary=False)
+        self.assertEqual(len(self.pacs.captures(study.uid)), len(self.report.flagged))
+        self.assertEqual(self.pacs.summaries(study.uid), [])
 
 
 @needs_node

@@ -2,8 +2,8 @@
 """The whole path on a real head CT: a sender, the node, and an independent PACS that gets the results.
 
 Sends the head CT of Debian's invesalius-examples as it is, then with a simulated haemorrhage; waits for the results in
-Orthanc; prints both reports; leaves heatmaps as PNG files. Succeeds only if the first is negative, and the second
-positive with a painted slice flagged."""
+Orthanc; prints both reports; leaves heatmaps and the summary as PNG files. Succeeds only if the first is negative, and
+the second positive with a painted slice flagged."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ from processes import LOOPBACK, DemoFailure, Node, Pacs, find_tool, free_ports  
 from structured_report import TriageReport, read_triage_report  # noqa: E402
 
 CALLING_AE_TITLE = "DEMOPACS"
+# Series Numbers of captures.
+HEATMAPS, SUMMARY = 9003, 9004
 GRACE_SECONDS = 2
 POLL_SECONDS = 0.05
 RESULT_DEADLINE_SECONDS = 90
@@ -54,6 +56,7 @@ class Case:
     report: TriageReport | None = None
     seconds_to_report: float | None = None
     heatmaps: list[Path] = field(default_factory=list)
+    summary: Path | None = None
     failures: list[str] = field(default_factory=list)
 
 
@@ -122,7 +125,8 @@ def send(case: Case, called: str, port: int, log: Path) -> float:
 
 
 def await_results(case: Case, pacs: Pacs, node: Node, last_response: float, output: Path) -> None:
-    """Waits for the report in the PACS, then for one heatmap per flagged slice, and keeps both."""
+    """Waits for the report in the PACS, then for one heatmap per flagged slice, and for a positive study the summary and
+    the key objects; keeps all."""
     deadline = last_response + RESULT_DEADLINE_SECONDS
     found = _await(lambda: pacs.find(case.study_uid, "SR"), deadline, node)
     case.seconds_to_report = time.monotonic() - last_response
@@ -136,12 +140,25 @@ def await_results(case: Case, pacs: Pacs, node: Node, last_response: float, outp
     case.report = read_triage_report(pydicom.dcmread(io.BytesIO(report_bytes)))
 
     wanted = len(case.report.flagged)
-    images = _await(lambda: _at_least(pacs.find(case.study_uid, "OT"), wanted), deadline, node) if wanted else []
+
+    def heatmaps() -> list[str]:
+        return pacs.find(case.study_uid, "OT", HEATMAPS)
+
+    images = _await(lambda: _at_least(heatmaps(), wanted), deadline, node) if wanted else []
     if len(images) < wanted:
-        case.failures.append(f"{len(pacs.find(case.study_uid, 'OT'))} heatmaps for {wanted} flagged slices")
-        images = pacs.find(case.study_uid, "OT")
+        images = heatmaps()
+        case.failures.append(f"{len(images)} heatmaps for {wanted} flagged slices")
     for identifier in images:
         case.heatmaps.append(_keep_heatmap(pacs.download(identifier), output))
+    if not wanted:
+        return
+    summary = _await(lambda: pacs.find(case.study_uid, "OT", SUMMARY), deadline, node)
+    key_objects = _await(lambda: pacs.find(case.study_uid, "KO"), deadline, node)
+    if (len(summary), len(key_objects)) != (1, 1):
+        case.failures.append(f"{len(summary)} summaries and {len(key_objects)} key object selections, expected one each")
+        return
+    case.summary = _keep_picture(pacs.download(summary[0]), output / "summary.dcm")
+    (output / "key-objects.dcm").write_bytes(pacs.download(key_objects[0]))
 
 
 def keep_sources(case: Case, output: Path) -> None:
@@ -169,8 +186,12 @@ def _at_least(found: list[str], count: int) -> list[str]:
 
 
 def _keep_heatmap(content: bytes, output: Path) -> Path:
+    number = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True).get("InstanceNumber")
+    return _keep_picture(content, output / f"heatmap-{int(number or 0):03d}.dcm")
+
+
+def _keep_picture(content: bytes, path: Path) -> Path:
     ds = pydicom.dcmread(io.BytesIO(content))
-    path = output / f"heatmap-{int(ds.get('InstanceNumber') or 0):03d}.dcm"
     path.write_bytes(content)
     Image.fromarray(np.ascontiguousarray(ds.pixel_array)).save(path.with_suffix(".png"))
     return path.with_suffix(".png")
@@ -218,6 +239,7 @@ def show(case: Case, output: Path) -> None:
         f" {GRACE_SECONDS} s included ({within} {EXPECTED_SECONDS} s)",
     )
     say("heatmaps", f"{len(case.heatmaps)} in {output}" if case.heatmaps else "none")
+    say("summary", str(case.summary or "none"))
     for failure in case.failures:
         say("FAILED", failure)
 

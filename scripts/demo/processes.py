@@ -162,10 +162,12 @@ class Pacs(Server):
             raise
         return self
 
-    def find(self, study_uid: str, modality: str) -> list[str]:
-        """Orthanc's identifiers of the instances of one modality in a study."""
-        query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_uid, "Modality": modality}}
-        return json.loads(http(f"{self.url}/tools/find", query))
+    def find(self, study_uid: str, modality: str, series_number: int | None = None) -> list[str]:
+        """Orthanc's identifiers of the instances of one modality in a study, or of those of its series of one number."""
+        query = {"StudyInstanceUID": study_uid, "Modality": modality}
+        if series_number is not None:
+            query["SeriesNumber"] = str(series_number)
+        return json.loads(http(f"{self.url}/tools/find", {"Level": "Instance", "Query": query}))
 
     def download(self, identifier: str) -> bytes:
         return http(f"{self.url}/instances/{identifier}/file")
@@ -207,7 +209,7 @@ console:
 peers:
   - {{name: pacs, ae_title: {pacs.ae_title}, host: {LOOPBACK}, port: {pacs.dicom_port}}}
 routes:
-  - {{name: default, calling_ae_titles: ["*"], destinations: [pacs], sr_class: enhanced, threshold: balanced}}
+  - {{name: default, calling_ae_titles: ["*"], destinations: [pacs], key_objects: true}}
 """
         )
 

@@ -168,7 +168,17 @@ extension ComposeRequest {
     static func generated(_ source: inout ByteSource) -> ComposeRequest {
         ComposeRequest(
             identitySourcePath: source.text(), report: .generated(&source),
-            captures: source.array(2) { .generated(&$0) }, outputDirectory: source.text())
+            captures: source.array(2) { .generated(&$0) }, keyObjects: source.optional { .generated(&$0) },
+            outputDirectory: source.text())
+    }
+}
+
+extension KeyObjectContent {
+    static func generated(_ source: inout ByteSource) -> KeyObjectContent {
+        KeyObjectContent(
+            fileName: source.text(), sopInstanceUID: .generated(&source), seriesInstanceUID: .generated(&source),
+            contentDate: source.text(), contentTime: source.text(), timezoneOffset: source.text(),
+            device: .generated(&source), description: source.text(), images: source.array(3) { .generated(&$0) })
     }
 }
 
@@ -194,11 +204,12 @@ extension ReportContent {
 extension CaptureContent {
     static func generated(_ source: inout ByteSource) -> CaptureContent {
         CaptureContent(
-            fileName: source.text(), sopInstanceUID: .generated(&source), seriesInstanceUID: .generated(&source),
+            fileName: source.text(), kind: CaptureKind.allCases[source.below(CaptureKind.allCases.count)],
+            sopInstanceUID: .generated(&source), seriesInstanceUID: .generated(&source),
             instanceNumber: source.integer(), rows: source.integer(), columns: source.integer(),
-            sourcePath: source.text(), source: .generated(&source), contentDate: source.text(),
-            contentTime: source.text(), timezoneOffset: source.text(), device: .generated(&source),
-            derivationDescription: source.text(), imageComments: source.text())
+            sources: source.array(2) { CaptureSource(path: $0.text(), image: .generated(&$0)) },
+            contentDate: source.text(), contentTime: source.text(), timezoneOffset: source.text(),
+            device: .generated(&source), derivationDescription: source.text(), imageComments: source.text())
     }
 }
 

@@ -1,5 +1,5 @@
-// Result objects: TID 1500 Structured Reports (PS3.16) and Secondary Captures (PS3.3 A.8.1), encoded in memory as
-// Part 10 files (PS3.10 §7), Explicit VR Little Endian.
+// Result objects: TID 1500 Structured Reports (PS3.16), Secondary Captures (PS3.3 A.8.1) and Key Object Selection
+// Documents (PS3.3 A.35.4), encoded in memory as Part 10 files (PS3.10 §7), Explicit VR Little Endian.
 //
 // Functions return 0, or -1 with a lower-case phrase in `reason` that holds nothing of the patient. All strings are
 // UTF-8. Not for use by two threads at once.
@@ -29,7 +29,7 @@ void cdcmtk_source_free(cdcmtk_source *source);
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source);
 const char *cdcmtk_source_sop_uid(const cdcmtk_source *source);
 
-// MARK: What both kinds of object hold
+// MARK: What all kinds of object hold
 
 typedef struct {
     const char *sop_class_uid;
@@ -112,22 +112,43 @@ int cdcmtk_report_encode(
 
 // MARK: Capture
 
+/// A heatmap lies over one slice; a summary shows several side by side.
+typedef enum { CDCMTK_HEATMAP, CDCMTK_SUMMARY } cdcmtk_capture_kind;
+
 typedef struct {
     cdcmtk_result_header header;
+    cdcmtk_capture_kind kind;
     int32_t instance_number;
     uint16_t rows;
     uint16_t columns;
     /// [row][column][R, G, B]
     const uint8_t *pixels;
-    cdcmtk_image_reference source_image;
+    /// At least one.
+    const cdcmtk_image_reference *sources;
+    size_t source_count;
     const char *derivation_description;
     const char *image_comments;
 } cdcmtk_capture;
 
-/// - plane: the slice beneath. Its plane is carried over where its rows and columns are those of the capture.
+/// - slices: one for each source, in order. A heatmap carries its plane over where rows and columns are the same.
 int cdcmtk_capture_encode(
-    const cdcmtk_capture *capture, const cdcmtk_source *identity, const cdcmtk_source *plane, cdcmtk_encoded *out,
-    char *reason, size_t reason_size);
+    const cdcmtk_capture *capture, const cdcmtk_source *identity, const cdcmtk_source *const *slices,
+    cdcmtk_encoded *out, char *reason, size_t reason_size);
+
+// MARK: Key objects
+
+typedef struct {
+    cdcmtk_result_header header;
+    /// What was selected, in words.
+    const char *description;
+    /// Of the study; at least one.
+    const cdcmtk_image_reference *images;
+    size_t image_count;
+} cdcmtk_key_objects;
+
+int cdcmtk_key_objects_encode(
+    const cdcmtk_key_objects *key_objects, const cdcmtk_source *identity, cdcmtk_encoded *out, char *reason,
+    size_t reason_size);
 
 #ifdef __cplusplus
 }

@@ -42,15 +42,7 @@ public enum ReportWriter {
     /// All but the lists.
     private static func content(of report: ReportContent, _ strings: ContentStrings) -> cdcmtk_report {
         cdcmtk_report(
-            header: cdcmtk_result_header(
-                sop_instance_uid: strings(report.sopInstanceUID),
-                series_instance_uid: strings(report.seriesInstanceUID),
-                content_date: strings(report.contentDate), content_time: strings(report.contentTime),
-                timezone_offset: strings(report.timezoneOffset), revision: UInt32(report.revision),
-                device: strings(report.device),
-                implementation_class_uid: strings(Implementation.classUID),
-                implementation_version_name: strings(Implementation.versionName)),
-            report_class: report.reportClass.shimValue,
+            header: strings(headerOf: report), report_class: report.reportClass.shimValue,
             algorithm_name: strings(report.algorithmName), algorithm_version: strings(report.algorithmVersion),
             algorithm_parameters: strings(report.algorithmParameters),
             attention_parameters: strings(attentionParameters),

@@ -4,7 +4,7 @@ internal import WorkerProtocol
 /// viewer or archive would stumble later.
 enum ResultRules {
     static func check(_ report: ReportContent) throws {
-        try checkHeader(report.contentDate, report.contentTime, report.timezoneOffset, report.revision, report.device)
+        try checkHeader(of: report)
         try require(!report.imageLibrary.isEmpty, "a report needs an image library")
         try require(report.imageLibrary.count <= ReportWriter.mostImages, "more images than a report may name")
         try require(report.flaggedSlices.count <= ReportWriter.mostImages, "more slices than a report may flag")
@@ -23,14 +23,15 @@ enum ResultRules {
     }
 
     static func check(_ capture: CaptureContent) throws {
-        try checkHeader(
-            capture.contentDate, capture.contentTime, capture.timezoneOffset, capture.revision, capture.device)
+        try checkHeader(of: capture)
         let sizes = 1...CaptureWriter.mostRowsOrColumns
         try require(
             sizes.contains(capture.rows) && sizes.contains(capture.columns),
             "rows or columns of a capture over the limit")
-        try checkFrames(of: capture.source)
-        try require(capture.source.frames.count <= 1, "a capture is over one frame")
+        try capture.sources.map(\.image).forEach(checkFrames(of:))
+        try require(capture.sources.allSatisfy { $0.image.frames.count <= 1 }, "a capture is over one frame")
+        let counts = capture.kind == .heatmap ? 1...1 : 1...CaptureWriter.mostSources
+        try require(counts.contains(capture.sources.count), "a capture is over one slice, a summary over some")
         try require(Int32(exactly: capture.instanceNumber) != nil, "instance number out of range")
         // ST and LT, PS3.5 §6.2
         try require(
@@ -39,6 +40,16 @@ enum ResultRules {
         try require(
             capture.imageComments.unicodeScalars.count <= 10_240 && isText(capture.imageComments),
             "image comments are too long or hold control characters")
+    }
+
+    static func check(_ keyObjects: KeyObjectContent) throws {
+        try checkHeader(of: keyObjects)
+        try require(!keyObjects.images.isEmpty, "key objects without an object")
+        try require(keyObjects.images.count <= KeyObjectWriter.mostImages, "more key objects than a document may name")
+        try keyObjects.images.forEach(checkFrames(of:))
+        try require(
+            !keyObjects.description.isEmpty && isText(keyObjects.description),
+            "description is empty or holds control characters")
     }
 
     static func require(_ condition: Bool, _ reason: String, file: StaticString = #fileID, line: UInt = #line) throws {
@@ -53,12 +64,11 @@ enum ResultRules {
             "a frame number out of range")
     }
 
-    private static func checkHeader(
-        _ date: String, _ time: String, _ timezone: String, _ revision: Int, _ device: Device
-    ) throws {
-        try require((1...9999).contains(revision), "revision out of range")
+    private static func checkHeader(of content: some ResultContent) throws {
+        let (date, timezone, device) = (content.contentDate, content.timezoneOffset, content.device)
+        try require((1...9999).contains(content.revision), "revision out of range")
         try require(date.utf8.count == 8 && date.utf8.allSatisfy(isDigit), "content date is not of the form YYYYMMDD")
-        try require(isTime(time), "content time is not of the form HHMMSS.FFFFFF")
+        try require(isTime(content.contentTime), "content time is not of the form HHMMSS.FFFFFF")
         try require(timezone.isEmpty || isTimezone(timezone), "time zone offset is not of the form ±HHMM")
         for (name, text, most, mayBeEmpty) in [
             ("manufacturer", device.manufacturer, 64, false), ("model name", device.modelName, 64, false),

@@ -62,6 +62,15 @@ final class ContentStrings {
             device_uid: self(device.deviceUID), station_name: self(device.stationName))
     }
 
+    func callAsFunction(headerOf content: some ResultContent) -> cdcmtk_result_header {
+        cdcmtk_result_header(
+            sop_instance_uid: self(content.sopInstanceUID), series_instance_uid: self(content.seriesInstanceUID),
+            content_date: self(content.contentDate), content_time: self(content.contentTime),
+            timezone_offset: self(content.timezoneOffset), revision: UInt32(content.revision),
+            device: self(content.device), implementation_class_uid: self(Implementation.classUID),
+            implementation_version_name: self(Implementation.versionName))
+    }
+
     deinit {
         for string in strings { string.deallocate() }
         for list in numbers { list.deallocate() }

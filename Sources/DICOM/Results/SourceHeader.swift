@@ -33,6 +33,14 @@ public final class SourceHeader {
         try withExtendedLifetime(self) { try body(handle) }
     }
 
+    static func withHandles<R>(
+        of headers: [SourceHeader], _ body: (UnsafePointer<OpaquePointer?>?) throws -> R
+    ) rethrows -> R {
+        try withExtendedLifetime(headers) {
+            try headers.map { Optional($0.handle) }.withUnsafeBufferPointer { try body($0.baseAddress) }
+        }
+    }
+
     private static func check(_ path: String, _ limits: ObjectLimits) throws {
         guard let file = try? Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped) else {
             throw WorkerError(.failed, "the source cannot be opened")

@@ -5,15 +5,18 @@ public struct ComposeRequest: Codable, Sendable {
     public var identitySourcePath: String
     public var report: ReportContent
     public var captures: [CaptureContent]
+    public var keyObjects: KeyObjectContent?
     /// Folder that receives the files; exists. Files are written durably under the names given in the content.
     public var outputDirectory: String
 
     public init(
-        identitySourcePath: String, report: ReportContent, captures: [CaptureContent], outputDirectory: String
+        identitySourcePath: String, report: ReportContent, captures: [CaptureContent],
+        keyObjects: KeyObjectContent? = nil, outputDirectory: String
     ) {
         self.identitySourcePath = identitySourcePath
         self.report = report
         self.captures = captures
+        self.keyObjects = keyObjects
         self.outputDirectory = outputDirectory
     }
 }
@@ -72,8 +75,21 @@ public struct ImageReference: Codable, Sendable, Hashable {
     }
 }
 
+/// What every kind of result object has.
+public protocol ResultContent {
+    var fileName: String { get }
+    var sopInstanceUID: UID { get }
+    var seriesInstanceUID: UID { get }
+    var contentDate: String { get }
+    var contentTime: String { get }
+    var timezoneOffset: String { get }
+    /// 1 for the first result on a study.
+    var revision: Int { get }
+    var device: Device { get }
+}
+
 /// A TID 1500 report (PS3.16), one for each analysis.
-public struct ReportContent: Codable, Sendable {
+public struct ReportContent: ResultContent, Codable, Sendable {
     public var fileName: String
     public var reportClass: ReportClass
     public var sopInstanceUID: UID
@@ -145,17 +161,34 @@ public struct FlaggedSlice: Codable, Sendable, Equatable {
     }
 }
 
-/// A single-frame RGB Secondary Capture (PS3.3 A.8.1) over one source slice.
-public struct CaptureContent: Codable, Sendable {
+public enum CaptureKind: String, Codable, Sendable, CaseIterable {
+    /// Over one slice, of which it has the plane.
+    case heatmap
+    /// Several slices side by side, and what was found, in words.
+    case summary
+}
+
+/// A slice that a capture shows.
+public struct CaptureSource: Codable, Sendable, Equatable {
+    public var path: String
+    public var image: ImageReference
+    public init(path: String, image: ImageReference) {
+        self.path = path
+        self.image = image
+    }
+}
+
+/// A single-frame RGB Secondary Capture (PS3.3 A.8.1).
+public struct CaptureContent: ResultContent, Codable, Sendable {
     public var fileName: String
+    public var kind: CaptureKind
     public var sopInstanceUID: UID
     public var seriesInstanceUID: UID
     public var instanceNumber: Int
     public var rows: Int
     public var columns: Int
-    /// The CT slice beneath, from which plane and frame of reference are copied.
-    public var sourcePath: String
-    public var source: ImageReference
+    /// The CT slices beneath; one for a heatmap.
+    public var sources: [CaptureSource]
     public var contentDate: String
     public var contentTime: String
     public var timezoneOffset: String
@@ -165,18 +198,19 @@ public struct CaptureContent: Codable, Sendable {
     public var derivationDescription: String
     public var imageComments: String
     public init(
-        fileName: String, sopInstanceUID: UID, seriesInstanceUID: UID, instanceNumber: Int, rows: Int, columns: Int,
-        sourcePath: String, source: ImageReference, contentDate: String, contentTime: String, timezoneOffset: String,
-        revision: Int = 1, device: Device, derivationDescription: String, imageComments: String
+        fileName: String, kind: CaptureKind = .heatmap, sopInstanceUID: UID, seriesInstanceUID: UID,
+        instanceNumber: Int, rows: Int, columns: Int, sources: [CaptureSource], contentDate: String,
+        contentTime: String, timezoneOffset: String, revision: Int = 1, device: Device, derivationDescription: String,
+        imageComments: String
     ) {
         self.fileName = fileName
+        self.kind = kind
         self.sopInstanceUID = sopInstanceUID
         self.seriesInstanceUID = seriesInstanceUID
         self.instanceNumber = instanceNumber
         self.rows = rows
         self.columns = columns
-        self.sourcePath = sourcePath
-        self.source = source
+        self.sources = sources
         self.contentDate = contentDate
         self.contentTime = contentTime
         self.timezoneOffset = timezoneOffset
@@ -187,9 +221,40 @@ public struct CaptureContent: Codable, Sendable {
     }
 }
 
+/// A Key Object Selection Document (PS3.3 A.35.4) titled "Of Interest".
+public struct KeyObjectContent: ResultContent, Codable, Sendable {
+    public var fileName: String
+    public var sopInstanceUID: UID
+    public var seriesInstanceUID: UID
+    public var contentDate: String
+    public var contentTime: String
+    public var timezoneOffset: String
+    /// 1 for the first result on a study.
+    public var revision: Int
+    public var device: Device
+    public var description: String
+    /// In the order in which they are to be looked at.
+    public var images: [ImageReference]
+    public init(
+        fileName: String, sopInstanceUID: UID, seriesInstanceUID: UID, contentDate: String, contentTime: String,
+        timezoneOffset: String, revision: Int = 1, device: Device, description: String, images: [ImageReference]
+    ) {
+        self.fileName = fileName
+        self.sopInstanceUID = sopInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
+        self.contentDate = contentDate
+        self.contentTime = contentTime
+        self.timezoneOffset = timezoneOffset
+        self.revision = revision
+        self.device = device
+        self.description = description
+        self.images = images
+    }
+}
+
 /// `ichnode-dicom compose` → daemon, one for each request.
 public enum ComposeEvent: Codable, Sendable {
-    /// All files are written and durable, in the order report, captures.
+    /// All files are written and durable, in the order report, captures, key objects.
     case composed([ComposedObject])
     /// Nothing was written that the daemon has to keep.
     case failed(reason: String)

@@ -11,7 +11,7 @@ struct AnalyzeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "analyze", abstract: "Analyse a folder of DICOM files as the node would.",
         discussion: """
-            Reads all files below the folder, analyses every study in it, and writes report and heatmaps of each \
+            Reads all files below the folder, analyses every study in it, and writes report and pictures of each \
             into a folder of its own below the output folder. Nothing is sent.
             """)
 
@@ -35,6 +35,12 @@ struct AnalyzeCommand: AsyncParsableCommand {
         })
     var reportClass = ReportClass.enhanced
 
+    @Flag(inversion: .prefixedNo, help: "One picture of the most suspicious slices of a positive study.")
+    var summary = true
+
+    @Flag(inversion: .prefixedNo, help: "A Key Object Selection Document for a positive study.")
+    var keyObjects = false
+
     func run() async throws {
         try await Terminal.run {
             var logger = Logger.node(level: "warning")
@@ -42,8 +48,10 @@ struct AnalyzeCommand: AsyncParsableCommand {
             try await FolderAnalysis(
                 folder: URL(fileURLWithPath: folder).standardizedFileURL,
                 output: URL(fileURLWithPath: output).standardizedFileURL,
-                package: try ModelPackage(directory: model), threshold: threshold, reportClass: reportClass,
-                logger: logger
+                package: try ModelPackage(directory: model),
+                route: Route(
+                    name: "folder", destinations: [], reportClass: reportClass, summary: summary,
+                    keyObjects: keyObjects, threshold: threshold), logger: logger
             ).run()
         }
     }
@@ -54,8 +62,7 @@ struct FolderAnalysis {
     let folder: URL
     let output: URL
     let package: ModelPackage
-    let threshold: String
-    let reportClass: ReportClass
+    let route: Route
     let logger: Logger
 
     func run() async throws {
@@ -78,7 +85,7 @@ struct FolderAnalysis {
 
     private func analyse(_ study: AssembledStudy, _ studies: FolderStudies, _ composer: ReportComposer) async throws {
         let started = ContinuousClock.now
-        let point = try package.operatingPoint(threshold)
+        let point = try package.operatingPoint(route.threshold)
         let analyzer = studies.analyzer()
         for start in stride(from: 0, to: study.instances.count, by: 32) {
             Terminal.complain("  \(start) of \(study.instances.count) images")
@@ -87,7 +94,6 @@ struct FolderAnalysis {
         let analysis = try await analyzer.analyse(study, threshold: point)
         var objects: [ComposedObject] = []
         if let report = analysis.report {
-            let route = Route(name: "folder", destinations: [], reportClass: reportClass, threshold: threshold)
             objects = try await composer.compose(report, route: route).objects
         }
         let seconds = (ContinuousClock.now - started) / .seconds(1)

@@ -241,6 +241,8 @@ enum ConfigurationReader {
                 destinations: section.list(
                     "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
+                summary: section.bool("summary", default: true),
+                keyObjects: section.bool("key_objects", default: false),
                 threshold: section.string("threshold", default: "balanced"),
                 countsFrom: none(section.string("counts_from", default: "none")),
                 retrieveFrom: none(section.string("retrieve_from", default: "none")))

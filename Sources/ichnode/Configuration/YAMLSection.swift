@@ -91,6 +91,13 @@ final class YAMLSection {
         return string(key, default: "")
     }
 
+    func bool(_ key: String, default fallback: Bool) -> Bool {
+        guard let value = value(key) else { return fallback }
+        if let truth = value.bool { return truth }
+        problem(key, "has to be true or false")
+        return fallback
+    }
+
     func int(_ key: String, default fallback: Int, _ range: ClosedRange<Int>) -> Int {
         guard let value = value(key) else { return fallback }
         guard let number = value.int, range.contains(number) else {
