@@ -30,6 +30,16 @@ final class ComposeBench {
         try? FileManager.default.removeItem(at: root)
     }
 
+    /// Of the worker so far, user and system time: proc(5), /proc/pid/stat, fields 14 and 15 after the name.
+    var processorSeconds: Double {
+        get throws {
+            let stat = try String(contentsOfFile: "/proc/\(worker.processID)/stat", encoding: .utf8)
+            let fields = stat[stat.index(after: try #require(stat.lastIndex(of: ")")))...].split(separator: " ")
+            let ticks = try fields[11...12].map { try #require(Double($0)) }
+            return (ticks[0] + ticks[1]) / Double(sysconf(Int32(_SC_CLK_TCK)))
+        }
+    }
+
     func compose(_ request: ComposeRequest, bulk: [Data] = []) async throws -> ComposeEvent {
         try await worker.send(request, bulk: bulk)
         for try await frame in worker.frames {

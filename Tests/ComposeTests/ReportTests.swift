@@ -87,10 +87,10 @@ import WorkerProtocol
         let bench = try await ComposeBench()
         var request = try bench.request(over: SourceSlice.series(count: 1), flagged: 1)
         request.report.imageLibrary = SourceSlice.series(count: 2000).map(\.reference)
-        let clock = ContinuousClock()
-        let started = clock.now
+        let before = try bench.processorSeconds
         let path = try await bench.composed(request)[0]
-        #expect(clock.now - started < .seconds(5))
+        // Of the worker: how long it waits for a processor is the machine's affair.
+        #expect(try bench.processorSeconds - before < 2)
         // Each in the library and in the evidence; the flagged one in its group as well.
         #expect(try Tool.values("ReferencedSOPInstanceUID", of: path).count == 2 * 2000 + 3)
         #expect(try Tool.errors(of: path) == [])
