@@ -17,6 +17,8 @@ SECONDS ?= 60
 TARGET ?=
 # Deliveries for `make scenarios`, by parts of their names; all when empty.
 NAMES ?=
+# Only each third, or fourth, of them.
+EVERY ?= 1
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
 REPEATS ?= 5
 IMAGES ?= 400
@@ -82,9 +84,9 @@ load-test: build ## store from 64 associations at once; nothing may be lost [INS
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_LOAD_INSTANCES=$(INSTANCES) $(PYTHON) -m unittest discover --verbose \
 		--start-directory Tests/Tools --pattern test_node_load.py
 
-scenarios: build ## deliver studies in every way there is, with a clock that is set, and compare what is decided [NAMES="a b"]
+scenarios: build ## deliver studies in every way there is, with a clock that is set, and compare what is decided [NAMES="a b"] [EVERY=n]
 	@scripts/setup test
-	@ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/scenarios.py $(NAMES)
+	@ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/scenarios.py --every $(EVERY) $(NAMES)
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo
