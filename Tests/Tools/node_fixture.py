@@ -240,7 +240,7 @@ def read_or_empty(path: Path) -> str:
 
 
 class RestartablePacs(Pacs):
-    def __init__(self, folder: Path, node_port: int, **settings):
+    def __init__(self, folder: Path, node_port: int = 104, **settings):
         super().__init__(folder, node_port, **settings)
         self.starts = 0
 
