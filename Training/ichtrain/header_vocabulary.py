@@ -63,7 +63,7 @@ WITHOUT_CONTRAST = words_pattern(
 )
 WITH_CONTRAST = words_pattern(
     r"c\+", r"ce\b", "contrast", "post[ -]?(c|km|gd)", "(mit|nach) km", r"km\b", "avec inj", "injecte", r"with c\b",
-    r"w/? ?c\b", "enhanced", r"iv\+", "arterial", "venous phase", "delayed",
+    r"w/? ?c\b", "enhanced(?! conversion)", r"iv\+", "arterial", "venous phase", "delayed",
 )
 BONE_TEXT = words_pattern(
     "bone", "knochen", "hueso", "oss", r"os\b", "kosc", "kemik", "sharp", "edge",
@@ -78,7 +78,10 @@ DERIVED_TYPES = frozenset({
     "mip", "minip", "mpr", "csa mpr", "csamanipulated", "reformatted", "oblique", "projection image", "3d", "vrt",
     "volume rendered", "perfusion", "rcbf", "rcbv", "mtt", "tmax", "subtraction", "screen save", "screensave",
     "iodine", "vnc", "monoenergetic", "dose info", "patient info", "results", "ref surview",
+    "maximum", "minimum", "resampled", "division", "multiplication", "masked", "std deviation", "quantity", "max ip",
+    "min ip", "curved mpr", "volume render", "surface render",
 })
+CONTRAST_TYPES = frozenset({"post contrast", "angio"})
 NO_CONTRAST = frozenset({
     "", "none", "no", "n", "nein", "non", "aucun", "ninguno", "0", "n/a", "na", "-", "without", "ohne",
 })

@@ -156,6 +156,8 @@ def judge(header: ImageHeader) -> Slice:
         raise Refusal("not a CT", 12)
     if words.LOCALIZER_TYPES & set(types):
         raise Refusal("localizer", 10)
+    if words.CONTRAST_TYPES & set(types):
+        raise Refusal("contrast agent given", 2)
     photometric = folded(header.photometric)
     is_derived = types[1:2] == ["secondary"] or header.samples_per_pixel not in (None, 1)
     if is_derived or not (photometric == "" or photometric.startswith("monochrome")):

@@ -176,7 +176,8 @@ class VocabularyTests(unittest.TestCase):
             headBodyParts=HEAD_BODY_PARTS partBodyParts=PART_BODY_PARTS unspecifiedBodyParts=UNSPECIFIED_BODY_PARTS
             head=HEAD partOfHead=PART_OF_HEAD otherBody=OTHER_BODY angiography=ANGIOGRAPHY boneText=BONE_TEXT
             withoutContrast=WITHOUT_CONTRAST withContrast=WITH_CONTRAST derivedText=DERIVED_TEXT
-            localizerTypes=LOCALIZER_TYPES derivedTypes=DERIVED_TYPES noContrast=NO_CONTRAST
+            localizerTypes=LOCALIZER_TYPES derivedTypes=DERIVED_TYPES contrastTypes=CONTRAST_TYPES
+            noContrast=NO_CONTRAST
         """):
             start = rf"static let {swift}(?:: Set<String> = | = Pattern\(wordsFrom: )"
             body = re.search(start + r"\[(.*?)\](?:\)|\n)", source, re.DOTALL)[1]

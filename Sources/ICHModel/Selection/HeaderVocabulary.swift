@@ -50,7 +50,7 @@ enum HeaderVocabulary {
     ])
     static let withContrast = Pattern(wordsFrom: [
         #"c\+"#, #"ce\b"#, "contrast", "post[ -]?(c|km|gd)", "(mit|nach) km", #"km\b"#, "avec inj", "injecte",
-        // "enhanced conversion": of single-frame images to Legacy Converted Enhanced CT (highdicom).
+        // An enhanced conversion is one of single-frame images to Legacy Converted Enhanced CT (highdicom).
         #"with c\b"#, #"w/? ?c\b"#, "enhanced(?! conversion)", #"iv\+"#, "arterial", "venous phase", "delayed",
     ])
     static let boneText = Pattern(wordsFrom: [
