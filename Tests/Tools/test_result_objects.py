@@ -42,6 +42,7 @@ class ResultObjects(unittest.TestCase):
                     str(folder / "results"),
                     "--model",
                     str(MODELS[0]),
+                    "--key-objects",
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -51,13 +52,12 @@ class ResultObjects(unittest.TestCase):
             self.assertEqual(analysis.returncode, 0, analysis.stdout)
 
             # One file of each kind.
-            chosen: dict[str, Path] = {}
+            chosen: dict[int, Path] = {}
             for path in sorted(p for p in (folder / "results").rglob("*") if p.is_file()):
                 if pydicom.misc.is_dicom(path):
-                    chosen.setdefault(str(pydicom.dcmread(path, stop_before_pixels=True).Modality), path)
-            self.assertIn("SR", chosen, analysis.stdout)
-            self.assertIn("OT", chosen, analysis.stdout)
-            self.assertEqual(read_triage_report(pydicom.dcmread(chosen["SR"])).outcome, "Present")
+                    chosen.setdefault(int(pydicom.dcmread(path, stop_before_pixels=True).SeriesNumber), path)
+            self.assertEqual(sorted(chosen), [9001, 9002, 9003, 9004], analysis.stdout)
+            self.assertEqual(read_triage_report(pydicom.dcmread(chosen[9001])).outcome, "Present")
             validation = subprocess.run(
                 [
                     sys.executable,

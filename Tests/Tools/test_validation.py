@@ -19,7 +19,16 @@ import own  # noqa: E402
 import validate  # noqa: E402
 from ct_series import CTHeader, CTVolume, write_series  # noqa: E402
 from findings import AllowList  # noqa: E402
-from structured_report import PROBABILITY, TRACKING_UID, children, measurement_groups, read_triage_report  # noqa: E402
+from structured_report import (  # noqa: E402
+    COMMENT,
+    PROBABILITY,
+    TRACKING_UID,
+    children,
+    code,
+    measurement_groups,
+    read_triage_report,
+    walk,
+)
 
 ALLOW = AllowList(Path(validate.__file__).with_name("allowed.toml"))
 HAEMORRHAGE = sr.CodedConcept("1386000", "SCT", "Intracranial hemorrhage")
@@ -34,6 +43,9 @@ def source_slices(folder: Path) -> list[pydicom.Dataset]:
 def triage_report(slices: list[pydicom.Dataset]) -> pydicom.Dataset:
     """A positive report with one flagged slice, built by a library that the node does not use."""
 
+    present = sr.CodedConcept("52101004", "SCT", "Present")
+    presence = sr.QualitativeEvaluation(name=HAEMORRHAGE, value=present)
+
     def group(identifier: str, probability: float, image: pydicom.Dataset | None):
         algorithm = sr.AlgorithmIdentification("detector", "1", ["operating point = 0.50"])
         images = [sr.SourceImageForMeasurement.from_source_image(image)] if image else None
@@ -44,12 +56,12 @@ def triage_report(slices: list[pydicom.Dataset]) -> pydicom.Dataset:
             algorithm_id=algorithm,
             referenced_images=images,
         )
-        present = sr.CodedConcept("52101004", "SCT", "Present")
         return sr.MeasurementsAndQualitativeEvaluations(
             tracking_identifier=sr.TrackingIdentifier(identifier=identifier, uid=highdicom.UID()),
             finding_type=HAEMORRHAGE,
+            finding_sites=[sr.FindingSite(sr.CodedConcept("1101003", "SCT", "Intracranial"))],
             measurements=[probability_item],
-            qualitative_evaluations=None if image else [sr.QualitativeEvaluation(name=HAEMORRHAGE, value=present)],
+            qualitative_evaluations=None if image else [presence],
             source_images=[sr.SourceImageForMeasurementGroup.from_source_image(image)] if image else None,
         )
 
@@ -66,12 +78,28 @@ def triage_report(slices: list[pydicom.Dataset]) -> pydicom.Dataset:
         evidence=slices,
         content=content[0],
         series_number=9001,
+        series_description="AI ICH triage SR",
         series_instance_uid=highdicom.UID(),
         sop_instance_uid=highdicom.UID(),
         instance_number=1,
         manufacturer="Example",
         is_complete=True,
     )
+    contains = sr.RelationshipTypeValues.CONTAINS
+    comment = sr.CodedConcept(*COMMENT, "Comment")
+    evaluations = sr.ContainerContentItem(
+        sr.CodedConcept("C0034375", "UMLS", "Qualitative Evaluations"), relationship_type=contains
+    )
+    evaluations.ContentSequence = [
+        sr.CodeContentItem(HAEMORRHAGE, present, contains),
+        sr.TextContentItem(comment, "Not for diagnostic use.", contains),
+    ]
+    report.ContentSequence.append(evaluations)
+    equipment = pydicom.Dataset()
+    equipment.PurposeOfReferenceCodeSequence = [sr.CodedConcept("109102", "DCM", "Processing Equipment")]
+    equipment.Manufacturer = "Example"
+    report.ContributingEquipmentSequence = [equipment]
+    report.ContentQualification = "RESEARCH"
     report.StudyDescription = slices[0].StudyDescription
     report.IssuerOfPatientID = slices[0].IssuerOfPatientID
     return report
@@ -168,7 +196,7 @@ class Validation(unittest.TestCase):
 
     def test_negative_outcome_with_flagged_slices_is_found(self):
         report = self.altered()
-        for item in children(measurement_groups(report)[0], ("1386000", "SCT")):
+        for item in (each for each in walk(report) if code(each) == ("1386000", "SCT")):
             item.ConceptCodeSequence[0].CodeValue, item.ConceptCodeSequence[0].CodeMeaning = "272519000", "Absent"
         self.assertEqual(self.complaints(report).keys(), {"content"})
 

@@ -39,7 +39,7 @@ EXTERNAL = {
     "tables": (external.highdicom_tables, {"SR", "SC", "KO"}),
     "dcmqi": (external.dcmqi, {"SR"}),
 }
-OWN = ["codes", "content", "identity"]
+OWN = ["codes", "content", "labels", "identity"]
 
 
 @dataclass
@@ -79,13 +79,17 @@ def source_of(ds: pydicom.Dataset, sources: list[pydicom.Dataset]) -> pydicom.Da
     return next((each for each in same_study if each.SOPInstanceUID in wanted), same_study[0] if same_study else None)
 
 
-def run_own_checks(subject: Subject, sources: list[pydicom.Dataset], explicit: bool, allow: AllowList) -> None:
+def run_own_checks(
+    subject: Subject, subjects: list[Subject], sources: list[pydicom.Dataset], explicit: bool, allow: AllowList
+) -> None:
     ds, kind = subject.dataset, subject.kind
     source = source_of(ds, sources)
-    content = {"SR": own.check_report, "KO": own.check_key_objects}.get(kind)
+    content = {"SR": own.check_report, "KO": own.check_key_objects, "SC": own.check_capture}[kind]
+    beside = [s.dataset for s in subjects if s is not subject and s.dataset.StudyInstanceUID == ds.StudyInstanceUID]
     complaints = {
         "codes": own.check_codes(ds, allow),
-        "content": content(ds) if content else own.check_capture(ds, source),
+        "content": content(ds, sources),
+        "labels": own.check_labels(ds, beside),
     }
     if source is not None:
         complaints["identity"] = own.check_identity(ds, source)
@@ -97,6 +101,12 @@ def run_own_checks(subject: Subject, sources: list[pydicom.Dataset], explicit: b
 
 
 def run_all(subjects: list[Subject], sources, explicit: bool, skipped: set[str], allow: AllowList) -> None:
+    run_external(subjects, skipped, allow)
+    for subject in subjects:
+        run_own_checks(subject, subjects, sources, explicit, allow)
+
+
+def run_external(subjects: list[Subject], skipped: set[str], allow: AllowList) -> None:
     def work(job: tuple[Subject, str]) -> tuple[Subject, str, list[Finding]]:
         subject, name = job
         try:
@@ -116,8 +126,6 @@ def run_all(subjects: list[Subject], sources, explicit: bool, skipped: set[str],
     with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         for subject, name, found in pool.map(work, jobs):
             subject.results[name] = found
-    for subject in subjects:
-        run_own_checks(subject, sources, explicit, allow)
 
 
 def cell(findings: list[Finding] | None) -> str:
