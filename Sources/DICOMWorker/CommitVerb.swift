@@ -12,28 +12,13 @@ struct Commit: ParsableCommand {
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
-        var identity: Result<TLSIdentity, TLSFileProblem>?
-        let confinement = Confinement(
-            fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
-        Worker.run(
-            "commit", options, confinement: confinement,
-            prepare: {
-                try Library.prepare(needsDictionary: true)
-                identity = tls.requestorIdentity()
-            },
-            serve: { channel in
-                guard let (request, _) = try channel.receive(SendRequest.self) else { return }
-                guard case .commit(let job) = request else {
-                    throw WorkerError(.protocolViolation, "not a job to commit")
-                }
-                for event in Self.answer(job, identity) { try channel.send(event) }
-                try channel.send(SendEvent.done)
-            })
+        RequestVerb.run("commit", tls: tls, options: options) { request, identity, channel in
+            guard case .commit(let job) = request else { throw WorkerError(.protocolViolation, "not a job to commit") }
+            for event in Self.answer(job, identity) { try channel.send(event) }
+        }
     }
 
-    private static func answer(
-        _ job: CommitJob, _ identity: Result<TLSIdentity, TLSFileProblem>?
-    ) -> [SendEvent] {
+    private static func answer(_ job: CommitJob, _ identity: RequestVerb.Identity) -> [SendEvent] {
         do throws(RequestFailure) {
             let requestor = try Requestor(
                 to: job.peer, from: job.callingAETitle, proposals: [.storageCommitment], identity: identity,

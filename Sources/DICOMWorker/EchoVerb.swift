@@ -12,26 +12,13 @@ struct Echo: ParsableCommand {
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
-        var identity: Result<TLSIdentity, TLSFileProblem>?
-        let confinement = Confinement(
-            fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)] + NameResolution.paths, allowsNetwork: true)
-        Worker.run(
-            "echo", options, confinement: confinement,
-            prepare: {
-                try Library.prepare(needsDictionary: true)
-                identity = tls.requestorIdentity()
-            },
-            serve: { channel in
-                guard let (request, _) = try channel.receive(SendRequest.self) else { return }
-                guard case .echo(let job) = request else { throw WorkerError(.protocolViolation, "not a job to echo") }
-                try channel.send(Self.answer(job, identity))
-                try channel.send(SendEvent.done)
-            })
+        RequestVerb.run("echo", tls: tls, options: options) { request, identity, channel in
+            guard case .echo(let job) = request else { throw WorkerError(.protocolViolation, "not a job to echo") }
+            try channel.send(Self.answer(job, identity))
+        }
     }
 
-    private static func answer(
-        _ job: EchoJob, _ identity: Result<TLSIdentity, TLSFileProblem>?
-    ) -> SendEvent {
+    private static func answer(_ job: EchoJob, _ identity: RequestVerb.Identity) -> SendEvent {
         let clock = ContinuousClock()
         do throws(RequestFailure) {
             let requestor = try Requestor(

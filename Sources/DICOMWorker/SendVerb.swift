@@ -23,22 +23,10 @@ struct Send: ParsableCommand {
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
-        var identity: Result<TLSIdentity, TLSFileProblem>?
-        let confinement = Confinement(
-            fileSizeBytes: 1 << 20, paths: [.init(results, .read), .init("/dev/null", .write)] + NameResolution.paths,
-            allowsNetwork: true)
-        Worker.run(
-            "send", options, confinement: confinement,
-            prepare: {
-                try Library.prepare(needsDictionary: true)
-                identity = tls.requestorIdentity()
-            },
-            serve: { channel in
-                guard let (request, _) = try channel.receive(SendRequest.self) else { return }
-                guard case .store(let job) = request else { throw WorkerError(.protocolViolation, "not a job to send") }
-                try StoreDelivery(channel: channel, results: results, job: job, identity: identity).run()
-                try channel.send(SendEvent.done)
-            })
+        RequestVerb.run("send", tls: tls, options: options, reading: [results]) { request, identity, channel in
+            guard case .store(let job) = request else { throw WorkerError(.protocolViolation, "not a job to send") }
+            try StoreDelivery(channel: channel, results: results, job: job, identity: identity).run()
+        }
     }
 }
 
@@ -47,7 +35,7 @@ struct StoreDelivery {
     let channel: Channel
     let results: String
     let job: StoreJob
-    let identity: Result<TLSIdentity, TLSFileProblem>?
+    let identity: RequestVerb.Identity
 
     /// PS3.8 §9.3.2.2: identifiers are odd numbers of one byte.
     private static let mostContexts = 128
