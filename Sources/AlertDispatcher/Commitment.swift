@@ -68,16 +68,16 @@ extension DeliveryEntry {
     /// What follows from the states of the objects.
     /// - Parameters:
     ///   - pause: seconds.
-    ///   - problems: why some are not accepted, or not committed.
-    mutating func settle(at now: Date, nextAttemptAfter pause: TimeInterval, problems: [String]) {
+    ///   - reason: why all that is not taken is not; nil where each object has its own.
+    mutating func settle(at now: Date, nextAttemptAfter pause: TimeInterval, because reason: String? = nil) {
         let states = Set(objects.map(\.state))
         if states.contains(.pending) {
             state = .pending
             nextAttemptAt = now + pause
-            lastError = problems.joined(separator: "; ")
+            lastError = reason ?? reasons(of: .pending, .dead)
         } else if states.contains(.dead) {
             state = .dead
-            lastError = problems.joined(separator: "; ")
+            lastError = reasons(of: .dead)
         } else if states.contains(.accepted) {
             state = .accepted
             nextAttemptAt = now
@@ -89,36 +89,49 @@ extension DeliveryEntry {
         }
     }
 
+    /// Each once.
+    private func reasons(of states: DeliveryState...) -> String {
+        let known = objects.filter { states.contains($0.state) }.compactMap(\.reason)
+        let each = known.reduce(into: [String]()) { if !$0.contains($1) { $0.append($1) } }
+        return each.isEmpty ? "no answer for some objects" : each.joined(separator: "; ")
+    }
+
     mutating func takeAcceptedAsDelivered() {
         for index in objects.indices where objects[index].state == .accepted { objects[index].state = .delivered }
     }
 
+    /// - Parameter taken: what an object is that the destination has.
+    mutating func apply(_ fates: [UID: ObjectFate], taken: DeliveryState) {
+        for index in objects.indices {
+            switch fates[objects[index].object.sopInstanceUID] {
+            case nil: break
+            case .delivered(let status):
+                (objects[index].state, objects[index].status, objects[index].reason) = (taken, status, nil)
+                // Another encoding of what the destination has would be a second object.
+                (objects[index].alternatives, objects[index].refusals) = (nil, nil)
+            case .retry(let status, let reason):
+                (objects[index].state, objects[index].status, objects[index].reason) = (.pending, status, reason)
+            case .refused(let status, let reason): objects[index].refuse(status: status, reason: reason)
+            }
+        }
+    }
+
     /// All that is accepted is committed, or sent again.
-    /// - Returns: why what is not committed is not.
-    mutating func apply(_ report: CommitmentReport) -> [String] {
+    mutating func apply(_ report: CommitmentReport) {
         let committed = Set(report.committed)
         let failures = Dictionary(report.failed.map { ($0.sopInstanceUID, $0) }) { first, _ in first }
-        var problems: [String] = []
-        for index in objects.indices where objects[index].state == .accepted {
-            let uid = objects[index].object.sopInstanceUID
+        let accepted = objects.filter { $0.state == .accepted }.map { object in
+            let uid = object.object.sopInstanceUID
             let fate: ObjectFate =
                 if let failure = failures[uid] {
                     CommitmentFailureTable.fate(failure.reason, of: uid)
                 } else if committed.contains(uid) {
-                    .delivered(status: objects[index].status ?? 0)
+                    .delivered(status: object.status ?? 0)
                 } else {
                     .retry(status: nil, reason: "commitment failed for \(uid): the report does not name it")
                 }
-            switch fate {
-            case .delivered: objects[index].state = .delivered
-            case .retry(let status, let reason):
-                (objects[index].state, objects[index].status) = (.pending, status)
-                problems.append(reason)
-            case .refused(let status, let reason):
-                (objects[index].state, objects[index].status) = (.dead, status)
-                problems.append(reason)
-            }
+            return (uid, fate)
         }
-        return problems
+        apply(Dictionary(accepted) { first, _ in first }, taken: .delivered)
     }
 }

@@ -75,8 +75,8 @@ public actor CommitmentDesk: Service {
     private func ask(_ delivery: DeliveryEntry) async throws {
         let transaction = UID.random()
         guard try await ledger.beginCommitment(ofDelivery: delivery.id, under: transaction) else { return }
-        guard let destination = destinations[delivery.destination] else {
-            let name = delivery.destination
+        guard let destination = destinations[delivery.taker] else {
+            let name = delivery.taker
             return try await postpone(transaction, name, "no peer is named \(name): configure it again")
         }
         guard let commitment = destination.commitment else { return try await dispense(transaction) }
@@ -120,7 +120,7 @@ public actor CommitmentDesk: Service {
         let changed = try await ledger.changeDelivery(under: transaction) {
             $0.transactionUID = nil
             $0.takeAcceptedAsDelivered()
-            $0.settle(at: now, nextAttemptAfter: 0, problems: [])
+            $0.settle(at: now, nextAttemptAfter: 0)
         }
         report(changed)
     }
@@ -133,7 +133,7 @@ public actor CommitmentDesk: Service {
                 delivery.objects[index].state = .pending
             }
             delivery.settle(
-                at: now, nextAttemptAfter: 0, problems: ["no report of commitment came in time; all is sent again"])
+                at: now, nextAttemptAfter: 0, because: "no report of commitment came in time; all is sent again")
         }
         report(changed)
     }
@@ -152,11 +152,11 @@ public actor CommitmentDesk: Service {
     private func record(_ report: CommitmentReport) async throws -> Bool {
         let (now, policy) = (clock.now(), policy)
         let changed = try await ledger.changeDelivery(under: report.transactionUID) { delivery in
-            let problems = delivery.apply(report)
+            delivery.apply(report)
             // Asked before the response came, or before the node was killed.
             delivery.commitmentAskedAt = delivery.commitmentAskedAt ?? now
             let pause = policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
-            delivery.settle(at: now, nextAttemptAfter: pause, problems: problems)
+            delivery.settle(at: now, nextAttemptAfter: pause)
         }
         self.report(changed)
         return changed != nil

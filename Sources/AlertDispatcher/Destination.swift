@@ -1,3 +1,4 @@
+public import Ledger
 public import WorkerProtocol
 
 /// What became of one object at a destination.
@@ -10,18 +11,58 @@ public enum ObjectFate: Sendable, Equatable {
     case refused(status: UInt16?, reason: String)
 }
 
-/// Where results go. Delivering the same object again is harmless: it has the same UID and the same bytes.
+/// What became of a message.
+public enum MessageFate: Sendable, Equatable {
+    case delivered
+    /// Worth another try; other messages go on meanwhile.
+    case retry(reason: String)
+    /// Refused for good.
+    case refused(reason: String)
+}
+
+/// Nothing could be tried: no connection, no association. Whatever else is owed there would fare the same.
+public struct Unreachable: Error, CustomStringConvertible {
+    /// What to check.
+    public let description: String
+    public init(_ reason: String) { description = reason }
+}
+
+/// Where results go. Delivering the same object or message again is harmless: it has the same UID, or id, and bytes.
+///
+/// Both functions throw `Unreachable`, or another error where something was begun and no answer came.
 public protocol Destination: Sendable {
     var name: String { get }
     /// - Returns: the fate of each object, by SOP Instance UID; what is not in it has to be tried again.
-    /// - Throws: where nothing could be tried; the text says what to check.
     func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate]
+    func deliver(_ message: OutboundMessage) async throws -> MessageFate
     /// nil where what is accepted is delivered.
     var commitment: (any Commitment)? { get }
+    /// nil where it has none.
+    var fallback: DestinationFallback? { get }
 }
 
 extension Destination {
     public var commitment: (any Commitment)? { nil }
+    public var fallback: DestinationFallback? { nil }
+    public func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
+        let reason = "\(name) takes no DICOM objects"
+        return Dictionary(objects.map { ($0.sopInstanceUID, .refused(status: nil, reason: reason)) }) { $1 }
+    }
+    public func deliver(_ message: OutboundMessage) async throws -> MessageFate {
+        .refused(reason: "\(name) takes no messages")
+    }
+}
+
+/// Another way to the same archive, for when a destination cannot be reached.
+public struct DestinationFallback: Sendable, Equatable {
+    /// Name of a destination.
+    public var name: String
+    /// How long the destination has to have been out of reach.
+    public var after: Duration
+    public init(name: String, after: Duration) {
+        self.name = name
+        self.after = after
+    }
 }
 
 /// C-STORE statuses (PS3.4 Table B.2-1, PS3.7 Annex C) as a destination's answer to one of our result objects.
@@ -30,11 +71,7 @@ enum StoreStatusTable {
         let code = String(status, radix: 16, uppercase: true)
         let said = comment.isEmpty ? "" : ": \(comment)"
         switch status {
-        case 0x0000: return .delivered(status: status)
-        // Warnings, such as Coercion of Data Elements or Elements Discarded: stored all the same.
-        case 0xB000...0xBFFF, 0x0107, 0x0116: return .delivered(status: status)
-        // Duplicate SOP Instance: our UID names these very bytes.
-        case 0x0111: return .delivered(status: status)
+        case _ where StoredStatus.contains(status): return .delivered(status: status)
         // Out of Resources.
         case 0xA700...0xA7FF: return .retry(status: status, reason: "peer is out of resources (0x\(code))\(said)")
         // Data Set does not match SOP Class; Cannot Understand.
@@ -55,11 +92,12 @@ public struct DICOMDestination: Destination {
     private let program: WorkerProgram
     private let deadline: Duration
     public let commitment: (any Commitment)?
+    public let fallback: DestinationFallback?
 
     /// - Parameter deadline: for all objects of a delivery.
     public init(
         name: String, peer: RemotePeer, callingAETitle: AETitle, program: WorkerProgram,
-        deadline: Duration = .seconds(600), commitment: (any Commitment)? = nil
+        deadline: Duration = .seconds(600), commitment: (any Commitment)? = nil, fallback: DestinationFallback? = nil
     ) {
         self.name = name
         self.peer = peer
@@ -67,30 +105,41 @@ public struct DICOMDestination: Destination {
         self.program = program
         self.deadline = deadline
         self.commitment = commitment
+        self.fallback = fallback
     }
 
     public func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
-        let job = StoreJob(peer: peer, callingAETitle: callingAETitle, objects: objects)
+        // No picture without the report that explains it, unless the report is refused for good.
+        let isReport = ReportClass.allCases.contains { $0.sopClassUID == objects.first?.sopClassUID }
+        let job = StoreJob(
+            peer: peer, callingAETitle: callingAETitle, objects: objects, waitsForFirst: isReport)
         let events = try await SendClient(program: program, deadline: deadline).run(.store(job))
         var fates: [UID: ObjectFate] = [:]
-        var failures: [String] = []
+        var failures: [SendFailure] = []
         for event in events {
             switch event {
             case .response(let uid, let status, let comment):
                 fates[uid] = StoreStatusTable.fate(status, comment: comment)
             case .noPresentationContext(let uid, let sopClass):
-                // Often a setting at the peer that somebody is about to change.
-                fates[uid] = .retry(status: nil, reason: "peer accepts no presentation context for \(sopClass)")
-            case .failed(let failure): failures.append(failure.reason)
+                fates[uid] = .refused(
+                    status: nil, reason: "peer accepts no presentation context for \(sopClass): add it there")
+            case .failed(let failure): failures.append(failure)
             case .echoed, .found, .moved, .commitmentAsked, .commitment, .done: break
             }
         }
-        guard !failures.isEmpty else { return fates }
-        let failure = failures.joined(separator: "; ")
-        if fates.isEmpty { throw WorkerError(.failed, failure) }
+        guard let last = failures.last else { return fates }
+        let reason = failures.map(\.reason).joined(separator: "; ")
+        if fates.isEmpty {
+            switch last.kind {
+            case .connect, .handshake, .rejectedPermanently, .rejectedTransiently: throw Unreachable(reason)
+            // Says nothing about the peer.
+            case .localFile: break
+            case .aborted, .timeout, .other: throw WorkerError(.failed, reason)
+            }
+        }
         // What was answered before the failure stays answered.
         for object in objects where fates[object.sopInstanceUID] == nil {
-            fates[object.sopInstanceUID] = .retry(status: nil, reason: failure)
+            fates[object.sopInstanceUID] = .retry(status: nil, reason: reason)
         }
         return fates
     }

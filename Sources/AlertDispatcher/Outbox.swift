@@ -1,4 +1,4 @@
-internal import Foundation
+public import Foundation
 public import Ledger
 public import Logging
 internal import Metrics
@@ -7,7 +7,8 @@ internal import WorkerProtocol
 
 /// Delivers what is owed, for ever if need be. Deliveries live in the ledger, so that a restart forgets none.
 ///
-/// Every destination has a lane of its own: one that is stuck delays no other.
+/// Every destination has a lane of its own: one that is stuck delays no other. Within a lane urgency and then age give
+/// the order, also after days without an answer.
 public actor Outbox: Service {
     /// How attempts are spaced.
     public struct RetryPolicy: Sendable, Equatable {
@@ -29,6 +30,8 @@ public actor Outbox: Service {
     }
 
     private static let tick: Duration = .milliseconds(200)
+    /// Attempts of one delivery without an answer, after which others go before it.
+    private static let mostSilences = 3
 
     private let ledger: any Ledger
     private let destinations: [String: any Destination]
@@ -36,6 +39,7 @@ public actor Outbox: Service {
     private let clock: WallClock
     private let logger: Logger
     private var busy: Set<String> = []
+    private var ways: [Way: Blockage] = [:]
     private let delivered = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "delivered")])
     private let failed = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "failed")])
     private let dead = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "dead")])
@@ -66,25 +70,35 @@ public actor Outbox: Service {
 
     private func dueLanes() async -> [String] {
         do {
-            let pending = try await ledger.pendingDestinations()
+            let pending = try await ledger.pendingLanes()
             depth.record(try await ledger.pendingDeliveryCount())
             let now = clock.now()
-            let due = pending.filter { $0.value <= now && !busy.contains($0.key) }.map(\.key)
-            busy.formUnion(due)
-            return due
+            let due = pending.filter { name, lane in
+                guard lane.due <= now, !busy.contains(name) else { return false }
+                // Something new is tried at once: its destination may be back.
+                let own = Way(of: name, to: name)
+                if lane.untried > ways[own]?.untried ?? 0 { ways[own]?.pausedUntil = now }
+                return isOpen(own) || openFallback(of: name) != nil
+            }
+            busy.formUnion(due.keys)
+            return Array(due.keys)
         } catch {
             logger.error("outbox cannot read the ledger", metadata: ["error": "\(error)"])
             return []
         }
     }
 
-    private func serve(_ destination: String) async {
-        defer { busy.remove(destination) }
+    private func serve(_ lane: String) async {
+        defer { busy.remove(lane) }
         do {
             // One after the other, asked for anew each time: a positive that comes meanwhile goes first.
-            while let delivery = try await ledger.dueDeliveries(to: destination, at: clock.now(), limit: 1).first {
+            while isOpen(Way(of: lane, to: lane)) || openFallback(of: lane) != nil,
+                let delivery = try await ledger.dueDeliveries(to: lane, at: clock.now(), limit: 1).first
+            {
                 try await attempt(delivery)
             }
+            // What waits now is known; what comes later is new.
+            ways[Way(of: lane, to: lane)]?.untried = try await ledger.pendingLanes()[lane]?.untried ?? 0
         } catch is CancellationError {
         } catch { logger.error("outbox cannot use the ledger", metadata: ["error": "\(error)"]) }
     }
@@ -94,53 +108,139 @@ public actor Outbox: Service {
         delivery.attempts += 1
         // What was asked for before says nothing about what is sent now.
         (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
-        var fates: [UID: ObjectFate] = [:]
-        var failure = "no answer for some objects"
-        let owed = delivery.objects.filter { $0.state == .pending }.map(\.object)
-        if let destination = destinations[delivery.destination] {
-            do { fates = try await destination.deliver(owed) } catch { failure = Self.text(error) }
-        } else {
-            failure = "no peer is named \(delivery.destination): configure it again, and it will be served"
+        let own = Way(of: delivery.destination, to: delivery.destination)
+        var isAnswered = false
+        if isOpen(own) { isAnswered = try await attempt(&delivery, by: own) }
+        if !isAnswered, let fallback = openFallback(of: own.lane) {
+            _ = try await attempt(&delivery, by: Way(of: own.lane, to: fallback))
         }
-        // An answer that came is recorded even while the node stops; without one the attempt did not happen.
-        if fates.isEmpty { try Task.checkCancellation() }
-        let problems = apply(fates, to: &delivery)
-        settle(&delivery, problems: problems.isEmpty ? [failure] : problems)
         try await ledger.updateDelivery(delivery)
         report(delivery)
     }
 
-    /// - Returns: what was wrong, in words, each once.
-    private func apply(_ fates: [UID: ObjectFate], to delivery: inout DeliveryEntry) -> [String] {
-        var problems: [String] = []
-        for index in delivery.objects.indices {
-            switch fates[delivery.objects[index].object.sopInstanceUID] {
-            case nil: break
-            case .delivered(let status):
-                delivery.objects[index].state = .accepted
-                delivery.objects[index].status = status
-            case .retry(let status, let reason):
-                delivery.objects[index].status = status
-                problems.append(reason)
-            case .refused(let status, let reason):
-                delivery.objects[index].state = .dead
-                delivery.objects[index].status = status
-                problems.append(reason)
-            }
+    /// - Returns: whether there was an answer.
+    private func attempt(_ delivery: inout DeliveryEntry, by way: Way) async throws -> Bool {
+        do {
+            try await hand(&delivery, to: way.taker)
+            ways[way] = nil
+            return true
+        } catch {
+            // An answer that came is recorded even while the node stops; without one the attempt did not happen.
+            try Task.checkCancellation()
+            pause(way, because: Self.text(error))
+            // It stays the first of its lane, unless the others may fare better without it.
+            let isItsOwnFault = !(error is Unreachable) && delivery.attempts > Self.mostSilences
+            let next = ways[way].map { $0.pausedUntil.timeIntervalSince(clock.now()) + pause(of: delivery) }
+            postpone(&delivery, isItsOwnFault ? next ?? 0 : 0, because: Self.text(error))
+            return false
         }
-        return problems.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
     }
 
-    private func settle(_ delivery: inout DeliveryEntry, problems: [String]) {
-        if delivery.objects.contains(where: { $0.state == .pending }), isTooOld(delivery) {
-            delivery.state = .dead
-            delivery.lastError = "too old to be tried again: " + problems.joined(separator: "; ")
+    /// - Throws: where no answer came; the delivery is as it was.
+    private func hand(_ delivery: inout DeliveryEntry, to taker: String) async throws {
+        guard let destination = destinations[taker] else {
+            throw Unreachable("no destination is named \(taker): configure it again, and it will be served")
+        }
+        if let message = delivery.message {
+            take(try await destination.deliver(message), of: &delivery)
             return
         }
-        let pause = policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
+        // All of a study's objects go to one taker.
+        let isMoving = taker != delivery.taker
+        let owed = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }.map(\.object)
+        let fates = try await destination.deliver(owed)
+        if fates.isEmpty { throw WorkerError(.failed, "no answer for any object") }
+        for index in delivery.objects.indices where isMoving && delivery.objects[index].state != .dead {
+            delivery.objects[index].state = .pending
+        }
+        delivery.takenBy = taker == delivery.destination ? nil : taker
+        delivery.apply(fates, taken: .accepted)
         // A destination that is not asked for commitment has delivered what it has accepted.
-        if destinations[delivery.destination]?.commitment == nil { delivery.takeAcceptedAsDelivered() }
-        delivery.settle(at: clock.now(), nextAttemptAfter: pause, problems: problems)
+        if destination.commitment == nil { delivery.takeAcceptedAsDelivered() }
+        // After a refusal there is something else to try at once.
+        let wasRefused = fates.values.contains { if case .refused = $0 { true } else { false } }
+        postpone(&delivery, wasRefused ? 0 : pause(of: delivery))
+    }
+
+    private func take(_ fate: MessageFate, of delivery: inout DeliveryEntry) {
+        switch fate {
+        case .delivered:
+            (delivery.state, delivery.deliveredAt, delivery.lastError) = (.delivered, clock.now(), nil)
+        case .retry(let reason): postpone(&delivery, pause(of: delivery), because: reason)
+        case .refused(let reason): (delivery.state, delivery.lastError) = (.dead, reason)
+        }
+    }
+
+    // MARK: Ways
+
+    /// How one lane's deliveries get to a taker: the destination itself, or its fallback.
+    private struct Way: Hashable {
+        var lane: String
+        var taker: String
+        init(of lane: String, to taker: String) {
+            self.lane = lane
+            self.taker = taker
+        }
+    }
+
+    /// A way on which nothing gets through.
+    private struct Blockage {
+        var since: Date
+        var attempts = 0
+        var pausedUntil: Date
+        var reason: String
+        /// Of the deliveries that wait, those that were never tried.
+        var untried = Int.max
+    }
+
+    /// Destinations that nothing reaches, not counting their fallbacks: since when, and why.
+    public var blocked: [String: (since: Date, reason: String)] {
+        Dictionary(
+            uniqueKeysWithValues: ways.filter { $0.key.lane == $0.key.taker }.map {
+                ($0.key.lane, ($0.value.since, $0.value.reason))
+            })
+    }
+
+    private func isOpen(_ way: Way) -> Bool { ways[way].map { $0.pausedUntil <= clock.now() } ?? true }
+
+    /// The fallback of a destination that has been out of reach for long enough.
+    private func openFallback(of lane: String) -> String? {
+        guard let fallback = destinations[lane]?.fallback, let blockage = ways[Way(of: lane, to: lane)],
+            clock.now().timeIntervalSince(blockage.since) >= fallback.after.inSeconds,
+            isOpen(Way(of: lane, to: fallback.name))
+        else { return nil }
+        return fallback.name
+    }
+
+    private func pause(_ way: Way, because reason: String) {
+        let now = clock.now()
+        var blockage = ways[way] ?? Blockage(since: now, pausedUntil: now, reason: reason)
+        blockage.attempts += 1
+        blockage.reason = reason
+        blockage.pausedUntil =
+            now + policy.pause(afterAttempt: blockage.attempts, jitter: .random(in: 0...1))
+        ways[way] = blockage
+    }
+
+    // MARK: Outcome
+
+    private func pause(of delivery: DeliveryEntry) -> TimeInterval {
+        policy.pause(afterAttempt: delivery.attempts, jitter: .random(in: 0...1))
+    }
+
+    /// Until after a pause; given up where it is too old, done where nothing is left.
+    /// - Parameter reason: nil where each object has its own.
+    private func postpone(_ delivery: inout DeliveryEntry, _ pause: TimeInterval, because reason: String? = nil) {
+        let now = clock.now()
+        if delivery.message == nil {
+            delivery.settle(at: now, nextAttemptAfter: pause, because: reason)
+        } else {
+            (delivery.nextAttemptAt, delivery.lastError) = (now + pause, reason)
+        }
+        if delivery.state == .pending && isTooOld(delivery) {
+            delivery.state = .dead
+            delivery.lastError = "too old to be tried again: \(delivery.lastError ?? "")"
+        }
     }
 
     private func isTooOld(_ delivery: DeliveryEntry) -> Bool {

@@ -8,6 +8,8 @@ public import WorkerProtocol
 public struct ComposedResult: Sendable {
     /// The report first.
     public var objects: [ComposedObject]
+    /// The report in other SOP classes, for a destination that refuses its own; in order.
+    public var alternatives: [ComposedObject]
     public var report: ImageReference
 }
 
@@ -164,8 +166,9 @@ public struct ReportComposer: Sendable {
             identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
             captures: captures.map(\.content), keyObjects: keyObjects, outputDirectory: folder.path)
         let objects = try await run(request, pictures: captures.map(\.pixels))
+        let count = objects.count - request.report.alternatives.count
         return ComposedResult(
-            objects: objects,
+            objects: Array(objects.prefix(count)), alternatives: Array(objects.dropFirst(count)),
             report: ImageReference(
                 sopClassUID: route.reportClass.sopClassUID, sopInstanceUID: request.report.sopInstanceUID,
                 seriesInstanceUID: request.report.seriesInstanceUID))
@@ -208,6 +211,7 @@ public struct ReportComposer: Sendable {
             [(request.report.fileName, request.report.sopInstanceUID)]
             + request.captures.map { ($0.fileName, $0.sopInstanceUID) }
             + (request.keyObjects.map { [($0.fileName, $0.sopInstanceUID)] } ?? [])
+            + request.report.alternatives.map { ($0.fileName, $0.sopInstanceUID) }
         let agree =
             objects.count == expected.count
             && zip(objects, expected).allSatisfy { object, wanted in
@@ -223,11 +227,10 @@ public struct ReportComposer: Sendable {
         _ report: StudyReport, _ shown: [StudyReport.Flagged], _ route: Route, _ naming: ResultNaming
     ) -> ReportContent {
         let moment = DICOMMoment(report.startedAt)
-        let sopClass = route.reportClass.sopClassUID
-        let uid = naming.uid(.report, sopClass: sopClass)
+        let names = ([route.reportClass] + route.reportClass.alternatives).map { Self.name($0, naming) }
         return ReportContent(
-            fileName: "\(uid).dcm", reportClass: route.reportClass, sopInstanceUID: uid,
-            seriesInstanceUID: naming.uid(.reportSeries, sopClass: sopClass), contentDate: moment.date,
+            fileName: names[0].fileName, reportClass: route.reportClass, sopInstanceUID: names[0].sopInstanceUID,
+            seriesInstanceUID: names[0].seriesInstanceUID, contentDate: moment.date,
             contentTime: moment.time, timezoneOffset: moment.offset, revision: report.revision,
             predecessor: report.predecessor, device: device, algorithmName: algorithm.name,
             algorithmVersion: algorithm.version, algorithmParameters: parameters(report), presence: report.presence,
@@ -240,7 +243,16 @@ public struct ReportComposer: Sendable {
                     trackingUID: naming.uid(.sliceTracking, source: flagged.instance.record.sopInstanceUID),
                     probability: min(max(flagged.probability, 0), 1), attention: min(max(flagged.attention, 0), 1))
             },
-            comment: ReportText.comment(report, algorithm: algorithm, shown: shown.count))
+            comment: ReportText.comment(report, algorithm: algorithm, shown: shown.count),
+            alternatives: Array(names.dropFirst()))
+    }
+
+    private static func name(_ reportClass: ReportClass, _ naming: ResultNaming) -> ReportAlternative {
+        let sopClass = reportClass.sopClassUID
+        let uid = naming.uid(.report, sopClass: sopClass)
+        return ReportAlternative(
+            reportClass: reportClass, fileName: "\(uid).dcm", sopInstanceUID: uid,
+            seriesInstanceUID: naming.uid(.reportSeries, sopClass: sopClass))
     }
 
     private typealias Capture = (content: CaptureContent, pixels: Data)

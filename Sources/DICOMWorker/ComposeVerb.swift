@@ -105,6 +105,10 @@ private struct ComposeRequests {
             let file = try KeyObjectWriter.encode(keyObjects, identity: identity)
             try stage(file, of: keyObjects, KeyObjectWriter.sopClassUID)
         }
+        for alternative in report.alternatives.map(report.encoded) {
+            let file = try ReportWriter.encode(alternative, identity: identity)
+            try stage(file, of: alternative, alternative.reportClass.sopClassUID)
+        }
         try files.publish(in: directory)
         return composed
     }

@@ -47,7 +47,10 @@ struct StoreDelivery {
             let requestor = try Requestor(
                 to: job.peer, from: job.callingAETitle, proposals: proposals(objects), identity: identity,
                 connectTimeoutSeconds: job.connectTimeoutSeconds, responseTimeoutSeconds: job.responseTimeoutSeconds)
-            for object in objects { try send(object, requestor) }
+            for (index, object) in objects.enumerated() {
+                let isStored = try send(object, requestor)
+                if index == 0 && !isStored && job.waitsForFirst { return }
+            }
         } catch let failure as RequestFailure {
             try fail(failure)
         }
@@ -81,14 +84,16 @@ struct StoreDelivery {
         return Array(proposals.prefix(Self.mostContexts))
     }
 
+    /// - Returns: whether the peer has it.
     /// - Throws: `RequestFailure` of the association, after which nothing more can be sent.
-    private func send(_ object: ComposedObject, _ requestor: Requestor) throws {
+    private func send(_ object: ComposedObject, _ requestor: Requestor) throws -> Bool {
         do {
             let response = try requestor.store(
                 path: object.path, sopClassUID: object.sopClassUID, sopInstanceUID: object.sopInstanceUID)
             try channel.send(
                 SendEvent.response(
                     sopInstanceUID: object.sopInstanceUID, status: response.status, comment: response.comment))
+            return StoredStatus.contains(response.status)
         } catch let failure as RequestFailure where failure.kind == nil {
             try channel.send(
                 SendEvent.noPresentationContext(
@@ -96,6 +101,7 @@ struct StoreDelivery {
         } catch let failure as RequestFailure where failure.kind == .localFile {
             try fail(failure)
         }
+        return false
     }
 
     private func fail(_ failure: RequestFailure) throws {

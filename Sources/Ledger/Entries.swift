@@ -161,16 +161,50 @@ public struct StudyHistory: Sendable {
     }
 }
 
-/// Objects owed to one destination, sent in order.
+/// A message owed to a destination that takes no DICOM objects; the same at every attempt.
+public struct OutboundMessage: Codable, Sendable, Equatable {
+    /// By which its receiver knows one that comes again: Message Control ID (MSH-10), or an event's id.
+    public var id: String
+    public var body: String
+    public init(id: String, body: String) {
+        self.id = id
+        self.body = body
+    }
+}
+
+/// What is owed to one destination: objects, sent in order, or a message.
 public struct NewDelivery: Sendable {
     public var destination: String
     /// Lower is sent first.
     public var priority: Int
-    public var objects: [ComposedObject]
-    public init(destination: String, priority: Int, objects: [ComposedObject]) {
+    public var objects: [DeliveryObject]
+    public var message: OutboundMessage?
+
+    /// - Parameter alternatives: what the first object can be for a destination that refuses it, in order.
+    public init(
+        destination: String, priority: Int, objects: [ComposedObject], alternatives: [ComposedObject] = []
+    ) {
         self.destination = destination
         self.priority = priority
-        self.objects = objects
+        self.objects = objects.map { DeliveryObject(object: $0, state: .pending, status: nil) }
+        if !alternatives.isEmpty && !objects.isEmpty { self.objects[0].alternatives = alternatives }
+    }
+
+    public init(destination: String, priority: Int, message: OutboundMessage) {
+        self.init(destination: destination, priority: priority, objects: [])
+        self.message = message
+    }
+}
+
+/// What waits for one destination.
+public struct PendingLane: Sendable, Equatable {
+    /// When the first of it is due.
+    public var due: Date
+    /// Deliveries never tried, or that an operator wants tried again.
+    public var untried: Int
+    public init(due: Date, untried: Int) {
+        self.due = due
+        self.untried = untried
     }
 }
 
@@ -205,11 +239,18 @@ public struct DeliveryEntry: Codable, Sendable, Identifiable {
     public var lastError: String?
     public var createdAt: Date
     public var deliveredAt: Date?
+    /// Empty where a message is owed.
     public var objects: [DeliveryObject]
+    public var message: OutboundMessage?
+    /// The fallback that has taken what is accepted; nil: the destination itself.
+    public var takenBy: String?
     /// Under which commitment was asked for; nil once something is sent again.
     public var transactionUID: UID?
     /// When the destination promised to report on it.
     public var commitmentAskedAt: Date?
+
+    /// Who is asked for commitment.
+    public var taker: String { takenBy ?? destination }
 }
 
 public struct DeliveryObject: Codable, Sendable, Equatable {
@@ -217,10 +258,29 @@ public struct DeliveryObject: Codable, Sendable, Equatable {
     public var state: DeliveryState
     /// Last C-STORE status, or Failure Reason of a commitment.
     public var status: UInt16?
+    /// Why it was not taken; nil where it was, or nothing was said.
+    public var reason: String?
+    /// What it can be for a destination that refuses it, in order; nil: nothing else.
+    public var alternatives: [ComposedObject]?
+    /// How many of all these were refused in a row; nil: none.
+    public var refusals: Int?
     public init(object: ComposedObject, state: DeliveryState, status: UInt16?) {
         self.object = object
         self.state = state
         self.status = status
+    }
+
+    /// Refused for good: next is the first alternative, if one is left.
+    public mutating func refuse(status: UInt16?, reason: String) {
+        (self.status, self.reason) = (status, reason)
+        refusals = (refusals ?? 0) + 1
+        guard let next = alternatives?.first else {
+            state = .dead
+            return
+        }
+        alternatives = (alternatives?.dropFirst() ?? []) + [object]
+        object = next
+        state = refusals == alternatives.map { $0.count + 1 } ? .dead : .pending
     }
 }
 

@@ -62,8 +62,8 @@ public protocol Ledger: Sendable {
 
     /// Pending deliveries of a destination that are due, most urgent first.
     func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
-    /// Destinations with pending deliveries, and when the next is due.
-    func pendingDestinations() async throws -> [String: Date]
+    /// What waits, by destination.
+    func pendingLanes() async throws -> [String: PendingLane]
     /// Where it is accepted, earlier ones of the study that the destination still has to take are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int

@@ -34,6 +34,9 @@ enum LedgerSchema {
         migrator.registerMigration("storage commitment") { database in
             try database.execute(sql: storageCommitment)
         }
+        migrator.registerMigration("messages and fallbacks") { database in
+            try database.execute(sql: messagesAndFallbacks)
+        }
         return migrator
     }
 
@@ -113,6 +116,11 @@ enum LedgerSchema {
         ALTER TABLE delivery ADD COLUMN transaction_uid VARCHAR(64);
         ALTER TABLE delivery ADD COLUMN commitment_asked_at DOUBLE PRECISION;
         CREATE INDEX delivery_by_transaction ON delivery (transaction_uid);
+        """
+
+    private static let messagesAndFallbacks = """
+        ALTER TABLE delivery ADD COLUMN message TEXT;
+        ALTER TABLE delivery ADD COLUMN taken_by TEXT;
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.

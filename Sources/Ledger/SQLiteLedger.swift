@@ -162,16 +162,15 @@ public final class SQLiteLedger: Ledger {
     }
 
     private static func insert(_ delivery: NewDelivery, study: UID, at now: Date, into database: Database) throws {
-        let objects = delivery.objects.map { DeliveryObject(object: $0, state: .pending, status: nil) }
         try database.execute(
             sql: """
                 INSERT INTO delivery (study_uid, destination, state, priority, attempts, next_attempt_at, created_at,
-                                      objects)
-                VALUES (?, ?, 'pending', ?, 0, ?, ?, ?)
+                                      objects, message)
+                VALUES (?, ?, 'pending', ?, 0, ?, ?, ?, ?)
                 """,
             arguments: [
                 study.string, delivery.destination, delivery.priority, now.timeIntervalSince1970,
-                now.timeIntervalSince1970, try json(objects),
+                now.timeIntervalSince1970, try json(delivery.objects), try delivery.message.map { try json($0) },
             ])
     }
 
@@ -297,13 +296,20 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
-    public func pendingDestinations() async throws -> [String: Date] {
+    public func pendingLanes() async throws -> [String: PendingLane] {
         try await database.read { database in
             let rows = try Row.fetchAll(
                 database,
-                sql: "SELECT destination, min(next_attempt_at) AS due FROM delivery WHERE state = 'pending' GROUP BY 1")
+                sql: """
+                    SELECT destination, min(next_attempt_at) AS due,
+                           sum(CASE attempts WHEN 0 THEN 1 ELSE 0 END) AS untried
+                    FROM delivery WHERE state = 'pending' GROUP BY 1
+                    """)
             return Dictionary(
-                uniqueKeysWithValues: rows.map { ($0["destination"], Date(timeIntervalSince1970: $0["due"])) })
+                uniqueKeysWithValues: rows.map { row in
+                    let due = Date(timeIntervalSince1970: row["due"])
+                    return (row["destination"], PendingLane(due: due, untried: row["untried"]))
+                })
         }
     }
 
@@ -318,11 +324,13 @@ public final class SQLiteLedger: Ledger {
         try database.execute(
             sql: """
                 UPDATE delivery SET state = ?, attempts = ?, next_attempt_at = ?, last_error = ?, delivered_at = ?,
-                                    objects = ?, transaction_uid = ?, commitment_asked_at = ? WHERE id = ?
+                                    objects = ?, taken_by = ?, transaction_uid = ?, commitment_asked_at = ?
+                WHERE id = ?
                 """ + (delivery.state == .delivered ? "" : " AND state NOT IN ('superseded', 'discarded')"),
             arguments: [
                 delivery.state.rawValue, delivery.attempts, delivery.nextAttemptAt.timeIntervalSince1970,
                 delivery.lastError, delivery.deliveredAt?.timeIntervalSince1970, try json(delivery.objects),
+                delivery.takenBy,
                 delivery.transactionUID?.string, delivery.commitmentAskedAt?.timeIntervalSince1970, delivery.id,
             ])
         if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, now, database) }
@@ -334,15 +342,17 @@ public final class SQLiteLedger: Ledger {
     }
 
     private static func text(_ delivery: DeliveryEntry) -> String {
-        let (count, error) = (delivery.objects.count, delivery.lastError ?? "")
+        let error = delivery.lastError ?? ""
+        let owed = delivery.message.map { "message \($0.id)" } ?? "\(delivery.objects.count) objects"
+        let instead = delivery.takenBy.map { " by \($0) in its place" } ?? ""
         let step =
             switch delivery.state {
             case .pending where delivery.commitmentAskedAt != nil: error
             case .pending: "attempt \(delivery.attempts) failed: \(error)"
             case .accepted where delivery.lastError != nil: "commitment cannot be asked for: \(error)"
-            case .accepted: "\(count) objects accepted, commitment is asked for"
-            case .delivered where delivery.transactionUID != nil: "\(count) objects committed"
-            case .delivered: "\(count) objects accepted"
+            case .accepted: "\(owed) accepted\(instead), commitment is asked for"
+            case .delivered where delivery.transactionUID != nil: "\(owed) committed\(instead)"
+            case .delivered: "\(owed) accepted\(instead)"
             case .dead: "given up: \(error)"
             case .superseded: "withdrawn, it has a later revision"
             case .discarded: "withdrawn by an operator"
@@ -417,6 +427,7 @@ public final class SQLiteLedger: Ledger {
             delivery.attempts = 0
             for index in delivery.objects.indices where delivery.objects[index].state == .dead {
                 delivery.objects[index].state = .pending
+                delivery.objects[index].refusals = nil
             }
         }
     }
@@ -553,6 +564,8 @@ public final class SQLiteLedger: Ledger {
             lastError: row["last_error"], createdAt: Date(timeIntervalSince1970: row["created_at"]),
             deliveredAt: deliveredAt.map(Date.init(timeIntervalSince1970:)),
             objects: try value([DeliveryObject].self, row["objects"]),
+            message: try (row["message"] as String?).map { try value(OutboundMessage.self, $0) },
+            takenBy: row["taken_by"],
             transactionUID: (row["transaction_uid"] as String?).flatMap { UID($0) },
             commitmentAskedAt: commitmentAskedAt.map(Date.init(timeIntervalSince1970:)))
     }

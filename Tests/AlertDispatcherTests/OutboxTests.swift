@@ -28,50 +28,19 @@ import WorkerProtocol
 }
 
 @Suite struct OutboxTests {
-    private let study = UID("1.2.3")!
+    private let study = OutboxBench.study
 
-    private func object(_ number: Int) -> ComposedObject {
-        ComposedObject(
-            path: "/r/\(number)", sopClassUID: ReportClass.enhanced.sopClassUID, sopInstanceUID: UID("2.25.\(number)")!)
-    }
-
+    private func object(_ number: Int) -> ComposedObject { OutboxBench.object(number) }
     private func owing(_ deliveries: [NewDelivery]) async throws -> SQLiteLedger {
-        let folder = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
-        let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
-        let record = InstanceRecord(
-            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.1")!, studyInstanceUID: study,
-            seriesInstanceUID: UID("1.8")!, transferSyntaxUID: UID("1.2.840.10008.1.2")!)
-        try await ledger.recordInstances([StoredInstance(record: record, path: "/x", receivedAt: .now)])
-        let objects = deliveries.flatMap(\.objects).reduce(into: [ComposedObject]()) {
-            if !$0.contains($1) { $0.append($1) }
-        }
-        try await ledger.conclude(
-            AnalysisEntry(
-                studyInstanceUID: study, revisionDigest: "r", modelDigest: "m", configurationDigest: "c", route: "d",
-                startedAt: .now, completedAt: .now, outcome: .positive, reason: "", completion: "", studyProbability: 1,
-                threshold: 0.5, flaggedSlices: 1), objects: objects, deliveries: deliveries)
-        return ledger
+        try await OutboxBench.owing(deliveries)
     }
-
-    /// - Parameter commitments: beside the outbox.
     private func running(
         _ ledger: SQLiteLedger, _ destinations: [any Destination], mostAge: Duration? = nil,
-        commitments: CommitmentDesk? = nil,
-        until done: () async throws -> Bool
+        commitments: CommitmentDesk? = nil, until done: () async throws -> Bool
     ) async throws {
-        let outbox = Outbox(
-            ledger: ledger, destinations: destinations,
-            policy: .init(first: .milliseconds(10), most: .milliseconds(40), mostAge: mostAge),
-            clock: .system, logger: Logger(label: "test"))
-        let task = Task { try await outbox.run() }
-        let other = Task { try await commitments?.run() }
-        for _ in 0..<400 where try await !done() { try await Task.sleep(for: .milliseconds(10)) }
-        #expect(try await done())
-        task.cancel()
-        other.cancel()
-        try await task.value
-        try await other.value
+        try await OutboxBench.running(
+            ledger, destinations, policy: .init(first: .milliseconds(10), most: .milliseconds(40), mostAge: mostAge),
+            commitments: commitments, until: done)
     }
 
     @Test func triesUntilEveryObjectIsAcceptedAndSendsNoneTwiceAfterThat() async throws {
@@ -118,7 +87,7 @@ import WorkerProtocol
     @Test func aDestinationThatIsNoLongerConfiguredKeepsItsDeliveries() async throws {
         let ledger = try await owing([.init(destination: "gone", priority: 0, objects: [object(1)])])
         try await running(ledger, []) {
-            try await ledger.study(study)?.deliveries.first?.lastError?.contains("no peer is named gone") == true
+            try await ledger.study(study)?.deliveries.first?.lastError?.contains("no destination is named gone") == true
         }
         #expect(try await ledger.pendingDeliveryCount() == 1)
     }
@@ -126,10 +95,7 @@ import WorkerProtocol
     // MARK: Storage commitment
 
     private func desk(_ ledger: SQLiteLedger, _ destinations: [any Destination]) -> CommitmentDesk {
-        CommitmentDesk(
-            ledger: ledger, destinations: destinations,
-            policy: .init(first: .milliseconds(10), most: .milliseconds(40)), clock: .system,
-            logger: Logger(label: "test"))
+        OutboxBench.desk(ledger, destinations)
     }
 
     private func delivery(_ ledger: SQLiteLedger) async throws -> DeliveryEntry? {
@@ -258,86 +224,5 @@ import WorkerProtocol
         for (pause, expected) in zip(pauses, [5.0, 10, 20, 40, 60, 60]) { #expect(abs(pause - expected) < 1e-9) }
         #expect(abs(policy.pause(afterAttempt: 1000, jitter: 1) - 72) < 1e-9)
         #expect(abs(policy.pause(afterAttempt: 1, jitter: 0) - 4) < 1e-9)
-    }
-}
-
-/// Answers with the statuses of its script, one line for each attempt; nil: not reachable.
-private actor ScriptedDestination: Destination {
-    nonisolated let name: String
-    nonisolated let commitment: (any Commitment)?
-    private var script: [[UInt16]?]
-    private(set) var asked: [[ComposedObject]] = []
-
-    init(name: String, _ script: [[UInt16]?], commitment: (any Commitment)? = nil) {
-        self.name = name
-        self.commitment = commitment
-        self.script = script
-    }
-
-    func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
-        asked.append(objects)
-        guard !script.isEmpty, let statuses = script.removeFirst() else { throw WorkerError(.failed, "cannot connect") }
-        return Dictionary(
-            uniqueKeysWithValues: zip(objects, statuses).map {
-                ($0.sopInstanceUID, StoreStatusTable.fate($1, comment: ""))
-            })
-    }
-}
-
-private struct StuckDestination: Destination {
-    let name = "stuck"
-    func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
-        try await Task.sleep(for: .seconds(3600))
-        return [:]
-    }
-}
-
-/// Answers requests for commitment one after the other.
-private actor ScriptedCommitment: Commitment {
-    enum Answer {
-        case unreachable, silence, hang
-        /// At once; with Failure Reasons by index of the object.
-        case report([Int: UInt16])
-        /// On another association, before the response.
-        case reportBefore([Int: UInt16], Duration = .zero)
-    }
-
-    nonisolated let timeout: Duration
-    private var script: [Answer]
-    private var told: (@Sendable (CommitmentReport) async -> CommitmentAnswer)?
-    private(set) var asked: [[ComposedObject]] = []
-    private(set) var transactions: [UID] = []
-    private(set) var answers: [CommitmentAnswer] = []
-
-    init(_ script: [Answer], timeout: Duration = .seconds(3600)) {
-        self.script = script
-        self.timeout = timeout
-    }
-
-    func tell(_ taker: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer) { told = taker }
-
-    func request(_ objects: [ComposedObject], under transaction: UID) async throws -> CommitmentReport? {
-        transactions.append(transaction)
-        let uids = objects.map(\.sopInstanceUID)
-        defer { asked.append(objects) }
-        guard !script.isEmpty else { throw WorkerError(.failed, "cannot connect") }
-        switch script.removeFirst() {
-        case .unreachable: throw WorkerError(.failed, "cannot connect")
-        case .silence: return nil
-        case .hang:
-            try await Task.sleep(for: .seconds(3600))
-            return nil
-        case .report(let failures): return Self.report(transaction, uids, failures)
-        case .reportBefore(let failures, let pause):
-            if let answer = await told?(Self.report(transaction, uids, failures)) { answers.append(answer) }
-            try await Task.sleep(for: pause)
-            return nil
-        }
-    }
-
-    private static func report(_ transaction: UID, _ uids: [UID], _ failures: [Int: UInt16]) -> CommitmentReport {
-        CommitmentReport(
-            transactionUID: transaction, committed: uids.indices.filter { failures[$0] == nil }.map { uids[$0] },
-            failed: failures.map { .init(sopInstanceUID: uids[$0.key], reason: $0.value) })
     }
 }

@@ -58,6 +58,9 @@ public enum ReportClass: String, Codable, Sendable, CaseIterable {
         case .comprehensive3d: UID(literal: "1.2.840.10008.5.1.4.1.1.88.34")
         }
     }
+
+    /// What a report can be for a destination that refuses this class, in order.
+    public var alternatives: [ReportClass] { [.comprehensive3d, .comprehensive, .enhanced].filter { $0 != self } }
 }
 
 /// A reference to a stored image, to frames of it, or to another document.
@@ -115,13 +118,16 @@ public struct ReportContent: ResultContent, Codable, Sendable {
     public var imageLibrary: [ImageReference]
     public var flaggedSlices: [FlaggedSlice]
     public var comment: String
+    /// The same report in other SOP classes.
+    public var alternatives: [ReportAlternative]
 
     public init(
         fileName: String, reportClass: ReportClass, sopInstanceUID: UID, seriesInstanceUID: UID, contentDate: String,
         contentTime: String, timezoneOffset: String, revision: Int = 1, predecessor: ImageReference? = nil,
         device: Device, algorithmName: String, algorithmVersion: String, algorithmParameters: String,
         presence: Presence, studyProbability: Double?, studyTrackingUID: UID,
-        imageLibrary: [ImageReference], flaggedSlices: [FlaggedSlice], comment: String
+        imageLibrary: [ImageReference], flaggedSlices: [FlaggedSlice], comment: String,
+        alternatives: [ReportAlternative] = []
     ) {
         self.fileName = fileName
         self.reportClass = reportClass
@@ -142,6 +148,32 @@ public struct ReportContent: ResultContent, Codable, Sendable {
         self.imageLibrary = imageLibrary
         self.flaggedSlices = flaggedSlices
         self.comment = comment
+        self.alternatives = alternatives
+    }
+
+    /// The report as one of its alternatives.
+    public func encoded(as alternative: ReportAlternative) -> ReportContent {
+        var content = self
+        content.fileName = alternative.fileName
+        content.reportClass = alternative.reportClass
+        content.sopInstanceUID = alternative.sopInstanceUID
+        content.seriesInstanceUID = alternative.seriesInstanceUID
+        content.alternatives = []
+        return content
+    }
+}
+
+/// How a report is named in another SOP class; another class is another instance.
+public struct ReportAlternative: Codable, Sendable, Equatable {
+    public var reportClass: ReportClass
+    public var fileName: String
+    public var sopInstanceUID: UID
+    public var seriesInstanceUID: UID
+    public init(reportClass: ReportClass, fileName: String, sopInstanceUID: UID, seriesInstanceUID: UID) {
+        self.reportClass = reportClass
+        self.fileName = fileName
+        self.sopInstanceUID = sopInstanceUID
+        self.seriesInstanceUID = seriesInstanceUID
     }
 }
 
@@ -254,7 +286,8 @@ public struct KeyObjectContent: ResultContent, Codable, Sendable {
 
 /// `ichnode-dicom compose` → daemon, one for each request.
 public enum ComposeEvent: Codable, Sendable {
-    /// All files are written and durable, in the order report, captures, key objects.
+    /// All files are written and durable, in the order report, captures, key objects,
+    /// alternatives of the report.
     case composed([ComposedObject])
     /// Nothing was written that the daemon has to keep.
     case failed(reason: String)

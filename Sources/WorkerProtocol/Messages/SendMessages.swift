@@ -87,15 +87,18 @@ public struct StoreJob: Codable, Sendable {
     public var callingAETitle: AETitle
     /// Result files, sent in this order over one association.
     public var objects: [ComposedObject]
+    /// The others are sent only once the first is stored.
+    public var waitsForFirst: Bool
     public var connectTimeoutSeconds: Double
     public var responseTimeoutSeconds: Double
     public init(
-        peer: RemotePeer, callingAETitle: AETitle, objects: [ComposedObject], connectTimeoutSeconds: Double = 10,
-        responseTimeoutSeconds: Double = 60
+        peer: RemotePeer, callingAETitle: AETitle, objects: [ComposedObject], waitsForFirst: Bool = false,
+        connectTimeoutSeconds: Double = 10, responseTimeoutSeconds: Double = 60
     ) {
         self.peer = peer
         self.callingAETitle = callingAETitle
         self.objects = objects
+        self.waitsForFirst = waitsForFirst
         self.connectTimeoutSeconds = connectTimeoutSeconds
         self.responseTimeoutSeconds = responseTimeoutSeconds
     }
@@ -156,5 +159,19 @@ public struct SendFailure: Codable, Sendable, Equatable {
     public init(kind: Kind, reason: String) {
         self.kind = kind
         self.reason = reason
+    }
+}
+
+/// Statuses of C-STORE that say that the peer has the object (PS3.4 Table B.2-1, PS3.7 Annex C).
+public enum StoredStatus {
+    public static func contains(_ status: UInt16) -> Bool {
+        switch status {
+        case 0x0000: true
+        // Warnings, such as Coercion of Data Elements or Elements Discarded: stored all the same.
+        case 0xB000...0xBFFF, 0x0107, 0x0116: true
+        // Duplicate SOP Instance: our UID names these very bytes.
+        case 0x0111: true
+        default: false
+        }
     }
 }

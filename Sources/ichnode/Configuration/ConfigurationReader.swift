@@ -201,7 +201,9 @@ enum ConfigurationReader {
                     port: section.int("port", default: 104, 1...65535), tls: readPeerTLS(section, tls)),
                 callingAETitle: aeTitle(section, "calling_ae_title", default: node.aeTitle.string),
                 commitment: section.choice("commitment", default: NodeConfiguration.Peer.Commitment.none),
-                commitmentTimeoutSeconds: section.seconds("commitment_timeout_seconds", default: 21600, 1...2_592_000))
+                commitmentTimeoutSeconds: section.seconds("commitment_timeout_seconds", default: 21600, 1...2_592_000),
+                fallback: none(section.string("fallback", default: "none")),
+                fallbackAfterSeconds: section.seconds("fallback_after_seconds", default: 60, 0...86400))
         }
     }
 
@@ -277,6 +279,15 @@ enum ConfigurationReader {
         let names = configuration.peers.map(\.name)
         for name in Set(names) where names.filter({ $0 == name }).count > 1 {
             root.problem("peers", "names \"\(name)\" twice: give every peer a name of its own")
+        }
+        for peer in configuration.peers {
+            guard let fallback = peer.fallback else { continue }
+            if !names.contains(fallback) {
+                root.problem(
+                    "peers", "\"\(peer.name)\" has the fallback \"\(fallback)\", which is no peer: known are \(names)")
+            } else if fallback == peer.name {
+                root.problem("peers", "\"\(peer.name)\" is its own fallback: name another peer")
+            }
         }
         let routeNames = configuration.routes.map(\.name)
         if Set(routeNames).count < routeNames.count { root.problem("routes", "names one route twice") }

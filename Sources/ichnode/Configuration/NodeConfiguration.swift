@@ -92,6 +92,9 @@ struct NodeConfiguration: Sendable, Equatable {
         var callingAETitle: AETitle
         var commitment = Commitment.none
         var commitmentTimeoutSeconds = 21600.0
+        /// Name of the peer that gets the results while this one cannot be reached; nil: none.
+        var fallback: String?
+        var fallbackAfterSeconds = 60.0
     }
 
     /// Key material, and which part of the handshake it is for.

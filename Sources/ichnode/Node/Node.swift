@@ -68,7 +68,10 @@ struct Node {
                     ? nil
                     : DICOMCommitment(
                         timeout: .seconds(peer.commitmentTimeoutSeconds), peer: peer.remote,
-                        callingAETitle: peer.callingAETitle, program: programs.commit))
+                        callingAETitle: peer.callingAETitle, program: programs.commit),
+                fallback: peer.fallback.map {
+                    DestinationFallback(name: $0, after: .seconds(peer.fallbackAfterSeconds))
+                })
         }
         let outbox = Outbox(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)

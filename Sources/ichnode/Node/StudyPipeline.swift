@@ -260,10 +260,13 @@ actor StudyPipeline: Service {
         let deliveries =
             composed.map { composed in
                 route.destinations.map {
-                    NewDelivery(destination: $0, priority: priority, objects: composed.objects)
+                    NewDelivery(
+                        destination: $0, priority: priority, objects: composed.objects,
+                        alternatives: composed.alternatives)
                 }
             } ?? []
-        try await ledger.conclude(entry, objects: composed?.objects ?? [], deliveries: deliveries)
+        let objects = composed.map { $0.objects + $0.alternatives } ?? []
+        try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
         timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
         announce(analysis, uid)
     }
