@@ -222,8 +222,8 @@ public enum DeliveryState: String, Codable, Sendable, CaseIterable {
     /// Withdrawn by an operator.
     case discarded
 
-    /// Somebody is still owed something, or has to be.
-    public var isOpen: Bool { self == .pending || self == .dead }
+    /// Whether an operator can do something about it.
+    public var isOpen: Bool { [.pending, .accepted, .dead].contains(self) }
 }
 
 /// A delivery as the outbox sees it.

@@ -70,7 +70,8 @@ public protocol Ledger: Sendable {
     /// The latest deliveries, newest first.
     /// - Parameter all: also those that are done or withdrawn.
     func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry]
-    /// Has a delivery that waits or was given up tried again now, for all objects that the destination has not taken.
+    /// Has a delivery that waits or was given up tried again now, for all objects that the destination has not taken,
+    /// or not committed.
     /// - Returns: nil where no such delivery is open.
     func retryDelivery(_ id: Int64) async throws -> DeliveryEntry?
     /// Withdraws a delivery that waits or was given up.

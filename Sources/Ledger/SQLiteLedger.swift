@@ -425,7 +425,8 @@ public final class SQLiteLedger: Ledger {
             delivery.nextAttemptAt = now
             // So that pauses begin short again.
             delivery.attempts = 0
-            for index in delivery.objects.indices where delivery.objects[index].state == .dead {
+            (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
+            for index in delivery.objects.indices where delivery.objects[index].state.isOpen {
                 delivery.objects[index].state = .pending
                 delivery.objects[index].refusals = nil
             }
@@ -445,10 +446,14 @@ public final class SQLiteLedger: Ledger {
             guard var delivery = try row.map(Self.delivery), delivery.state.isOpen else { return nil }
             change(&delivery, now)
             try database.execute(
-                sql: "UPDATE delivery SET state = ?, next_attempt_at = ?, attempts = ?, objects = ? WHERE id = ?",
+                sql: """
+                    UPDATE delivery SET state = ?, next_attempt_at = ?, attempts = ?, objects = ?, transaction_uid = ?,
+                                        commitment_asked_at = ? WHERE id = ?
+                    """,
                 arguments: [
                     delivery.state.rawValue, delivery.nextAttemptAt.timeIntervalSince1970, delivery.attempts,
-                    try Self.json(delivery.objects), id,
+                    try Self.json(delivery.objects), delivery.transactionUID?.string,
+                    delivery.commitmentAskedAt?.timeIntervalSince1970, id,
                 ])
             try Self.event(
                 "operator", "delivery to \(delivery.destination) \(what)", delivery.studyInstanceUID, now, database)

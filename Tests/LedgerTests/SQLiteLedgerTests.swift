@@ -409,6 +409,21 @@ import WorkerProtocol
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
     }
 
+    @Test func whatIsNotCommittedCanBeSentAgainAtOnce() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1)
+        var accepted = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        (accepted.state, accepted.objects[0].state) = (.accepted, .accepted)
+        try await ledger.updateDelivery(accepted)
+        let transaction = UID("2.25.7")!
+        #expect(try await ledger.beginCommitment(ofDelivery: accepted.id, under: transaction))
+        let again = try #require(try await ledger.retryDelivery(accepted.id))
+        #expect(again.state == .pending && again.objects[0].state == .pending)
+        // A report on what was asked before says nothing any more.
+        #expect(try await ledger.changeDelivery(under: transaction) { _ in } == nil)
+    }
+
     @Test func anOperatorRetriesAndDiscardsWhatIsOpen() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])

@@ -66,11 +66,17 @@ enum OutboxText {
         let rows = deliveries.map { delivery in
             [
                 "\(delivery.id)", StudyText.time(delivery.createdAt), delivery.destination, delivery.state.rawValue,
-                "\(delivery.objects.count { $0.state == .delivered }) of \(delivery.objects.count)",
+                taken(delivery),
                 "\(delivery.attempts)", delivery.state == .pending ? StudyText.time(delivery.nextAttemptAt) : "-",
                 delivery.studyInstanceUID.string, delivery.lastError ?? "",
             ]
         }
         return StudyText.columns([header] + rows)
+    }
+
+    private static func taken(_ delivery: DeliveryEntry) -> String {
+        if delivery.message != nil { return "message" }
+        let count = delivery.objects.count { [.accepted, .delivered].contains($0.state) }
+        return "\(count) of \(delivery.objects.count)"
     }
 }
