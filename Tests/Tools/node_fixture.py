@@ -134,6 +134,10 @@ class RestartableNode(Node):
 
         self._configure(add)
 
+    def change(self, section: str, **keys) -> None:
+        """Of a section, before a start."""
+        self._configure(lambda configuration: configuration.setdefault(section, {}).update(keys))
+
     def _configure(self, change: Callable[[dict], None]) -> None:
         configuration = json.loads(self.configuration.read_text())
         change(configuration)

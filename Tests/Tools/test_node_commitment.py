@@ -7,6 +7,7 @@ import time
 import unittest
 from collections import Counter
 
+from certificates import CertificateFolder
 from node_fixture import (
     CALLING_AE_TITLE,
     LOOPBACK,
@@ -64,13 +65,22 @@ def send_report(association, ds: Dataset) -> int | None:
     return status.get("Status")
 
 
-def associate(node: RestartableNode, *, has_role: bool = False, calling: str = "STGCMT", syntaxes=None):
-    """An association of a commitment SCP with the node; the caller ends it."""
+def associate(
+    node: RestartableNode, *, has_role=False, calling="STGCMT", syntaxes=None, port: int | None = None, tls=None
+):
+    """An association of a commitment SCP with the node; the caller ends it. `tls` is a context."""
     entity = AE(ae_title=calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
     context = build_context(StorageCommitmentPushModel, syntaxes or [ImplicitVRLittleEndian])
     roles = [build_role(StorageCommitmentPushModel, scp_role=True)] if has_role else []
-    return entity.associate(LOOPBACK, node.dicom_port, contexts=[context], ext_neg=roles, ae_title="ICHNODE")
+    return entity.associate(
+        LOOPBACK,
+        port or node.dicom_port,
+        contexts=[context],
+        ext_neg=roles,
+        ae_title="ICHNODE",
+        tls_args=(tls, None) if tls else None,
+    )
 
 
 class Archive:
@@ -272,6 +282,32 @@ class Commitment(CommitmentTestCase):
         self.assertEqual(send_report(association, answer), 0)
         node.wait_until_settled(study.uid)
         self.assertEqual((len(archive.requests), len(archive.stored)), (1, 1))
+
+    def test_report_is_taken_within_tls_and_while_the_disk_is_short(self):
+        certificates = CertificateFolder(self.folder / "tls")
+        certificates.authority("site")
+        for name in ("node", "archive"):
+            certificates.issue(name, "site")
+        archive = Deaf(self)
+        tls = certificates.tls_section("node", "site", *free_ports(1))
+        node = self.site.add_node("node-tls", tls=tls)
+        node.change_peer(ae_title="STGCMT", port=archive.port, commitment="required")
+        self.addCleanup(node.stop)
+        node.start()
+        study = phantom(self.folder)
+        send_all(node, study.files)
+        self.wait_until_asked(node, study.uid)
+        node.stop()
+        node.change("disk", reject_associations_below_mebibytes=1 << 30)
+        node.start()
+        # As long as it is short, nothing is stored.
+        entity = AE(ae_title=CALLING_AE_TITLE)
+        entity.add_requested_context(CTImageStorage)
+        self.assertTrue(entity.associate(LOOPBACK, node.dicom_port, ae_title="ICHNODE").is_rejected)
+        association = associate(node, port=tls["port"], tls=certificates.client_context("archive", "site"))
+        self.addCleanup(association.release)
+        self.assertEqual(send_report(association, archive.answer(archive.requests[0])), 0)
+        self.assertEqual(self.delivery(node, study.uid)["state"], "delivered")
 
     def test_one_destination_that_never_reports_delays_no_other(self):
         archive = Deaf(self)
