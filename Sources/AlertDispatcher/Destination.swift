@@ -124,7 +124,7 @@ public struct DICOMDestination: Destination {
                 fates[uid] = .refused(
                     status: nil, reason: "peer accepts no presentation context for \(sopClass): add it there")
             case .failed(let failure): failures.append(failure)
-            case .echoed, .found, .moved, .commitmentAsked, .commitment, .done: break
+            case .echoed, .refused, .found, .moved, .commitmentAsked, .commitment, .done: break
             }
         }
         guard let last = failures.last else { return fates }

@@ -227,6 +227,10 @@ extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
     }
 }
 
+extern "C" int cdcmtk_requestor_accepts(cdcmtk_requestor *requestor, const char *abstract_syntax) {
+    return ASC_findAcceptedPresentationContextID(requestor->association, abstract_syntax) != 0;
+}
+
 extern "C" cdcmtk_request_outcome cdcmtk_requestor_store(
     cdcmtk_requestor *requestor, const char *path, const char *sop_class_uid, const char *sop_instance_uid,
     cdcmtk_response *response, cdcmtk_request_failure *failure) {

@@ -30,7 +30,7 @@ public final class Requestor {
         public static let studyRootMove = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.2")
         /// Storage Commitment Push Model (PS3.4 Annex J).
         public static let storageCommitment = Proposal(uncompressed: PresentationContext.storageCommitment)
-        private init(uncompressed abstractSyntax: String) {
+        public init(uncompressed abstractSyntax: String) {
             self.init(
                 abstractSyntax: abstractSyntax,
                 transferSyntaxes: [
@@ -90,6 +90,9 @@ public final class Requestor {
         }
         do { return try identity.get() } catch { throw RequestFailure(kind: .handshake, reason: "\(error)") }
     }
+
+    /// Whether the peer accepted a presentation context for it.
+    public func accepts(_ abstractSyntax: UID) -> Bool { cdcmtk_requestor_accepts(handle, abstractSyntax.string) != 0 }
 
     /// Sends one file (PS3.4 Annex B).
     public func store(path: String, sopClassUID: UID, sopInstanceUID: UID) throws(RequestFailure) -> Response {

@@ -14,22 +14,25 @@ struct Echo: ParsableCommand {
     func run() throws {
         RequestVerb.run("echo", tls: tls, options: options) { request, identity, channel in
             guard case .echo(let job) = request else { throw WorkerError(.protocolViolation, "not a job to echo") }
-            try channel.send(Self.answer(job, identity))
+            for event in Self.answers(job, identity) { try channel.send(event) }
         }
     }
 
-    private static func answer(_ job: EchoJob, _ identity: RequestVerb.Identity) -> SendEvent {
+    private static func answers(_ job: EchoJob, _ identity: RequestVerb.Identity) -> [SendEvent] {
         let clock = ContinuousClock()
         do throws(RequestFailure) {
             let requestor = try Requestor(
-                to: job.peer, from: job.callingAETitle, proposals: [.verification], identity: identity,
+                to: job.peer, from: job.callingAETitle,
+                proposals: [.verification] + job.sopClasses.map { .init(uncompressed: $0.string) }, identity: identity,
                 connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
             let start = clock.now
             let response = try requestor.echo()
-            return .echoed(status: response.status, milliseconds: (clock.now - start) / .milliseconds(1))
+            let answer = SendEvent.echoed(status: response.status, milliseconds: (clock.now - start) / .milliseconds(1))
+            if job.sopClasses.isEmpty { return [answer] }
+            return [answer, .refused(sopClasses: job.sopClasses.filter { !requestor.accepts($0) })]
         } catch {
             let reason = error.kind == nil ? "the peer refuses Verification: \(error.reason)" : error.reason
-            return .failed(SendFailure(kind: error.kind ?? .other, reason: reason))
+            return [.failed(SendFailure(kind: error.kind ?? .other, reason: reason))]
         }
     }
 }

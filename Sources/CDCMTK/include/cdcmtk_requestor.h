@@ -61,6 +61,8 @@ typedef struct {
 cdcmtk_requestor *cdcmtk_requestor_open(
     const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
     cdcmtk_request_failure *failure);
+/// Whether a presentation context was accepted.
+int cdcmtk_requestor_accepts(cdcmtk_requestor *requestor, const char *abstract_syntax);
 /// C-STORE of one file.
 cdcmtk_request_outcome cdcmtk_requestor_store(
     cdcmtk_requestor *requestor, const char *path, const char *sop_class_uid, const char *sop_instance_uid,

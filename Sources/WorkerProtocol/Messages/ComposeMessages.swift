@@ -59,6 +59,15 @@ public enum ReportClass: String, Codable, Sendable, CaseIterable {
         }
     }
 
+    /// Name of the SOP class (PS3.6 Annex A).
+    public var title: String {
+        switch self {
+        case .enhanced: "Enhanced SR Storage"
+        case .comprehensive: "Comprehensive SR Storage"
+        case .comprehensive3d: "Comprehensive 3D SR Storage"
+        }
+    }
+
     /// What a report can be for a destination that refuses this class, in order.
     public var alternatives: [ReportClass] { [.comprehensive3d, .comprehensive, .enhanced].filter { $0 != self } }
 }

@@ -107,10 +107,13 @@ public struct StoreJob: Codable, Sendable {
 public struct EchoJob: Codable, Sendable {
     public var peer: RemotePeer
     public var callingAETitle: AETitle
+    /// SOP classes that are proposed along with Verification, to see whether the peer accepts them.
+    public var sopClasses: [UID]
     public var timeoutSeconds: Double
-    public init(peer: RemotePeer, callingAETitle: AETitle, timeoutSeconds: Double = 10) {
+    public init(peer: RemotePeer, callingAETitle: AETitle, sopClasses: [UID] = [], timeoutSeconds: Double = 10) {
         self.peer = peer
         self.callingAETitle = callingAETitle
+        self.sopClasses = sopClasses
         self.timeoutSeconds = timeoutSeconds
     }
 }
@@ -123,6 +126,8 @@ public enum SendEvent: Codable, Sendable {
     case noPresentationContext(sopInstanceUID: UID, sopClassUID: UID)
     /// C-ECHO-RSP.
     case echoed(status: UInt16, milliseconds: Double)
+    /// SOP classes that were proposed along with Verification, for which no presentation context was accepted.
+    case refused(sopClasses: [UID])
     /// Images of one series that the peer holds.
     case found(seriesInstanceUID: UID, images: Int)
     /// Sub-operations of a C-MOVE; what went wrong with them follows as `failed`.
