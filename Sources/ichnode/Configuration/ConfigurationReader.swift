@@ -240,15 +240,22 @@ enum ConfigurationReader {
                 name: section.required("name", "default"),
                 callingAETitles: wildcard(section, "calling_ae_titles"),
                 calledAETitles: wildcard(section, "called_ae_titles"),
+                institutions: section.list("institutions", default: [], "a regular expression", institution),
                 destinations: section.list(
                     "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
                 summary: section.bool("summary", default: true),
                 keyObjects: section.bool("key_objects", default: false),
                 threshold: section.string("threshold", default: "balanced"),
+                alerts: section.list("alerts", default: [], "the name of a receiver", { $0.isEmpty ? nil : $0 }),
+                urgency: section.choice("urgency", default: Urgency.stat),
                 countsFrom: none(section.string("counts_from", default: "none")),
                 retrieveFrom: none(section.string("retrieve_from", default: "none")))
         }
+    }
+
+    private static func institution(_ text: String) -> InstitutionPattern? {
+        SelectionRules.TextPattern(text).map { InstitutionPattern(text, matches: $0.matches) }
     }
 
     private static func none(_ text: String) -> String? { text == "none" ? nil : text }
@@ -312,10 +319,11 @@ enum ConfigurationReader {
                     "\"\(route.name)\" has \"\(peer.name)\" send images to \"\(peer.callingAETitle)\", which is not "
                         + "ours: add it to node.further_ae_titles")
             }
-            for name in route.destinations where !names.contains(name) {
+            for name in route.destinations where name != Route.sender && !names.contains(name) {
                 root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")
             }
         }
+        checkSenders(configuration, root)
         let levels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
         if !levels.contains(configuration.node.logLevel) {
             root.problem("node", "log_level has to be one of \(levels.joined(separator: ", "))")
@@ -323,6 +331,19 @@ enum ConfigurationReader {
         checkTimes(configuration, root)
         checkPorts(configuration, root)
         checkExposure(configuration, root)
+    }
+
+    /// Which peer the sender is must never be a guess.
+    private static func checkSenders(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        if configuration.peers.contains(where: { $0.name == Route.sender }) {
+            root.problem("peers", "names one \"\(Route.sender)\", which routes mean the sender by: choose another name")
+        }
+        guard configuration.routes.contains(where: { $0.destinations.contains(Route.sender) }) else { return }
+        for (title, peers) in Dictionary(grouping: configuration.peers, by: \.remote.aeTitle) where peers.count > 1 {
+            root.problem(
+                "routes",
+                "answer to the sender, and \(peers.map(\.name)) have the AE title \"\(title)\": name the one meant")
+        }
     }
 
     private static func checkTimes(_ configuration: NodeConfiguration, _ root: YAMLSection) {

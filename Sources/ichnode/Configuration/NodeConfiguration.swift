@@ -116,6 +116,11 @@ struct NodeConfiguration: Sendable, Equatable {
     var peers: [Peer]
     var routes: [Route]
 
+    var routeTable: RouteTable {
+        RouteTable(
+            routes, peers: Dictionary(peers.map { ($0.name, $0.remote.aeTitle) }) { first, _ in first })
+    }
+
     /// All of it, each once.
     var keyMaterials: [KeyMaterial] {
         var found = tls.map { [KeyMaterial(files: $0.files, side: .accepting)] } ?? []

@@ -60,7 +60,7 @@ struct Node {
             tools: .init(
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
-            assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
+            assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable)
         let destinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,

@@ -15,21 +15,19 @@ struct QueryRetrieve: Sendable {
     private static let responseSeconds = 60.0
 
     init(_ configuration: NodeConfiguration, programs: WorkerPrograms) {
-        routes = RouteTable(configuration.routes)
+        routes = configuration.routeTable
         peers = Dictionary(configuration.peers.map { ($0.name, $0) }) { first, _ in first }
         self.programs = programs
     }
 
-    private func peer(
-        _ setting: KeyPath<Route, String?>, _ calling: AETitle?, _ called: AETitle?
-    ) -> NodeConfiguration.Peer? {
-        routes.route(calling: calling, called: called)?[keyPath: setting].flatMap { peers[$0] }
+    private func peer(_ setting: KeyPath<Route, String?>, _ origin: StudyOrigin) -> NodeConfiguration.Peer? {
+        routes.route(for: origin)?[keyPath: setting].flatMap { peers[$0] }
     }
 
     /// - Returns: images by Series Instance UID; nil where the route names nobody to ask.
     /// - Throws: `WorkerError` with what the peer, or the way to it, lacks.
-    func counts(_ study: UID, calling: AETitle?, called: AETitle?) async throws -> [UID: Int]? {
-        guard let peer = peer(\.countsFrom, calling, called) else { return nil }
+    func counts(_ study: UID, from origin: StudyOrigin) async throws -> [UID: Int]? {
+        guard let peer = peer(\.countsFrom, origin) else { return nil }
         let job = FindJob(
             peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
             timeoutSeconds: Self.answerSeconds)
@@ -46,8 +44,8 @@ struct QueryRetrieve: Sendable {
     }
 
     /// By whom images are sent again; nil where the route names nobody to ask.
-    func retrieval(calling: AETitle?, called: AETitle?) -> StudyAssembler.RetrieveSeries? {
-        guard let peer = peer(\.retrieveFrom, calling, called) else { return nil }
+    func retrieval(for origin: StudyOrigin) -> StudyAssembler.RetrieveSeries? {
+        guard let peer = peer(\.retrieveFrom, origin) else { return nil }
         return { series, study in try await retrieve(series, ofStudy: study, from: peer) }
     }
 
