@@ -29,7 +29,7 @@ enum ConfigurationReader {
             node: ours, dicom: readDICOM(root.section("dicom")), tls: tls, disk: readDisk(root.section("disk")),
             completion: readCompletion(root.section("completion")),
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
-            delivery: readDelivery(root.section("delivery")),
+            delivery: readDelivery(root.section("delivery")), audit: readAudit(root.section("audit")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
             routes: readRoutes(root.sections("routes")))
         root.finish()
@@ -181,6 +181,15 @@ enum ConfigurationReader {
             firstRetrySeconds: section.seconds("first_retry_seconds", default: 5, 0.1...3600),
             mostRetrySeconds: section.seconds("most_retry_seconds", default: 600, 1...86400),
             mostAgeHours: section.numberOrNone("most_age_hours", default: nil, 0.01...87600, "hours"))
+    }
+
+    private static func readAudit(_ section: YAMLSection) -> NodeConfiguration.Audit {
+        defer { section.finish() }
+        return NodeConfiguration.Audit(
+            isEnabled: section.bool("enabled", default: true),
+            fileMebibytes: section.int("file_mebibytes", default: 64, 1...4096),
+            keepFiles: section.int("keep_files", default: 16, 1...10_000),
+            enterpriseSite: none(section.string("enterprise_site", default: "none")))
     }
 
     private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {
