@@ -27,6 +27,23 @@ public struct Unreachable: Error, CustomStringConvertible {
     public init(_ reason: String) { description = reason }
 }
 
+/// One attempt to deliver objects, for whoever keeps an audit trail.
+public struct DeliveryAttempt: Sendable {
+    public var studyInstanceUID: UID
+    public var destination: String
+    /// What was owed.
+    public var objects: [ComposedObject]
+    /// What became of those that were answered.
+    public var fates: [UID: ObjectFate]
+
+    public init(_ study: UID, to destination: String, _ objects: [ComposedObject], _ fates: [UID: ObjectFate]) {
+        studyInstanceUID = study
+        self.destination = destination
+        self.objects = objects
+        self.fates = fates
+    }
+}
+
 /// Where results go. Delivering the same object or message again is harmless: it has the same UID, or id, and bytes.
 ///
 /// Both functions throw `Unreachable`, or another error where something was begun and no answer came.

@@ -37,6 +37,7 @@ public actor Outbox: Service {
     private let destinations: [String: any Destination]
     private let policy: RetryPolicy
     private let clock: WallClock
+    private let audit: @Sendable (DeliveryAttempt) -> Void
     private let logger: Logger
     private var busy: Set<String> = []
     private var ways: [Way: Blockage] = [:]
@@ -45,13 +46,16 @@ public actor Outbox: Service {
     private let dead = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "dead")])
     private let depth = Gauge(label: "ichnode_outbox_pending")
 
+    /// - Parameter audit: is told what became of objects that were handed over. Quick.
     public init(
-        ledger: any Ledger, destinations: [any Destination], policy: RetryPolicy, clock: WallClock, logger: Logger
+        ledger: any Ledger, destinations: [any Destination], policy: RetryPolicy, clock: WallClock,
+        audit: @escaping @Sendable (DeliveryAttempt) -> Void = { _ in }, logger: Logger
     ) {
         self.ledger = ledger
         self.destinations = Dictionary(uniqueKeysWithValues: destinations.map { ($0.name, $0) })
         self.policy = policy
         self.clock = clock
+        self.audit = audit
         self.logger = logger
     }
 
@@ -149,6 +153,7 @@ public actor Outbox: Service {
         let isMoving = taker != delivery.taker
         let owed = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }.map(\.object)
         let fates = try await destination.deliver(owed)
+        audit(DeliveryAttempt(delivery.studyInstanceUID, to: taker, owed, fates))
         if fates.isEmpty { throw WorkerError(.failed, "no answer for any object") }
         for index in delivery.objects.indices where isMoving && delivery.objects[index].state != .dead {
             delivery.objects[index].state = .pending

@@ -15,6 +15,8 @@ public protocol Ledger: Sendable {
     func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance]
     /// All instances that others sent, in order of arrival.
     func instances(ofStudy uid: UID) async throws -> [StoredInstance]
+    /// The first of them.
+    func firstInstance(ofStudy uid: UID) async throws -> StoredInstance?
     /// For mending at start-up.
     func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding]
 

@@ -32,6 +32,15 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func instances(ofStudy uid: UID) async throws -> [StoredInstance] {
+        try await instances(ofStudy: uid, limit: .max)
+    }
+
+    public func firstInstance(ofStudy uid: UID) async throws -> StoredInstance? {
+        try await instances(ofStudy: uid, limit: 1).first
+    }
+
+    /// In order of arrival, at most so many.
+    private func instances(ofStudy uid: UID, limit: Int) async throws -> [StoredInstance] {
         try await database.read { database in
             var common: [Int64: CommonAttributes] = [:]
             return try Row.fetchAll(
@@ -40,8 +49,9 @@ public final class SQLiteLedger: Ledger {
                     SELECT i.*, c.attributes, f.multi_frame FROM instance i
                     JOIN common_attributes c ON c.id = i.common_id LEFT JOIN instance_frames f ON f.path = i.path
                     WHERE i.study_uid = ? AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object) ORDER BY i.id
+                    LIMIT ?
                     """,
-                arguments: [uid.string]
+                arguments: [uid.string, limit]
             ).map { row in
                 // Read and held once.
                 let shared = try common[row["common_id"]] ?? Self.value(CommonAttributes.self, row["attributes"])

@@ -58,6 +58,7 @@ public final class AssociationListener: @unchecked Sendable {
     private let rules: AdmissionRules
     private let logger: Logger
     private let admit: @Sendable (AdmittedConnection) -> Void
+    private let audit: @Sendable (ReceptionEvent) -> Void
     private let listeners: [(descriptor: Int32, transport: Transport)]
     private let wakeRead: Int32
     private let wakeWrite: Int32
@@ -74,14 +75,17 @@ public final class AssociationListener: @unchecked Sendable {
     public let ports: DICOMPorts
 
     /// Binds and listens; accepts nothing until `run`.
+    /// - Parameter audit: is told of every refusal. Quick.
     /// - Throws: `ListenError` naming address, port and cause.
     public init(
-        addresses: [String], ports: DICOMPorts, rules: AdmissionRules, logger: Logger,
+        addresses: [String], ports: DICOMPorts, rules: AdmissionRules,
+        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, logger: Logger,
         admit: @escaping @Sendable (AdmittedConnection) -> Void
     ) throws {
         self.rules = rules
         self.logger = logger
         self.admit = admit
+        self.audit = audit
         var bound: [(descriptor: Int32, transport: Transport)] = []
         var ports = ports
         func open(_ port: Int?, _ transport: Transport) throws -> Int? {
@@ -359,6 +363,7 @@ public final class AssociationListener: @unchecked Sendable {
 
     private func refuse(_ reason: String, _ peer: String) {
         refused.increment()
+        audit(.refused(peerAddress: peer, reason: reason))
         guard refusalsLogged.allows(at: Self.now()) else { return }
         logger.warning("connection refused", metadata: ["peer.address": "\(peer)", "reason": "\(reason)"])
     }

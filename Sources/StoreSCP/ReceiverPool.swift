@@ -61,23 +61,26 @@ public final class Reception: Service {
     public var ports: DICOMPorts { listener.ports }
 
     /// Binds the ports; accepts once `run` is called.
-    /// - Parameter commitments: takes what peers report on storage commitment.
+    /// - Parameters:
+    ///   - commitments: takes what peers report on storage commitment.
+    ///   - audit: is told what came from whom, and who was refused. Quick.
     public init(
         settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
-        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer, logger: Logger
+        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
+        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, logger: Logger
     ) throws {
         self.settings = settings
         self.logger = logger
         (admitted, admitting) = AsyncStream.makeStream()
         listener = try AssociationListener(
-            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, logger: logger
+            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, audit: audit, logger: logger
         ) { [admitting] connection in
             // The node is stopping: nobody will serve it.
             if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
         }
         pool = ReceiverPool(
             settings: settings, spool: spool, programs: programs, intake: intake, commitments: commitments,
-            logger: logger)
+            audit: audit, logger: logger)
     }
 
     public func run() async throws {
@@ -145,6 +148,7 @@ actor ReceiverPool {
     private let programs: ReceivePrograms
     private let intake: StudyIntake
     private let commitments: @Sendable (CommitmentReport) async -> CommitmentAnswer
+    private let audit: @Sendable (ReceptionEvent) -> Void
     private let logger: Logger
     private var templates: [Transport: Prepared] = [:]
     private let starting = AsyncLock()
@@ -165,13 +169,15 @@ actor ReceiverPool {
 
     init(
         settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
-        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer, logger: Logger
+        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
+        audit: @escaping @Sendable (ReceptionEvent) -> Void, logger: Logger
     ) {
         self.settings = settings
         self.spool = spool
         self.programs = programs
         self.intake = intake
         self.commitments = commitments
+        self.audit = audit
         self.logger = logger
     }
 
@@ -296,6 +302,7 @@ actor ReceiverPool {
         do { try spool.removeUnfinished(association: id) } catch {
             log.error("cannot remove what an association left", metadata: ["error": "\(error)"])
         }
+        course.transfers.end(trouble: course.ending == .released ? nil : course.trouble).forEach(audit)
         if course.isOpen { await intake.associationEnded(id, course.ending) }
     }
 
@@ -306,9 +313,17 @@ actor ReceiverPool {
         var isOpen = false
         /// Until the worker tells of another: it died.
         var ending = AssociationConclusion.imageLost
+        var trouble = "the receive worker died"
         var hasRefusedImage = false
         /// Of the instances that the worker tells of.
         var common: CommonAttributes?
+        var transfers: ReceivedTransfers
+
+        init(association: String, peer: String) {
+            self.association = association
+            self.peer = peer
+            transfers = ReceivedTransfers(peerAddress: peer)
+        }
     }
 
     private func opened(_ course: inout Course) async {
@@ -374,8 +389,11 @@ actor ReceiverPool {
             if case .refused(let refusal) = event, Self.ctClasses.contains(refusal.sopClassUID) {
                 course.hasRefusedImage = true
             }
-            if case .ended(let ended) = event { course.ending = Self.conclusion(ended, course) }
-            try await handle(event, from: worker, course, log)
+            if case .ended(let ended) = event {
+                course.ending = Self.conclusion(ended, course)
+                course.trouble = Self.trouble(ended, course)
+            }
+            try await handle(event, from: worker, &course, log)
         }
     }
 
@@ -389,8 +407,15 @@ actor ReceiverPool {
         return ended.how == .released ? .released : .brokeOff
     }
 
+    private static func trouble(_ ended: AssociationEnded, _ course: Course) -> String {
+        let reason = ended.reason.isEmpty ? "" : " (\(ended.reason))"
+        return "association \(ended.how.rawValue)\(reason)"
+            + (ended.isWithinMessage ? ", within an object" : "")
+            + (course.hasRefusedImage ? ", an image was refused" : "")
+    }
+
     private func handle(
-        _ event: ReceiveEvent, from worker: WorkerProcess, _ course: Course, _ log: Logger
+        _ event: ReceiveEvent, from worker: WorkerProcess, _ course: inout Course, _ log: Logger
     ) async throws {
         let id = course.association
         switch event {
@@ -401,13 +426,16 @@ actor ReceiverPool {
                 throw WorkerError(.protocolViolation, "an instance before what it has in common with others")
             }
             stored.increment()
-            await take(InstanceRecord(common, own), association: id)
+            let record = InstanceRecord(common, own)
+            course.transfers.add(record, record.version == 1 ? .created : .versioned).forEach(audit)
+            await take(record, association: id)
         case .collision(let collision):
             let (verdict, version) = await judge(collision)
             if verdict == .identical {
                 // The ledger may not know it: the worker that stored it died before it could say so.
                 var record = collision.record
                 record.version = version
+                course.transfers.add(record, .alreadyHeld).forEach(audit)
                 await take(record, association: id)
             }
             try await worker.send(ReceiveRequest.verdict(verdict))
@@ -424,9 +452,11 @@ actor ReceiverPool {
         case .reportRefused(let reason): warn("report of commitment refused", reason, log)
         case .ended(let ended) where ended.how == .handshake:
             failedHandshakes.increment()
+            audit(.refused(peerAddress: course.peer, reason: ended.reason))
             warn("TLS handshake failed", ended.reason, log)
         case .ended(let ended) where ended.how == .rejected:
             refusedAssociations.increment()
+            audit(.refused(peerAddress: course.peer, reason: ended.reason))
             warn("connection refused", ended.reason, log)
         case .ended(let ended):
             log.info(

@@ -3,7 +3,7 @@ public import Ledger
 public import Logging
 internal import Metrics
 public import ServiceLifecycle
-internal import WorkerProtocol
+public import WorkerProtocol
 
 #if canImport(Glibc)
 internal import Glibc
@@ -34,16 +34,21 @@ public struct Retention: Service {
     private let clock: WallClock
     private let logger: Logger
     private let isShort: @Sendable () -> Bool
+    private let audit: @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void
 
-    /// - Parameter isShort: whether the disk is below its first watermark.
+    /// - Parameters:
+    ///   - isShort: whether the disk is below its first watermark.
+    ///   - audit: is told of each study whose files are removed, and what was in the way. Quick.
     public init(
-        policy: Policy, ledger: any Ledger, clock: WallClock, logger: Logger, isShort: @escaping @Sendable () -> Bool
+        policy: Policy, ledger: any Ledger, clock: WallClock, logger: Logger, isShort: @escaping @Sendable () -> Bool,
+        audit: @escaping @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void = { _, _, _ in }
     ) {
         self.policy = policy
         self.ledger = ledger
         self.clock = clock
         self.logger = logger
         self.isShort = isShort
+        self.audit = audit
     }
 
     public func run() async throws {
@@ -63,7 +68,11 @@ public struct Retention: Service {
             let purged = try await ledger.purgeOldestStudy(receivedBefore: moment)
         {
             // Marked first: what is not removed now is at the next start, by `SpoolMender`.
-            try remove(purged.paths)
+            do { try remove(purged.paths) } catch {
+                audit(purged.study, purged.paths.count, "\(error); removed at the next start")
+                throw error
+            }
+            audit(purged.study, purged.paths.count, nil)
             Counter(label: "ichnode_studies_purged_total").increment()
             logger.notice(
                 "pixels removed by retention",

@@ -8,9 +8,8 @@ public import WorkerProtocol
 public struct AssembledStudy: Sendable {
     public var studyInstanceUID: UID
     public var instances: [StoredInstance]
-    /// Of the first instance that says so; decides the route.
-    public var callingAETitle: AETitle?
-    public var calledAETitle: AETitle?
+    /// Decides the route.
+    public var origin: StudyOrigin
     public var decision: CompletionPolicy.Decision
     public var lastArrival: Date
     /// When the last association ended that brought instances; nil where one stayed open.
@@ -21,14 +20,13 @@ public struct AssembledStudy: Sendable {
     public var isReprocessed: Bool
 
     public init(
-        studyInstanceUID: UID, instances: [StoredInstance], callingAETitle: AETitle?, calledAETitle: AETitle?,
+        studyInstanceUID: UID, instances: [StoredInstance], origin: StudyOrigin,
         decision: CompletionPolicy.Decision, lastArrival: Date, associationsEnded: Date? = nil,
         settledSeries: UID? = nil, isReprocessed: Bool = false
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.instances = instances
-        self.callingAETitle = callingAETitle
-        self.calledAETitle = calledAETitle
+        self.origin = origin
         self.decision = decision
         self.lastArrival = lastArrival
         self.associationsEnded = associationsEnded
@@ -61,13 +59,13 @@ public actor StudyAssembler: Service {
 
     /// Asks a PACS how many images of each series of a study it holds; nil where there is nobody to ask.
     public typealias AskCounts =
-        @Sendable (_ study: UID, _ calling: AETitle?, _ called: AETitle?) async throws -> [UID: Int]?
+        @Sendable (_ study: UID, _ origin: StudyOrigin) async throws -> [UID: Int]?
 
     /// Has a PACS send a series to the node, and says what came of it.
     public typealias RetrieveSeries = @Sendable (_ series: UID, _ study: UID) async throws -> String
 
     /// By whom what a sender sent is asked for; nil where there is nobody to ask.
-    public typealias FindRetrieval = @Sendable (_ calling: AETitle?, _ called: AETitle?) -> RetrieveSeries?
+    public typealias FindRetrieval = @Sendable (_ origin: StudyOrigin) -> RetrieveSeries?
 
     private struct Study {
         private(set) var instances: [StoredInstance] = []
@@ -102,6 +100,8 @@ public actor StudyAssembler: Service {
             self.settledSeries = settledSeries
             paths = Set(instances.map(\.path))
         }
+
+        var origin: StudyOrigin { StudyOrigin(instances.lazy.map(\.record)) }
 
         mutating func loseImage(at now: Date) {
             imageLost = now
@@ -161,8 +161,8 @@ public actor StudyAssembler: Service {
 
     public init(
         policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _, _ in nil },
-        retrieval findRetrieval: @escaping FindRetrieval = { _, _ in nil }
+        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _ in nil },
+        retrieval findRetrieval: @escaping FindRetrieval = { _ in nil }
     ) {
         self.policy = policy
         self.ledger = ledger
@@ -378,10 +378,10 @@ public actor StudyAssembler: Service {
 
     private func ask(_ uid: UID, _ study: Study) {
         studies[uid]?.mayAsk = false
-        let first = study.instances.first { $0.record.callingAETitle != nil }?.record
+        let origin = study.origin
         Task {
             do {
-                guard let counts = try await askCounts(uid, first?.callingAETitle, first?.calledAETitle) else { return }
+                guard let counts = try await askCounts(uid, origin) else { return }
                 answered(uid, counts, about: study.lastArrival)
             } catch {
                 logger.warning(
@@ -405,8 +405,7 @@ public actor StudyAssembler: Service {
     /// What is sent arrives over an association like anything else.
     private func retrieve(_ series: UID, _ uid: UID, _ study: Study) {
         guard !retrieving.contains(uid), retrieving.count < Self.mostRetrieving else { return }
-        let first = study.instances.first { $0.record.callingAETitle != nil }?.record
-        guard let retrieveSeries = findRetrieval(first?.callingAETitle, first?.calledAETitle) else { return }
+        guard let retrieveSeries = findRetrieval(study.origin) else { return }
         retrieving.insert(uid)
         studies[uid]?.retrievals = .init(count: (study.retrievals?.count ?? 0) + 1, lastArrival: study.lastArrival)
         // An association that is asked for tells nothing of its peer's pauses.
@@ -430,12 +429,11 @@ public actor StudyAssembler: Service {
         logger.notice(
             "study assembled",
             metadata: ["study.uid": "\(uid)", "instances": "\(study.instances.count)", "decision": "\(decision)"])
-        let first = study.instances.first { $0.record.callingAETitle != nil }
         emit.yield(
             .assembled(
                 AssembledStudy(
-                    studyInstanceUID: uid, instances: study.instances, callingAETitle: first?.record.callingAETitle,
-                    calledAETitle: first?.record.calledAETitle, decision: decision, lastArrival: study.lastArrival,
+                    studyInstanceUID: uid, instances: study.instances, origin: study.origin, decision: decision,
+                    lastArrival: study.lastArrival,
                     associationsEnded: associationsEnded(study, uid), settledSeries: study.settledSeries,
                     isReprocessed: study.isReprocessed)))
     }

@@ -30,24 +30,6 @@ import WorkerProtocol
     }
 }
 
-@Suite struct RouteTableTests {
-    private let table = RouteTable([
-        Route(name: "ct1", callingAETitles: [AETitle("CT1")!], destinations: ["a"]),
-        Route(name: "stroke", calledAETitles: [AETitle("STROKE")!], destinations: ["b"]),
-        Route(name: "both", callingAETitles: [AETitle("CT2")!], calledAETitles: [AETitle("ICH")!], destinations: ["c"]),
-    ])
-
-    @Test(
-        arguments: [
-            ("CT1", "ICH", "ct1"), ("CT1", "STROKE", "ct1"), ("CT9", "STROKE", "stroke"), ("CT2", "ICH", "both"),
-            ("CT9", "ICH", nil), (nil, "STROKE", "stroke"), (nil, nil, nil),
-        ] as [(String?, String?, String?)])
-    func theFirstThatTakesTheStudyHasIt(calling: String?, called: String?, expected: String?) {
-        let route = table.route(calling: calling.flatMap { AETitle($0) }, called: called.flatMap { AETitle($0) })
-        #expect(route?.name == expected)
-    }
-}
-
 @Suite struct HeatmapRendererTests {
     private func slice(activation: (Int, Int) -> Float, hounsfield: Int16 = 40) -> HeatmapSlice {
         let side = 256

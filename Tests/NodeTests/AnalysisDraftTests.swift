@@ -42,7 +42,7 @@ import WorkerProtocol
         let selection = SeriesSelection(known.values.map(\.record))
         var draft = AnalysisDraft(
             study: AssembledStudy(
-                studyInstanceUID: UID("1.2.3")!, instances: instances, callingAETitle: nil, calledAETitle: nil,
+                studyInstanceUID: UID("1.2.3")!, instances: instances, origin: StudyOrigin(),
                 decision: decision, lastArrival: .now), known: known, selection: selection, threshold: threshold,
             startedAt: .now)
         draft.analysed = selection.series[0].instances

@@ -33,6 +33,7 @@ import WorkerProtocol
         #expect(example.selection == bare.selection)
         #expect(example.retention == bare.retention)
         #expect(example.delivery == bare.delivery)
+        #expect(example.audit == bare.audit)
         #expect(example.console == bare.console)
         #expect(example.peers[0].commitment == bare.peers[0].commitment)
         #expect(example.peers[0].commitmentTimeoutSeconds == bare.peers[0].commitmentTimeoutSeconds)

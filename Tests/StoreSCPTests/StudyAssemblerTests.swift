@@ -28,7 +28,7 @@ import WorkerProtocol
     /// Runs the assembler with a clock that the test sets.
     private func assembling(
         evidence: @escaping StudyAssembler.FindEvidence = { _, _ in SeriesEvidence() },
-        counts: @escaping StudyAssembler.AskCounts = { _, _, _ in nil },
+        counts: @escaping StudyAssembler.AskCounts = { _, _ in nil },
         retrieve: StudyAssembler.RetrieveSeries? = nil,
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
@@ -37,7 +37,7 @@ import WorkerProtocol
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
             clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts,
-            retrieval: { _, _ in retrieve })
+            retrieval: { _ in retrieve })
         let running = Task { try await assembler.run() }
         let collector = Collector(assembler.events)
         try await body(assembler, { time.now += $0 }) { count in
@@ -196,7 +196,7 @@ import WorkerProtocol
 
     @Test func thePACSIsAskedTwiceAndItsCountEndsTheWaiting() async throws {
         let asked = LockedCount()
-        let counts: StudyAssembler.AskCounts = { _, _, _ in
+        let counts: StudyAssembler.AskCounts = { _, _ in
             asked.increment()
             return [UID("1.8")!: 1]
         }
@@ -223,7 +223,7 @@ import WorkerProtocol
 
     @Test func aPACSThatDoesNotAnswerLeavesItToTime() async throws {
         let asked = LockedCount()
-        let counts: StudyAssembler.AskCounts = { _, _, _ in
+        let counts: StudyAssembler.AskCounts = { _, _ in
             asked.increment()
             throw WorkerError(.failed, "nobody there")
         }

@@ -136,6 +136,24 @@ class Results(NodeTestCase):
 
 
 @needs_node
+class BackToTheSender(NodeTestCase):
+    def test_results_go_to_the_peer_that_has_the_senders_title_and_to_nobody_where_none_has(self):
+        node = self.site.add_node("sender", routes=[{"name": "back", "destinations": ["sender"]}])
+        self.addCleanup(node.stop)
+        node.start()
+        for number, (calling, expected) in enumerate(((" ORTHANC ", ["pacs"]), ("Orthanc", []))):
+            study = phantom(self.folder / str(number), "--patient-id", f"P{number}", "--seed", str(number))
+            storescu(node, study.files[0].parent, calling=calling)
+            known = node.wait_until_settled(study.uid)
+            self.assertEqual([each["destination"] for each in known["deliveries"]], expected, calling)
+            self.assertEqual(len(self.pacs.reports(study.uid)), len(expected))
+        self.assertEqual(known["study"]["outcome"], "undetermined")
+        self.assertIn("no route takes calling AE title Orthanc", known["study"]["reason"])
+        explained = node.command("route", "explain", "--config", str(node.configuration), "--calling", "Orthanc")
+        self.assertIn("differs in case", explained)
+
+
+@needs_node
 class ObjectsByRoute(NodeTestCase):
     def positive(self, name: str, **route) -> Study:
         """A bleeding phantom of which the node of that name has sent everything."""

@@ -21,7 +21,8 @@ public struct SelectionRules: Sendable, Equatable {
 
         public var description: String { source }
 
-        func matches(_ text: String?) -> Bool {
+        /// - Parameter text: a header's; nil is like the empty one.
+        public func matches(_ text: String?) -> Bool {
             pattern.matches(String(HeaderVocabulary.folded(text).prefix(Self.mostCharacters)))
         }
     }

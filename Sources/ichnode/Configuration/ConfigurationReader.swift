@@ -29,7 +29,7 @@ enum ConfigurationReader {
             node: ours, dicom: readDICOM(root.section("dicom")), tls: tls, disk: readDisk(root.section("disk")),
             completion: readCompletion(root.section("completion")),
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
-            delivery: readDelivery(root.section("delivery")),
+            delivery: readDelivery(root.section("delivery")), audit: readAudit(root.section("audit")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
             routes: readRoutes(root.sections("routes")))
         root.finish()
@@ -183,6 +183,15 @@ enum ConfigurationReader {
             mostAgeHours: section.numberOrNone("most_age_hours", default: nil, 0.01...87600, "hours"))
     }
 
+    private static func readAudit(_ section: YAMLSection) -> NodeConfiguration.Audit {
+        defer { section.finish() }
+        return NodeConfiguration.Audit(
+            isEnabled: section.bool("enabled", default: true),
+            fileMebibytes: section.int("file_mebibytes", default: 64, 1...4096),
+            keepFiles: section.int("keep_files", default: 16, 1...10_000),
+            enterpriseSite: none(section.string("enterprise_site", default: "none")))
+    }
+
     private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {
         defer { section.finish() }
         return NodeConfiguration.Console(
@@ -240,15 +249,22 @@ enum ConfigurationReader {
                 name: section.required("name", "default"),
                 callingAETitles: wildcard(section, "calling_ae_titles"),
                 calledAETitles: wildcard(section, "called_ae_titles"),
+                institutions: section.list("institutions", default: [], "a regular expression", institution),
                 destinations: section.list(
                     "destinations", default: [], "the name of a peer", { $0.isEmpty ? nil : $0 }),
                 reportClass: section.choice("sr_class", default: ReportClass.enhanced),
                 summary: section.bool("summary", default: true),
                 keyObjects: section.bool("key_objects", default: false),
                 threshold: section.string("threshold", default: "balanced"),
+                alerts: section.list("alerts", default: [], "the name of a receiver", { $0.isEmpty ? nil : $0 }),
+                urgency: section.choice("urgency", default: Urgency.stat),
                 countsFrom: none(section.string("counts_from", default: "none")),
                 retrieveFrom: none(section.string("retrieve_from", default: "none")))
         }
+    }
+
+    private static func institution(_ text: String) -> InstitutionPattern? {
+        SelectionRules.TextPattern(text).map { InstitutionPattern(text, matches: $0.matches) }
     }
 
     private static func none(_ text: String) -> String? { text == "none" ? nil : text }
@@ -312,10 +328,11 @@ enum ConfigurationReader {
                     "\"\(route.name)\" has \"\(peer.name)\" send images to \"\(peer.callingAETitle)\", which is not "
                         + "ours: add it to node.further_ae_titles")
             }
-            for name in route.destinations where !names.contains(name) {
+            for name in route.destinations where name != Route.sender && !names.contains(name) {
                 root.problem("routes", "\"\(route.name)\" sends to \"\(name)\", which is no peer: known are \(names)")
             }
         }
+        checkSenders(configuration, root)
         let levels = ["trace", "debug", "info", "notice", "warning", "error", "critical"]
         if !levels.contains(configuration.node.logLevel) {
             root.problem("node", "log_level has to be one of \(levels.joined(separator: ", "))")
@@ -323,6 +340,19 @@ enum ConfigurationReader {
         checkTimes(configuration, root)
         checkPorts(configuration, root)
         checkExposure(configuration, root)
+    }
+
+    /// Which peer the sender is must never be a guess.
+    private static func checkSenders(_ configuration: NodeConfiguration, _ root: YAMLSection) {
+        if configuration.peers.contains(where: { $0.name == Route.sender }) {
+            root.problem("peers", "names one \"\(Route.sender)\", which routes mean the sender by: choose another name")
+        }
+        guard configuration.routes.contains(where: { $0.destinations.contains(Route.sender) }) else { return }
+        for (title, peers) in Dictionary(grouping: configuration.peers, by: \.remote.aeTitle) where peers.count > 1 {
+            root.problem(
+                "routes",
+                "answer to the sender, and \(peers.map(\.name)) have the AE title \"\(title)\": name the one meant")
+        }
     }
 
     private static func checkTimes(_ configuration: NodeConfiguration, _ root: YAMLSection) {

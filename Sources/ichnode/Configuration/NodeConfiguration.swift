@@ -77,6 +77,15 @@ struct NodeConfiguration: Sendable, Equatable {
         var mostAgeHours: Double?
     }
 
+    struct Audit: Sendable, Equatable {
+        var isEnabled = true
+        var fileMebibytes = 64
+        /// Closed ones.
+        var keepFiles = 16
+        /// nil: none is told.
+        var enterpriseSite: String?
+    }
+
     struct Console: Sendable, Equatable {
         var host: String
         var port: Int
@@ -112,9 +121,15 @@ struct NodeConfiguration: Sendable, Equatable {
     var selection: SelectionRules
     var retention: Retention
     var delivery: Delivery
+    var audit: Audit
     var console: Console
     var peers: [Peer]
     var routes: [Route]
+
+    var routeTable: RouteTable {
+        RouteTable(
+            routes, peers: Dictionary(peers.map { ($0.name, $0.remote.aeTitle) }) { first, _ in first })
+    }
 
     /// All of it, each once.
     var keyMaterials: [KeyMaterial] {

@@ -9,7 +9,7 @@ import WorkerProtocol
 /// Answers operators' commands on a Unix socket, so that one process writes the ledger. Only root and the node's own
 /// user may.
 final class ControlServer: Service {
-    typealias Handler = @Sendable (ControlRequest) async -> ControlResponse
+    typealias Handler = @Sendable (ControlRequest, _ user: uid_t) async -> ControlResponse
 
     static func path(runDirectory: String) -> String { runDirectory + "/control.sock" }
 
@@ -77,11 +77,11 @@ final class ControlServer: Service {
             logger.warning("control connection of another user refused", metadata: ["uid": "\(uid)"])
             return channel.close()
         }
-        Thread.detachNewThread { [handler, logger] in
+        Thread.detachNewThread { [handler, logger, uid] in
             do {
                 guard let (request, _) = try channel.receive(ControlRequest.self) else { return }
-                Task {
-                    let response = await handler(request)
+                Task { [uid] in
+                    let response = await handler(request, uid)
                     DispatchQueue.global().async {
                         do { try channel.send(response) } catch {
                             logger.info("control connection left", metadata: ["error": "\(error)"])

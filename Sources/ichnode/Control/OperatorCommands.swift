@@ -9,9 +9,44 @@ struct OperatorCommands: Sendable {
     let ledger: any Ledger
     let assembler: StudyAssembler
     let rules: SelectionRules
+    /// nil where none is kept.
+    let audit: AuditTrail?
 
-    @Sendable func answer(_ request: ControlRequest) async -> ControlResponse {
+    @Sendable func answer(_ request: ControlRequest, by user: uid_t) async -> ControlResponse {
+        var subject: UID?
+        let response = await answer(request, &subject, user)
+        if let audit, let (command, changes) = Self.audited(request), let subject {
+            let failure: String? = if case .failed(let reason) = response { reason } else { nil }
+            audit.record(
+                .command(
+                    OperatorAction(
+                        command: command, changes: changes, user: LocalUser.name(user), studyInstanceUID: subject,
+                        failure: failure)))
+        }
+        return response
+    }
+
+    /// Commands that do something about a study, and whether they change what the node keeps of it.
+    private static func audited(_ request: ControlRequest) -> (command: String, changes: Bool)? {
+        switch request {
+        case .completeStudy: ("study complete", true)
+        case .reprocessStudy: ("study reprocess", false)
+        case .ignoreStudy: ("study ignore", true)
+        case .releaseStudy: ("study release", true)
+        case .retryDelivery(let id): ("outbox retry \(id)", false)
+        case .discardDelivery(let id): ("outbox discard \(id)", true)
+        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .showAudit: nil
+        }
+    }
+
+    /// - Parameter subject: the study that the request is about, where one is known.
+    private func answer(_ request: ControlRequest, _ subject: inout UID?, _ user: uid_t) async -> ControlResponse {
         do {
+            switch request {
+            case .completeStudy(let uid), .reprocessStudy(let uid), .ignoreStudy(let uid), .releaseStudy(let uid):
+                subject = uid
+            default: break
+            }
             switch request {
             case .listStudies(let limit): return .studies(try await ledger.studies(limit: max(1, min(limit, 10_000))))
             case .showStudy(let uid): return .study(try await study(uid))
@@ -22,8 +57,16 @@ struct OperatorCommands: Sendable {
             case .explainStudy(let uid): return .explanation(try await explain(uid))
             case .listDeliveries(let all, let limit):
                 return .deliveries(try await ledger.deliveries(all: all, limit: max(1, min(limit, 10_000))))
-            case .retryDelivery(let id): return .done(try await retry(id))
-            case .discardDelivery(let id): return .done(try await discard(id))
+            case .retryDelivery(let id):
+                let delivery = try await retry(id)
+                subject = delivery.studyInstanceUID
+                return .done("delivery \(id) to \(delivery.destination) is tried again now")
+            case .discardDelivery(let id):
+                let delivery = try await discard(id)
+                subject = delivery.studyInstanceUID
+                return .done(
+                    "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get")
+            case .showAudit(let limit): return .auditMessages(try await latestAudit(limit, user))
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")
@@ -78,14 +121,23 @@ struct OperatorCommands: Sendable {
         return "study \(uid) is analysed with the model and configuration of now; see `ichnode study show`"
     }
 
-    private func retry(_ id: Int64) async throws -> String {
+    private func retry(_ id: Int64) async throws -> DeliveryEntry {
         guard let delivery = try await ledger.retryDelivery(id) else { throw Self.noDelivery(id) }
-        return "delivery \(id) to \(delivery.destination) is tried again now"
+        return delivery
     }
 
-    private func discard(_ id: Int64) async throws -> String {
+    private func discard(_ id: Int64) async throws -> DeliveryEntry {
         guard let delivery = try await ledger.discardDelivery(id) else { throw Self.noDelivery(id) }
-        return "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get"
+        return delivery
+    }
+
+    /// Reading it is an event of its own.
+    private func latestAudit(_ limit: Int, _ user: uid_t) async throws -> [String] {
+        guard let audit else { throw Refusal(reason: "no audit trail is kept: audit.enabled is false") }
+        audit.record(.auditLogUsed(by: LocalUser.name(user)))
+        do { return try await audit.latest(max(1, min(limit, 10_000))) } catch {
+            throw Refusal(reason: "the audit log cannot be read: \(error)")
+        }
     }
 
     private static func noDelivery(_ id: Int64) -> Refusal {

@@ -64,7 +64,7 @@ struct FolderStudies {
             uid, all in
             let missing = HeaderEvidence().find(all).missing
             let study = AssembledStudy(
-                studyInstanceUID: uid, instances: all, callingAETitle: nil, calledAETitle: nil,
+                studyInstanceUID: uid, instances: all, origin: StudyOrigin(),
                 decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing),
                 lastArrival: now)
             return Study(assembled: study, readingSeconds: seconds[uid] ?? 0)

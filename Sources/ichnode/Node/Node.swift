@@ -39,7 +39,8 @@ struct Node {
         try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
             .mend()
 
-        let peers = QueryRetrieve(configuration, programs: programs)
+        let audit = AuditTrail.make(configuration, folders, ledger: ledger, clock: clock, logger: logger)
+        let peers = QueryRetrieve(configuration, programs: programs) { audit?.record(.query($0)) }
         let assembler = StudyAssembler(
             policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
             evidence: HeaderEvidence(rules: configuration.selection).find, counts: peers.counts,
@@ -60,7 +61,7 @@ struct Node {
             tools: .init(
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
-            assembler: assembler, ledger: ledger, composer: composer, routes: RouteTable(configuration.routes))
+            assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable)
         let destinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
@@ -74,30 +75,41 @@ struct Node {
                 })
         }
         let outbox = Outbox(
-            ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
+            ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock,
+            audit: { attempt in
+                // Only peers take DICOM instances.
+                guard let peer = configuration.peers.first(where: { $0.name == attempt.destination }) else { return }
+                audit?.record(.delivery(attempt, to: peer))
+            }, logger: logger)
         let commitments = CommitmentDesk(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger,
-            handler: OperatorCommands(ledger: ledger, assembler: assembler, rules: configuration.selection).answer)
+            handler: OperatorCommands(
+                ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit
+            ).answer)
         let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
         let retention = Retention(
             policy: configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
-            isShort: { disk.state != DiskWatch.State.roomy })
+            isShort: { disk.state != DiskWatch.State.roomy }
+        ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
-            programs: programs.receive, intake: intake, commitments: { await commitments.take($0) }, logger: logger)
+            programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
+            audit: { audit?.record(.reception($0)) }, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
             host: configuration.console.host, port: configuration.console.port, registry: registry,
             probes: .init(notReady: { await readiness.missing }), logger: logger
         ) { await readiness.consoleListens(on: $0) }
-        // Stopped from the last to the first: no new associations, then no operators, then what is under way.
-        services = [
-            intake, assembler, pipeline, outbox, commitments, retention, console, control, disk, certificates,
-            reception,
-        ]
+        // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
+        // audit trail when nothing happens any more.
+        services =
+            (audit.map { [$0] } ?? []) + [
+                intake, assembler, pipeline, outbox, commitments, retention, console, control, disk, certificates,
+                reception,
+            ]
         self.logger = logger
     }
 

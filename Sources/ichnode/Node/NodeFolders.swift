@@ -7,6 +7,7 @@ struct NodeFolders {
     let data: URL
     var spool: Spool { Spool(root: data.appendingPathComponent("spool")) }
     var results: URL { data.appendingPathComponent("results") }
+    var audit: URL { data.appendingPathComponent("audit") }
     var ledger: URL { data.appendingPathComponent("ledger.sqlite") }
 
     /// Makes what is missing.

@@ -8,28 +8,45 @@ struct QueryRetrieve: Sendable {
     private let routes: RouteTable
     private let peers: [String: NodeConfiguration.Peer]
     private let programs: WorkerPrograms
+    private let audit: @Sendable (StudyQuery) -> Void
 
     private static let answerSeconds = 15.0
     /// For all images of a series. The study's own deadline goes on meanwhile.
     private static let mostSeconds = 300.0
     private static let responseSeconds = 60.0
 
-    init(_ configuration: NodeConfiguration, programs: WorkerPrograms) {
-        routes = RouteTable(configuration.routes)
+    /// - Parameter audit: is told of each query that was made.
+    init(
+        _ configuration: NodeConfiguration, programs: WorkerPrograms,
+        audit: @escaping @Sendable (StudyQuery) -> Void = { _ in }
+    ) {
+        routes = configuration.routeTable
         peers = Dictionary(configuration.peers.map { ($0.name, $0) }) { first, _ in first }
         self.programs = programs
+        self.audit = audit
     }
 
-    private func peer(
-        _ setting: KeyPath<Route, String?>, _ calling: AETitle?, _ called: AETitle?
-    ) -> NodeConfiguration.Peer? {
-        routes.route(calling: calling, called: called)?[keyPath: setting].flatMap { peers[$0] }
+    private func peer(_ setting: KeyPath<Route, String?>, _ origin: StudyOrigin) -> NodeConfiguration.Peer? {
+        routes.route(for: origin)?[keyPath: setting].flatMap { peers[$0] }
     }
 
     /// - Returns: images by Series Instance UID; nil where the route names nobody to ask.
     /// - Throws: `WorkerError` with what the peer, or the way to it, lacks.
-    func counts(_ study: UID, calling: AETitle?, called: AETitle?) async throws -> [UID: Int]? {
-        guard let peer = peer(\.countsFrom, calling, called) else { return nil }
+    func counts(_ study: UID, from origin: StudyOrigin) async throws -> [UID: Int]? {
+        guard let peer = peer(\.countsFrom, origin) else { return nil }
+        var query = StudyQuery(studyInstanceUID: study, peer: peer)
+        do {
+            let counts = try await counts(study, at: peer)
+            audit(query)
+            return counts
+        } catch {
+            query.failure = (error as? WorkerError)?.reason ?? "\(error)"
+            audit(query)
+            throw error
+        }
+    }
+
+    private func counts(_ study: UID, at peer: NodeConfiguration.Peer) async throws -> [UID: Int] {
         let job = FindJob(
             peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
             timeoutSeconds: Self.answerSeconds)
@@ -46,8 +63,8 @@ struct QueryRetrieve: Sendable {
     }
 
     /// By whom images are sent again; nil where the route names nobody to ask.
-    func retrieval(calling: AETitle?, called: AETitle?) -> StudyAssembler.RetrieveSeries? {
-        guard let peer = peer(\.retrieveFrom, calling, called) else { return nil }
+    func retrieval(for origin: StudyOrigin) -> StudyAssembler.RetrieveSeries? {
+        guard let peer = peer(\.retrieveFrom, origin) else { return nil }
         return { series, study in try await retrieve(series, ofStudy: study, from: peer) }
     }
 

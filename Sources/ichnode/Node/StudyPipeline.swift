@@ -150,7 +150,7 @@ actor StudyPipeline: Service {
             return try await ledger.concludeUnchanged(
                 study: uid, because: "not analysed again: \(purged); send the whole series again for that")
         }
-        guard let route = routes.route(calling: study.callingAETitle, called: study.calledAETitle) else {
+        guard let route = routes.route(for: study.origin) else {
             return try await concludeWithoutRoute(study)
         }
         let threshold = try tools.package.operatingPoint(route.threshold)
@@ -280,8 +280,7 @@ actor StudyPipeline: Service {
         let entry = AnalysisEntry(
             studyInstanceUID: study.studyInstanceUID, revisionDigest: "", modelDigest: tools.package.modelDigest,
             configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: .undetermined,
-            reason:
-                "no route takes calling AE title \(study.callingAETitle?.string ?? "unknown"): add one",
+            reason: RouteText.noRoute(study.origin),
             completion: study.decision.description, studyProbability: nil, threshold: nil, flaggedSlices: 0)
         try await ledger.conclude(entry, objects: [], deliveries: [])
         tools.logger.error(
