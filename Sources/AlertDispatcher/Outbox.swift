@@ -250,7 +250,7 @@ public actor Outbox: Service {
 
     private func report(_ delivery: DeliveryEntry) {
         let metadata: Logger.Metadata = [
-            "study.uid": "\(delivery.studyInstanceUID)", "destination": "\(delivery.destination)",
+            "study.uid": "\(delivery.studyInstanceUID?.string ?? "-")", "destination": "\(delivery.destination)",
             "attempt": "\(delivery.attempts)", "error": "\(delivery.lastError ?? "")",
         ]
         switch delivery.state {
