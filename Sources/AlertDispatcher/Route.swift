@@ -20,11 +20,14 @@ public struct Route: Sendable, Equatable {
     public var countsFrom: String?
     /// Name of the peer that is asked for images that are missing; nil: nobody is.
     public var retrieveFrom: String?
+    /// Names of those that are told of findings.
+    public var alerts: [String]
 
     public init(
         name: String, callingAETitles: [AETitle] = [], calledAETitles: [AETitle] = [], destinations: [String],
         reportClass: ReportClass = .enhanced, summary: Bool = true, keyObjects: Bool = false,
-        threshold: String = "balanced", countsFrom: String? = nil, retrieveFrom: String? = nil
+        threshold: String = "balanced", countsFrom: String? = nil, retrieveFrom: String? = nil,
+        alerts: [String] = []
     ) {
         self.name = name
         self.callingAETitles = callingAETitles
@@ -36,6 +39,7 @@ public struct Route: Sendable, Equatable {
         self.threshold = threshold
         self.countsFrom = countsFrom
         self.retrieveFrom = retrieveFrom
+        self.alerts = alerts
     }
 
     func takes(calling: AETitle?, called: AETitle?) -> Bool {

@@ -16,7 +16,7 @@ struct ICHNodeCommand: AsyncParsableCommand {
         version: NodeVersion.string,
         subcommands: [
             ServeCommand.self, AnalyzeCommand.self, EvaluateCommand.self, ModelCommand.self, StudyCommand.self,
-            OutboxCommand.self, ConfigCommand.self, DoctorCommand.self, InferCommand.self,
+            OutboxCommand.self, AlertsCommand.self, ConfigCommand.self, DoctorCommand.self, InferCommand.self,
         ])
 }
 

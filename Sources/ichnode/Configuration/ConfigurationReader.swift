@@ -31,6 +31,8 @@ enum ConfigurationReader {
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
             delivery: readDelivery(root.section("delivery")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
+            webhooks: readWebhooks(root.sections("webhooks")),
+            operatorAlerts: readOperatorAlerts(root.section("operator_alerts")),
             routes: readRoutes(root.sections("routes")))
         root.finish()
         check(configuration, root)
@@ -247,11 +249,12 @@ enum ConfigurationReader {
                 keyObjects: section.bool("key_objects", default: false),
                 threshold: section.string("threshold", default: "balanced"),
                 countsFrom: none(section.string("counts_from", default: "none")),
-                retrieveFrom: none(section.string("retrieve_from", default: "none")))
+                retrieveFrom: none(section.string("retrieve_from", default: "none")),
+                alerts: section.list("alerts", default: [], "the name of a webhook", { $0.isEmpty ? nil : $0 }))
         }
     }
 
-    private static func none(_ text: String) -> String? { text == "none" ? nil : text }
+    static func none(_ text: String) -> String? { text == "none" ? nil : text }
 
     private static func aeTitle(_ section: YAMLSection, _ key: String, default fallback: String?) -> AETitle {
         let text = fallback.map { section.string(key, default: $0) } ?? section.required(key, "PACS")
@@ -323,6 +326,7 @@ enum ConfigurationReader {
         checkTimes(configuration, root)
         checkPorts(configuration, root)
         checkExposure(configuration, root)
+        checkAlerts(configuration, root)
     }
 
     private static func checkTimes(_ configuration: NodeConfiguration, _ root: YAMLSection) {

@@ -18,6 +18,7 @@ enum ControlRequest: Codable, Sendable {
     case listDeliveries(all: Bool, limit: Int)
     case retryDelivery(Int64)
     case discardDelivery(Int64)
+    case listOperatorAlerts(all: Bool, limit: Int)
 }
 
 /// Which series of a study is analysed, and why.
@@ -33,6 +34,7 @@ enum ControlResponse: Codable, Sendable {
     case study(StudyDetail)
     case explanation(StudyExplanation)
     case deliveries([DeliveryEntry])
+    case operatorAlerts([OperatorAlertEntry])
     case done(String)
     case failed(String)
 }

@@ -24,6 +24,8 @@ struct OperatorCommands: Sendable {
                 return .deliveries(try await ledger.deliveries(all: all, limit: max(1, min(limit, 10_000))))
             case .retryDelivery(let id): return .done(try await retry(id))
             case .discardDelivery(let id): return .done(try await discard(id))
+            case .listOperatorAlerts(let all, let limit):
+                return .operatorAlerts(try await ledger.operatorAlerts(all: all, limit: max(1, min(limit, 10_000))))
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")
