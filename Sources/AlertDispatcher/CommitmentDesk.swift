@@ -182,7 +182,7 @@ public actor CommitmentDesk: Service {
 
     private static func metadata(_ delivery: DeliveryEntry) -> Logger.Metadata {
         [
-            "study.uid": "\(delivery.studyInstanceUID)", "destination": "\(delivery.destination)",
+            "study.uid": "\(delivery.studyInstanceUID?.string ?? "-")", "destination": "\(delivery.destination)",
             "transaction.uid": "\(delivery.transactionUID?.string ?? "")", "error": "\(delivery.lastError ?? "")",
         ]
     }

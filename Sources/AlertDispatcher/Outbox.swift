@@ -153,7 +153,7 @@ public actor Outbox: Service {
         let isMoving = taker != delivery.taker
         let owed = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }.map(\.object)
         let fates = try await destination.deliver(owed)
-        audit(DeliveryAttempt(delivery.studyInstanceUID, to: taker, owed, fates))
+        if let study = delivery.studyInstanceUID { audit(DeliveryAttempt(study, to: taker, owed, fates)) }
         if fates.isEmpty { throw WorkerError(.failed, "no answer for any object") }
         for index in delivery.objects.indices where isMoving && delivery.objects[index].state != .dead {
             delivery.objects[index].state = .pending
@@ -255,7 +255,7 @@ public actor Outbox: Service {
 
     private func report(_ delivery: DeliveryEntry) {
         let metadata: Logger.Metadata = [
-            "study.uid": "\(delivery.studyInstanceUID)", "destination": "\(delivery.destination)",
+            "study.uid": "\(delivery.studyInstanceUID?.string ?? "-")", "destination": "\(delivery.destination)",
             "attempt": "\(delivery.attempts)", "error": "\(delivery.lastError ?? "")",
         ]
         switch delivery.state {

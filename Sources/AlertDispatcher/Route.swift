@@ -41,7 +41,7 @@ public struct Route: Sendable, Equatable {
     public var keyObjects: Bool
     /// Name of a threshold of the model package.
     public var threshold: String
-    /// Names of receivers that a positive study is told to.
+    /// Names of receivers that are told when a study becomes positive, and when it turns out not to be.
     public var alerts: [String]
     /// Of a positive study.
     public var urgency: Urgency

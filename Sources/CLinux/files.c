@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -71,4 +72,14 @@ int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_by
     *free_bytes = (uint64_t)system.f_bavail * system.f_frsize;
     *total_bytes = (uint64_t)system.f_blocks * system.f_frsize;
     return 0;
+}
+
+int clinux_memory_file(const void *bytes, size_t count) {
+    int file = memfd_create("clinux", MFD_CLOEXEC);
+    if (file < 0) return -1;
+    if (clinux_write_two(file, bytes, count, NULL, 0) == 0 && lseek(file, 0, SEEK_SET) == 0) return file;
+    int error = errno;
+    close(file);
+    errno = error;
+    return -1;
 }

@@ -14,7 +14,8 @@
 enum { FIRST_DESCRIPTOR = 3, MOST_DESCRIPTORS = 8 };
 
 // Every failure here leaves errno set and no child behind.
-pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], const int *descriptors, int count) {
+pid_t clinux_spawn(
+    const char *path, char *const argv[], char *const envp[], int input, const int *descriptors, int count) {
     if (count < 0 || count > MOST_DESCRIPTORS) {
         errno = EINVAL;
         return -1;
@@ -38,7 +39,11 @@ pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], con
         sigfillset(&all);
         posix_spawn_file_actions_init(&actions);
         posix_spawnattr_init(&attributes);
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+        if (input >= 0) {
+            posix_spawn_file_actions_adddup2(&actions, input, 0);
+        } else {
+            posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+        }
         for (int i = 0; i < count; i++) posix_spawn_file_actions_adddup2(&actions, copies[i], FIRST_DESCRIPTOR + i);
         posix_spawn_file_actions_addclosefrom_np(&actions, FIRST_DESCRIPTOR + count);
         posix_spawnattr_setsigmask(&attributes, &none);

@@ -38,6 +38,17 @@ public final class MetricsRegistry: @unchecked Sendable {
         }
     }
 
+    /// What a counter has counted, by the values of its only label.
+    public func counts(of name: String, by label: String) -> [String: Int] {
+        let start = "{\(label)=\""
+        return lock.withLock {
+            counters.reduce(into: [:]) { counts, counter in
+                guard counter.key.name == name, counter.key.labels.hasPrefix(start) else { return }
+                counts[String(counter.key.labels.dropFirst(start.count).dropLast(2))] = Int(counter.value)
+            }
+        }
+    }
+
     private func write<Value>(
         _ type: String, _ all: [Series: Value], to lines: inout [String], _ text: (Series, Value) -> [String]
     ) {

@@ -229,7 +229,8 @@ public enum DeliveryState: String, Codable, Sendable, CaseIterable {
 /// A delivery as the outbox sees it.
 public struct DeliveryEntry: Codable, Sendable, Identifiable {
     public var id: Int64
-    public var studyInstanceUID: UID
+    /// nil for a message about the node itself.
+    public var studyInstanceUID: UID?
     public var destination: String
     public var state: DeliveryState
     /// Lower is sent first.

@@ -85,8 +85,9 @@ struct InstanceWriter {
         for (uid, at) in arrivals {
             let statement = try database.cachedStatement(
                 sql: """
-                    UPDATE study SET state = 'receiving', has_files = 1, last_received_at = max(last_received_at, ?)
-                    WHERE study_uid = ?
+                    UPDATE study SET state = 'receiving', has_files = 1, last_received_at = max(last_received_at, ?1),
+                                     open_since = CASE state WHEN 'concluded' THEN ?1 ELSE open_since END
+                    WHERE study_uid = ?2
                     """)
             try statement.execute(arguments: [at, uid.string])
         }
@@ -96,12 +97,12 @@ struct InstanceWriter {
         let statement = try database.cachedStatement(
             sql: """
                 INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
-                                   first_received_at, last_received_at)
-                VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study_uid) DO NOTHING
+                                   first_received_at, last_received_at, open_since)
+                VALUES (?, ?, ?, ?, ?, ?, ?7, ?7, ?7) ON CONFLICT (study_uid) DO NOTHING
                 """)
         try statement.execute(arguments: [
             record.studyInstanceUID.string, state.rawValue, record.callingAETitle?.string,
-            record.calledAETitle?.string, record.study.accessionNumber, record.study.description, at, at,
+            record.calledAETitle?.string, record.study.accessionNumber, record.study.description, at,
         ])
     }
 

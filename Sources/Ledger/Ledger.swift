@@ -96,6 +96,23 @@ public protocol Ledger: Sendable {
     ) async throws -> (delivery: DeliveryEntry, isChanged: Bool)?
     func uncommittedDeliveryCount() async throws -> Int
 
+    // MARK: Operators' alerts
+
+    /// What is not done yet.
+    /// - Parameter reason: begins the reason of studies that are held.
+    func openWork(heldFor reason: String) async throws -> OpenWork
+    /// Raises the conditions that are not active, and clears what is active and not among them, together with the
+    /// messages about both, all or nothing.
+    /// - Parameter messages: of what was raised and cleared; not called where nothing was.
+    /// - Returns: what was raised and cleared.
+    func updateOperatorAlerts(
+        to conditions: [OperatorCondition],
+        messages: @escaping @Sendable ([OperatorAlertEntry]) throws -> [NewDelivery]
+    ) async throws -> [OperatorAlertEntry]
+    /// The latest alerts, newest first.
+    /// - Parameter all: also those that are over.
+    func operatorAlerts(all: Bool, limit: Int) async throws -> [OperatorAlertEntry]
+
     // MARK: Looking
 
     func studies(limit: Int) async throws -> [StudyEntry]

@@ -37,6 +37,9 @@ enum LedgerSchema {
         migrator.registerMigration("messages and fallbacks") { database in
             try database.execute(sql: messagesAndFallbacks)
         }
+        migrator.registerMigration("operator alerts") { database in
+            try database.execute(sql: operatorAlerts)
+        }
         return migrator
     }
 
@@ -121,6 +124,32 @@ enum LedgerSchema {
     private static let messagesAndFallbacks = """
         ALTER TABLE delivery ADD COLUMN message TEXT;
         ALTER TABLE delivery ADD COLUMN taken_by TEXT;
+        """
+
+    /// A delivery about the node itself has no study.
+    private static let operatorAlerts = """
+        CREATE TABLE operator_alert (
+            id INTEGER PRIMARY KEY, kind VARCHAR(32) NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
+            occurrence INTEGER NOT NULL, raised_at DOUBLE PRECISION NOT NULL, cleared_at DOUBLE PRECISION);
+        CREATE INDEX operator_alert_active ON operator_alert (cleared_at);
+        CREATE INDEX operator_alert_by_subject ON operator_alert (kind, subject);
+        ALTER TABLE study ADD COLUMN open_since DOUBLE PRECISION NOT NULL DEFAULT 0;
+        UPDATE study SET open_since = last_received_at;
+        CREATE INDEX study_by_state ON study (state, outcome);
+        CREATE TABLE delivery_after (
+            id INTEGER PRIMARY KEY, study_uid VARCHAR(64) REFERENCES study (study_uid),
+            destination TEXT NOT NULL, state VARCHAR(16) NOT NULL, priority INTEGER NOT NULL, attempts INTEGER NOT NULL,
+            next_attempt_at DOUBLE PRECISION NOT NULL, last_error TEXT, created_at DOUBLE PRECISION NOT NULL,
+            delivered_at DOUBLE PRECISION, objects TEXT NOT NULL, transaction_uid VARCHAR(64),
+            commitment_asked_at DOUBLE PRECISION, message TEXT, taken_by TEXT);
+        INSERT INTO delivery_after
+            SELECT id, study_uid, destination, state, priority, attempts, next_attempt_at, last_error, created_at,
+                   delivered_at, objects, transaction_uid, commitment_asked_at, message, taken_by FROM delivery;
+        DROP TABLE delivery;
+        ALTER TABLE delivery_after RENAME TO delivery;
+        CREATE INDEX delivery_due ON delivery (state, destination, next_attempt_at);
+        CREATE INDEX delivery_by_study ON delivery (study_uid);
+        CREATE INDEX delivery_by_transaction ON delivery (transaction_uid);
         """
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.

@@ -4,8 +4,8 @@ public import WorkerProtocol
 
 /// The ledger in one SQLite file, write-ahead logged, fsynced at every transaction.
 public final class SQLiteLedger: Ledger {
-    private let database: DatabasePool
-    private let clock: WallClock
+    let database: DatabasePool
+    let clock: WallClock
 
     /// Opens or creates the file and brings its schema up to date.
     public init(path: String, clock: WallClock = .system) throws {
@@ -98,10 +98,11 @@ public final class SQLiteLedger: Ledger {
                     UPDATE study SET attempts = attempts + 1,
                                      state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
                                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
-                                             THEN 'analysing' ELSE state END
+                                             THEN 'analysing' ELSE state END,
+                                     open_since = CASE state WHEN 'concluded' THEN ?3 ELSE open_since END
                     WHERE study_uid = ?1
                     """,
-                arguments: [uid.string, count])
+                arguments: [uid.string, count, now.timeIntervalSince1970])
             return try Int.fetchOne(
                 database, sql: "SELECT attempts FROM study WHERE study_uid = ?", arguments: [uid.string]) ?? 0
         }
@@ -160,8 +161,9 @@ public final class SQLiteLedger: Ledger {
             try database.execute(
                 sql: """
                     UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
-                                     outcome = ?, reason = ?, probability = ?, concluded_at = ?, attempts = 0
-                    WHERE study_uid = ?
+                                     outcome = ?1, reason = ?2, probability = ?3, concluded_at = ?4, attempts = 0,
+                                     open_since = CASE state WHEN 'receiving' THEN ?4 ELSE open_since END
+                    WHERE study_uid = ?5
                     """,
                 arguments: [
                     analysis.outcome.rawValue, analysis.reason, analysis.studyProbability, now.timeIntervalSince1970,
@@ -171,7 +173,7 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
-    private static func insert(_ delivery: NewDelivery, study: UID, at now: Date, into database: Database) throws {
+    static func insert(_ delivery: NewDelivery, study: UID?, at now: Date, into database: Database) throws {
         try database.execute(
             sql: """
                 INSERT INTO delivery (study_uid, destination, state, priority, attempts, next_attempt_at, created_at,
@@ -179,7 +181,7 @@ public final class SQLiteLedger: Ledger {
                 VALUES (?, ?, 'pending', ?, 0, ?, ?, ?, ?)
                 """,
             arguments: [
-                study.string, delivery.destination, delivery.priority, now.timeIntervalSince1970,
+                study?.string, delivery.destination, delivery.priority, now.timeIntervalSince1970,
                 now.timeIntervalSince1970, try json(delivery.objects), try delivery.message.map { try json($0) },
             ])
     }
@@ -189,10 +191,11 @@ public final class SQLiteLedger: Ledger {
         try await database.write { database in
             try database.execute(
                 sql: """
-                    UPDATE study SET attempts = 0, state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END
+                    UPDATE study SET attempts = 0, state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
+                                     open_since = CASE state WHEN 'receiving' THEN ? ELSE open_since END
                     WHERE study_uid = ?
                     """,
-                arguments: [uid.string])
+                arguments: [now.timeIntervalSince1970, uid.string])
             try Self.event("unchanged", reason, uid, now, database)
         }
     }
@@ -343,12 +346,13 @@ public final class SQLiteLedger: Ledger {
                 delivery.takenBy,
                 delivery.transactionUID?.string, delivery.commitmentAskedAt?.timeIntervalSince1970, delivery.id,
             ])
-        if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, now, database) }
+        guard let study = delivery.studyInstanceUID else { return }
+        if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, of: study, now, database) }
         // A destination that stays down for weeks fills no history.
         if delivery.state == .pending && known?.lastError == delivery.lastError { return }
         let text = text(delivery)
-        if try isTold(text, delivery, database) { return }
-        try event("delivery", text, delivery.studyInstanceUID, now, database)
+        if try isTold(text, delivery, of: study, database) { return }
+        try event("delivery", text, study, now, database)
     }
 
     private static func text(_ delivery: DeliveryEntry) -> String {
@@ -371,31 +375,35 @@ public final class SQLiteLedger: Ledger {
     }
 
     /// Nor does one that accepts, and for weeks does not commit.
-    private static func isTold(_ text: String, _ delivery: DeliveryEntry, _ database: Database) throws -> Bool {
+    private static func isTold(
+        _ text: String, _ delivery: DeliveryEntry, of study: UID, _ database: Database
+    ) throws -> Bool {
         guard [.pending, .accepted].contains(delivery.state) else { return false }
         return try Bool.fetchOne(
             database,
             sql: """
                 SELECT EXISTS (SELECT 1 FROM event WHERE study_uid = ? AND kind = 'delivery' AND text = ? AND at >= ?)
                 """,
-            arguments: [delivery.studyInstanceUID.string, text, delivery.createdAt.timeIntervalSince1970]) ?? false
+            arguments: [study.string, text, delivery.createdAt.timeIntervalSince1970]) ?? false
     }
 
     /// A report that arrived after its successor would be taken for the last word.
-    private static func withdrawBefore(_ delivery: DeliveryEntry, _ now: Date, _ database: Database) throws {
+    private static func withdrawBefore(
+        _ delivery: DeliveryEntry, of study: UID, _ now: Date, _ database: Database
+    ) throws {
         try database.execute(
             sql: """
                 UPDATE delivery SET state = 'superseded'
                 WHERE study_uid = ? AND destination = ? AND state IN ('pending', 'accepted') AND created_at < ?
                 """,
             arguments: [
-                delivery.studyInstanceUID.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
+                study.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
             ])
         let count = database.changesCount
         guard count > 0 else { return }
         try event(
             "delivery", "to \(delivery.destination): \(count) earlier withdrawn, it has a later revision",
-            delivery.studyInstanceUID, now, database)
+            study, now, database)
     }
 
     public func pendingDeliveryCount() async throws -> Int {
@@ -465,8 +473,9 @@ public final class SQLiteLedger: Ledger {
                     try Self.json(delivery.objects), delivery.transactionUID?.string,
                     delivery.commitmentAskedAt?.timeIntervalSince1970, id,
                 ])
-            try Self.event(
-                "operator", "delivery to \(delivery.destination) \(what)", delivery.studyInstanceUID, now, database)
+            if let study = delivery.studyInstanceUID {
+                try Self.event("operator", "delivery to \(delivery.destination) \(what)", study, now, database)
+            }
             return delivery
         }
     }
@@ -567,13 +576,14 @@ public final class SQLiteLedger: Ledger {
     }
 
     private static func delivery(_ row: Row) throws -> DeliveryEntry {
-        guard let uid = UID(row["study_uid"] as String), let state = DeliveryState(rawValue: row["state"]) else {
-            throw LedgerError(reason: "a delivery row has an impossible study or state")
+        guard let state = DeliveryState(rawValue: row["state"]) else {
+            throw LedgerError(reason: "a delivery row has an impossible state")
         }
         let deliveredAt: Double? = row["delivered_at"]
         let commitmentAskedAt: Double? = row["commitment_asked_at"]
         return DeliveryEntry(
-            id: row["id"], studyInstanceUID: uid, destination: row["destination"], state: state,
+            id: row["id"], studyInstanceUID: (row["study_uid"] as String?).flatMap { UID($0) },
+            destination: row["destination"], state: state,
             priority: row["priority"], attempts: row["attempts"],
             nextAttemptAt: Date(timeIntervalSince1970: row["next_attempt_at"]),
             lastError: row["last_error"], createdAt: Date(timeIntervalSince1970: row["created_at"]),

@@ -40,6 +40,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
     private let free = Gauge(label: "ichnode_disk_free_bytes")
     private let lock = NSLock()
     private var last = State.roomy
+    private var lastFree: UInt64?
 
     /// - Parameters:
     ///   - path: on the file system that is watched.
@@ -58,6 +59,8 @@ public final class DiskWatch: Service, @unchecked Sendable {
 
     /// As of the last look.
     public var state: State { lock.withLock { last } }
+    /// As of the last look that succeeded, bytes.
+    public var freeSpace: UInt64? { lock.withLock { lastFree } }
 
     /// Looks until it is told to stop.
     public func run() async throws {
@@ -79,7 +82,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
         free.record(found)
         let now: State = found < watermarks.object ? .full : found < watermarks.association ? .low : .roomy
         let before = lock.withLock {
-            defer { last = now }
+            defer { (last, lastFree) = (now, found) }
             return last
         }
         guard now != before else { return }

@@ -70,7 +70,7 @@ public final class WorkerProcess: @unchecked Sendable {
             (Self.childEnvironment() + program.environment).map { strdup($0) } + [nil]
         defer { (arguments + environment).forEach { free($0) } }
         let descriptors = [sockets[1]] + program.heldDescriptors
-        let pid = clinux_spawn(program.path, &arguments, &environment, descriptors, Int32(descriptors.count))
+        let pid = clinux_spawn(program.path, &arguments, &environment, -1, descriptors, Int32(descriptors.count))
         let failure = Errno.text
         Glibc.close(sockets[1])
         let channel = Channel(takingOwnershipOf: sockets[0], limits: limits)

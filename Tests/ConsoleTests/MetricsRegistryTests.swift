@@ -24,4 +24,14 @@ import Testing
         _ = registry.makeCounter(label: "quiet_total", dimensions: [])
         #expect(registry.prometheusText().contains("quiet_total 0\n"))
     }
+
+    @Test func tellsWhatWasCountedByLabel() {
+        let registry = MetricsRegistry()
+        for (verb, count) in [("x", 3), ("y", 2)] {
+            registry.makeCounter(label: "a_total", dimensions: [("verb", verb)]).increment(by: Int64(count))
+        }
+        registry.makeCounter(label: "a_total", dimensions: [("other", "x")]).increment(by: 1)
+        registry.makeCounter(label: "b_total", dimensions: [("verb", "x")]).increment(by: 1)
+        #expect(registry.counts(of: "a_total", by: "verb") == ["x": 3, "y": 2])
+    }
 }

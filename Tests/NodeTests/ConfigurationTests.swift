@@ -35,6 +35,9 @@ import WorkerProtocol
         #expect(example.delivery == bare.delivery)
         #expect(example.audit == bare.audit)
         #expect(example.console == bare.console)
+        #expect(example.webhooks.isEmpty)
+        #expect(example.operatorAlerts == bare.operatorAlerts)
+        #expect(example.routes[0].alerts == bare.routes[0].alerts)
         #expect(example.peers[0].commitment == bare.peers[0].commitment)
         #expect(example.peers[0].commitmentTimeoutSeconds == bare.peers[0].commitmentTimeoutSeconds)
     }
@@ -75,6 +78,62 @@ import WorkerProtocol
         #expect(example.tls == bare.tls)
         #expect(example.tls?.clients == .required)
         #expect(example.tls?.port == 2762)
+    }
+
+    /// - Parameter indentation: of the section's first line.
+    private func example(uncommenting section: String, indentation: String = "") throws -> NodeConfiguration {
+        let mark = indentation + "# "
+        let lines = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
+            .components(separatedBy: "\n")
+        let start = try #require(lines.firstIndex(of: "\(mark)\(section):"))
+        let commented = lines[start...].prefix { $0.hasPrefix(mark) }
+        let text = lines[..<start] + commented.map { indentation + $0.dropFirst(mark.count) }
+        return try ConfigurationReader.parse(
+            (text + lines[(start + commented.count)...]).joined(separator: "\n"), file: "ichnode.yaml")
+    }
+
+    @Test func theExampleStatesTheDefaultsOfWebhooksAndMail() throws {
+        let text = """
+            webhooks: [{name: paging, url: "https://paging.hospital.example/ichnode",
+              secret_file: /etc/ichnode/webhooks/paging.secret}]
+            operator_alerts: {mail: {to: [pacs@hospital.example], from: ichnode@hospital.example}}
+            """
+        let bare = try ConfigurationReader.parse(text + "\n" + Self.routes, file: "test.yaml")
+        #expect(try example(uncommenting: "webhooks").webhooks == bare.webhooks)
+        let mail = try example(uncommenting: "mail", indentation: "  ").operatorAlerts
+        #expect(mail == bare.operatorAlerts && mail.mail != nil)
+    }
+
+    private static let webhook = "name: w, url: \"https://h/\", secret_file: /s"
+
+    @Test(arguments: [
+        ("webhooks: [{name: w}]", "webhooks[0].url is missing"),
+        ("webhooks: [{name: w, url: \"http://h/\", secret_file: /s}]", "webhooks[0].url has to begin with https"),
+        ("webhooks: [{name: w, url: \"https://h/\", secret_file: s}]", "webhooks[0].secret_file has to begin with /"),
+        ("webhooks: [{\(webhook), ca: c}]", "webhooks[0].ca has to begin with /"),
+        ("webhooks: [{\(webhook), timeout_seconds: 301}]", "webhooks[0].timeout_seconds has to be"),
+        ("webhooks: [{\(webhook)}, {\(webhook)}]", "webhooks names \"w\", which another destination has"),
+        ("webhooks: [{\(webhook.replacing("w,", with: "pacs,"))}]", "webhooks names \"pacs\""),
+        ("webhooks: [{\(webhook.replacing("w,", with: "mail,"))}]", "webhooks names \"mail\""),
+        ("operator_alerts: {webhooks: [x]}", "operator_alerts sends to \"x\", which is no webhook"),
+        ("operator_alerts: {no_result_minutes: 0}", "operator_alerts.no_result_minutes has to be"),
+        ("operator_alerts: {mail: {from: a@b}}", "operator_alerts.mail.to is missing"),
+        ("operator_alerts: {mail: {to: [a@b], from: \"a@b, c@d\"}}", "operator_alerts.mail.from has to be"),
+        ("operator_alerts: {mail: {to: [a], from: a@b}}", "operator_alerts.mail.to: \"a\" is not a mail address"),
+        ("operator_alerts: {mail: {to: [a@b], from: a@b, sendmail: s}}", "operator_alerts.mail.sendmail has to begin"),
+    ])
+    func saysWhatIsWrongWithAlerts(text: String, expected: String) {
+        let found = problems(text)
+        #expect(found.contains { $0.contains(expected) }, "\(found)")
+    }
+
+    @Test func aRouteAlertsOnlyWhoIsThere() throws {
+        let text = "webhooks: [{\(Self.webhook)}]\n" + Self.routes.replacing("[pacs]}", with: "[pacs], alerts: [w]}")
+        #expect(try ConfigurationReader.parse(text, file: "test.yaml").routes[0].alerts == ["w"])
+        let error = try #require(throws: ConfigurationError.self) {
+            _ = try ConfigurationReader.parse(text.replacing("alerts: [w]", with: "alerts: [x]"), file: "test.yaml")
+        }
+        #expect(error.description.contains("alerts \"x\", which is no webhook"))
     }
 
     @Test func theExampleStatesTheDefaultsOfAPeer() throws {
@@ -139,8 +198,10 @@ import WorkerProtocol
 
     @Test func theExampleNamesEveryKey() throws {
         let example = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
-        let source = try String(
-            contentsOfFile: Repository.file("Sources/ichnode/Configuration/ConfigurationReader.swift"), encoding: .utf8)
+        let folder = Repository.file("Sources/ichnode/Configuration")
+        let source = try FileManager.default.contentsOfDirectory(atPath: folder)
+            .filter { $0.hasPrefix("ConfigurationReader") }
+            .map { try String(contentsOfFile: "\(folder)/\($0)", encoding: .utf8) }.joined()
         let keys = source.matches(of: /[a-zA-Z]+\(\s*(?:section, )?"([a-z_]+)"/)
         #expect(keys.count > 30)
         for key in keys { #expect(example.contains("\(key.1):"), "\(key.1)") }

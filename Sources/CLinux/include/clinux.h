@@ -36,6 +36,8 @@ int clinux_open_read(const char *path);
 int clinux_create(const char *path);
 /// Writes both pieces whole, one after the other, at the file's position. 0, or -1 with errno.
 int clinux_write_two(int file, const void *first, size_t first_count, const void *second, size_t second_count);
+/// A file in memory that is gone when its last descriptor is closed, with these bytes, at its beginning.
+int clinux_memory_file(const void *bytes, size_t count);
 /// Opens `path`, fsyncs it, closes it: makes names in a directory durable.
 int clinux_sync_directory(const char *path);
 /// An exclusive flock on `path`, created if need be; waits up to `seconds`. Returns the descriptor that holds the lock.
@@ -45,9 +47,10 @@ int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_by
 
 // MARK: Child processes
 
-/// Starts a program: standard input from /dev/null, `sockets[i]` becomes descriptor 3 + i, all others closed,
-/// signals reset. `niceness` is added. Returns the process id.
-pid_t clinux_spawn(const char *path, char *const argv[], char *const envp[], const int *descriptors, int count);
+/// Starts a program in a process group of its own: standard input from `input`, or from /dev/null where that is -1,
+/// `descriptors[i]` becomes descriptor 3 + i, all others closed, signals reset. Returns the process id.
+pid_t clinux_spawn(
+    const char *path, char *const argv[], char *const envp[], int input, const int *descriptors, int count);
 /// Forks the calling process, which must have one thread only: the copy is a child of the caller's parent, in a process
 /// group of its own. Handlers of pthread_atfork(3) are not called. Returns 0 in the copy, its process id in the caller,
 /// -1 with errno.

@@ -1,5 +1,6 @@
 internal import Foundation
 public import Logging
+internal import Metrics
 public import WorkerProtocol
 
 /// The inference engine in a child process (`ichnode infer`), started when first needed and again when it has died.
@@ -31,6 +32,7 @@ public actor InferenceChild: InferenceEngine {
     private let turn = AsyncLock()
     private var child: WorkerProcess?
     private var starts = 0
+    private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "infer")])
 
     /// - Parameters:
     ///   - executable: the program whose `infer` subcommand calls `InferenceServer.run`.
@@ -120,6 +122,7 @@ public actor InferenceChild: InferenceEngine {
         do { answer = try await Self.ask(process, request, bulk, deadline, hasBulk) } catch {
             await discard(process)
             try Task.checkCancellation()
+            crashes.increment()
             throw error
         }
         if case .failed(let reason) = answer.event { throw ModelError(.inference, reason) }
@@ -191,6 +194,7 @@ public actor InferenceChild: InferenceEngine {
         } catch {
             await end(process)
             try Task.checkCancellation()
+            crashes.increment()
             throw error
         }
         logger.notice(

@@ -9,7 +9,7 @@ struct ConfigCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Read a configuration file and say what is wrong with it, line by line.",
             discussion: """
-                Also reads the certificate, the key and the issuers that it names. Exit code 0 when all is well, 78 \
+                Also reads the certificates, keys, issuers and secrets that it names. Exit code 0 when all is well, 78 \
                 when something has to be changed.
                 """)
 
@@ -20,6 +20,8 @@ struct ConfigCommand: AsyncParsableCommand {
             try await Terminal.run {
                 let configuration = try ConfigurationReader.read(path: file)
                 try await check(configuration.keyMaterials)
+                let problems = AlertDestinations.problems(configuration).map { "\(file): \($0)" }
+                if !problems.isEmpty { throw CommandFailure(.configuration, problems.joined(separator: "\n")) }
                 Terminal.say(
                     "\(file): good. AE title \(configuration.node.aeTitle), \(Self.ports(configuration)), "
                         + "\(configuration.peers.count) peers, \(configuration.routes.count) routes.")

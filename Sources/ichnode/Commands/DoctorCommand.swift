@@ -53,6 +53,7 @@ struct Doctor {
         ]
         findings.append(await model())
         findings += await certificates()
+        findings += AlertDestinations.problems(configuration).map { Finding(isGood: false, text: $0) }
         for peer in configuration.peers { findings += await examine(peer) }
         return findings
     }

@@ -16,8 +16,8 @@ struct ICHNodeCommand: AsyncParsableCommand {
         version: NodeVersion.string,
         subcommands: [
             ServeCommand.self, AnalyzeCommand.self, EvaluateCommand.self, ModelCommand.self, StudyCommand.self,
-            OutboxCommand.self, RouteCommand.self, AuditCommand.self, ConfigCommand.self, DoctorCommand.self,
-            InferCommand.self,
+            OutboxCommand.self, RouteCommand.self, AlertsCommand.self, AuditCommand.self, ConfigCommand.self,
+            DoctorCommand.self, InferCommand.self,
         ])
 }
 

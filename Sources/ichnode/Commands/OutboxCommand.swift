@@ -68,7 +68,7 @@ enum OutboxText {
                 "\(delivery.id)", StudyText.time(delivery.createdAt), delivery.destination, delivery.state.rawValue,
                 taken(delivery),
                 "\(delivery.attempts)", delivery.state == .pending ? StudyText.time(delivery.nextAttemptAt) : "-",
-                delivery.studyInstanceUID.string, delivery.lastError ?? "",
+                delivery.studyInstanceUID?.string ?? "-", delivery.lastError ?? "",
             ]
         }
         return StudyText.columns([header] + rows)

@@ -31,6 +31,8 @@ enum ConfigurationReader {
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
             delivery: readDelivery(root.section("delivery")), audit: readAudit(root.section("audit")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
+            webhooks: readWebhooks(root.sections("webhooks")),
+            operatorAlerts: readOperatorAlerts(root.section("operator_alerts")),
             routes: readRoutes(root.sections("routes")))
         root.finish()
         check(configuration, root)
@@ -267,7 +269,7 @@ enum ConfigurationReader {
         SelectionRules.TextPattern(text).map { InstitutionPattern(text, matches: $0.matches) }
     }
 
-    private static func none(_ text: String) -> String? { text == "none" ? nil : text }
+    static func none(_ text: String) -> String? { text == "none" ? nil : text }
 
     private static func aeTitle(_ section: YAMLSection, _ key: String, default fallback: String?) -> AETitle {
         let text = fallback.map { section.string(key, default: $0) } ?? section.required(key, "PACS")
@@ -340,6 +342,7 @@ enum ConfigurationReader {
         checkTimes(configuration, root)
         checkPorts(configuration, root)
         checkExposure(configuration, root)
+        checkAlerts(configuration, root)
     }
 
     /// Which peer the sender is must never be a guess.

@@ -106,6 +106,27 @@ struct NodeConfiguration: Sendable, Equatable {
         var fallbackAfterSeconds = 60.0
     }
 
+    struct OperatorAlerts: Sendable, Equatable {
+        var checkSeconds: Double
+        var noResultMinutes: Double
+        var destinationMinutes: Double
+        var diskBelowMebibytes: Int
+        var crashes: Int
+        var crashWindowMinutes: Double
+        var certificateDays: Double
+        /// Names.
+        var webhooks: [String]
+        /// nil: none is sent.
+        var mail: Mail?
+
+        var policy: OperatorAlertPolicy {
+            OperatorAlertPolicy(
+                noResult: .seconds(noResultMinutes * 60), destinationFailing: .seconds(destinationMinutes * 60),
+                diskBelow: UInt64(diskBelowMebibytes) << 20, crashes: crashes,
+                crashWindow: .seconds(crashWindowMinutes * 60), certificate: .seconds(certificateDays * 86400))
+        }
+    }
+
     /// Key material, and which part of the handshake it is for.
     struct KeyMaterial: Sendable, Hashable {
         var files: TLSFiles
@@ -124,6 +145,8 @@ struct NodeConfiguration: Sendable, Equatable {
     var audit: Audit
     var console: Console
     var peers: [Peer]
+    var webhooks: [Webhook]
+    var operatorAlerts: OperatorAlerts
     var routes: [Route]
 
     var routeTable: RouteTable {

@@ -19,6 +19,7 @@ enum ControlRequest: Codable, Sendable {
     case retryDelivery(Int64)
     case discardDelivery(Int64)
     case showAudit(limit: Int)
+    case listOperatorAlerts(all: Bool, limit: Int)
 }
 
 /// Which series of a study is analysed, and why.
@@ -36,6 +37,7 @@ enum ControlResponse: Codable, Sendable {
     case deliveries([DeliveryEntry])
     /// XML, one message each.
     case auditMessages([String])
+    case operatorAlerts([OperatorAlertEntry])
     case done(String)
     case failed(String)
 }

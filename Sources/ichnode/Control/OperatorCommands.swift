@@ -35,7 +35,7 @@ struct OperatorCommands: Sendable {
         case .releaseStudy: ("study release", true)
         case .retryDelivery(let id): ("outbox retry \(id)", false)
         case .discardDelivery(let id): ("outbox discard \(id)", true)
-        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .showAudit: nil
+        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit: nil
         }
     }
 
@@ -67,6 +67,8 @@ struct OperatorCommands: Sendable {
                 return .done(
                     "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get")
             case .showAudit(let limit): return .auditMessages(try await latestAudit(limit, user))
+            case .listOperatorAlerts(let all, let limit):
+                return .operatorAlerts(try await ledger.operatorAlerts(all: all, limit: max(1, min(limit, 10_000))))
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")

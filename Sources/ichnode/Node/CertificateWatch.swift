@@ -1,17 +1,20 @@
+import AlertDispatcher
 import Foundation
 import Logging
 import Metrics
 import ServiceLifecycle
+import Synchronization
 import WorkerProtocol
 
 /// Asks a worker what there is to say of the node's key material: at the start, and then often enough that nobody is
 /// surprised by a certificate that has expired. The daemon itself never opens the files.
-struct CertificateWatch: Service {
+final class CertificateWatch: Service {
     private static let interval: Duration = .seconds(6 * 3600)
 
     private let materials: [NodeConfiguration.KeyMaterial]
     private let logger: Logger
     private let expires = Gauge(label: "ichnode_tls_certificate_expires_timestamp_seconds")
+    private let known = Mutex<[OperatorFacts.Certificate]>([])
 
     /// - Parameter materials: where empty there is nothing to watch.
     /// - Throws: where nobody could send to the TLS port. What only deliveries need keeps no image out.
@@ -23,18 +26,35 @@ struct CertificateWatch: Service {
                 throw CommandFailure(.configuration, obstacle)
             }
         }
-        announce(try await Self.examine(materials))
+        try await look()
     }
+
+    /// As of the last look, each file once.
+    var certificates: [OperatorFacts.Certificate] { known.withLock { $0 } }
 
     func run() async throws {
         try await cancelWhenGracefulShutdown {
             while true {
                 do { try await Task.sleep(for: Self.interval) } catch is CancellationError { return }
-                do { announce(try await Self.examine(materials)) } catch {
-                    logger.error("certificates cannot be checked", metadata: ["error": "\(error)"])
+                do { try await self.look() } catch {
+                    self.logger.error("certificates cannot be checked", metadata: ["error": "\(error)"])
                 }
             }
         }
+    }
+
+    private func look() async throws {
+        var (reports, found): ([CertificateReport], [OperatorFacts.Certificate]) = ([], [])
+        for material in materials {
+            let report = try await Self.examine(material)
+            reports.append(report)
+            let file = material.files.certificate
+            guard !found.contains(where: { $0.file == file }) else { continue }
+            found.append(
+                .init(file: file, expires: report.expires.map { Date(timeIntervalSince1970: TimeInterval($0)) }))
+        }
+        known.withLock { $0 = found }
+        announce(Self.united(reports))
     }
 
     private func announce(_ report: CertificateReport) {
@@ -52,9 +72,14 @@ struct CertificateWatch: Service {
     /// What there is to say of all, each thing once, and the first end of a validity.
     /// - Throws: `WorkerError` where a worker does not answer.
     static func examine(_ materials: [NodeConfiguration.KeyMaterial]) async throws -> CertificateReport {
+        var reports: [CertificateReport] = []
+        for material in materials { reports.append(try await examine(material)) }
+        return united(reports)
+    }
+
+    private static func united(_ reports: [CertificateReport]) -> CertificateReport {
         var all = CertificateReport(findings: [])
-        for material in materials {
-            let report = try await examine(material)
+        for report in reports {
             all.findings += report.findings.filter { !all.findings.contains($0) }
             all.expires = [all.expires, report.expires].compactMap { $0 }.min()
         }

@@ -57,12 +57,14 @@ struct Node {
             program: programs.compose, results: folders.results, installation: try folders.installation(),
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
+        let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
-            assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable)
-        let destinations = configuration.peers.map { peer in
+            assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable,
+            channels: alerts.channels)
+        let peerDestinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
                 commitment: peer.commitment == .none
@@ -74,6 +76,7 @@ struct Node {
                     DestinationFallback(name: $0, after: .seconds(peer.fallbackAfterSeconds))
                 })
         }
+        let destinations: [any Destination] = peerDestinations + alerts.destinations
         let outbox = Outbox(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock,
             audit: { attempt in
@@ -93,6 +96,8 @@ struct Node {
             policy: configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
             isShort: { disk.state != DiskWatch.State.roomy }
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
+        let watch = alerts.watch(
+            ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry, logger: logger)
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
             programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
@@ -107,8 +112,8 @@ struct Node {
         // audit trail when nothing happens any more.
         services =
             (audit.map { [$0] } ?? []) + [
-                intake, assembler, pipeline, outbox, commitments, retention, console, control, disk, certificates,
-                reception,
+                intake, assembler, pipeline, outbox, commitments, retention, watch, console, control, disk,
+                certificates, reception,
             ]
         self.logger = logger
     }

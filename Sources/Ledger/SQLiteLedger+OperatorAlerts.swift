@@ -1,0 +1,158 @@
+internal import Foundation
+internal import GRDB
+internal import WorkerProtocol
+
+extension SQLiteLedger {
+    // MARK: Open work
+
+    public func openWork(heldFor reason: String) async throws -> OpenWork {
+        try await database.read { database in
+            var work = OpenWork()
+            work.held = try String.fetchAll(database, sql: Self.heldStudies, arguments: [reason]).compactMap { UID($0) }
+            work.lanes = try Row.fetchAll(database, sql: Self.lanes).map { row in
+                let owedSince: Double? = row["owed_since"]
+                return OpenWork.Lane(
+                    destination: row["destination"], owed: row["owed"],
+                    owedSince: owedSince.map(Date.init(timeIntervalSince1970:)), givenUp: row["given_up"])
+            }
+            work.studies = try Row.fetchAll(database, sql: Self.openStudies, arguments: [reason])
+                .compactMap(Self.openStudy)
+            let indices = Dictionary(uniqueKeysWithValues: work.studies.indices.map { (work.studies[$0].id, $0) })
+            for row in try Row.fetchAll(database, sql: Self.openResults) {
+                guard let index = indices[row["study_uid"]], work.studies[index].state == .concluded else { continue }
+                if row["state"] == DeliveryState.dead.rawValue {
+                    work.studies[index].refusedBy.append(row["destination"])
+                } else {
+                    work.studies[index].owedTo.append(row["destination"])
+                }
+            }
+            return work
+        }
+    }
+
+    /// Waiting or being analysed; concluded, with results that nobody has taken; concluded without anybody to send to.
+    private static let openStudies = """
+        SELECT study_uid, state, open_since, last_received_at FROM study
+        WHERE state IN ('receiving', 'analysing') AND \(isNotIgnored)
+        UNION ALL
+        SELECT study_uid, state, open_since, last_received_at FROM study s
+        WHERE study_uid IN (SELECT study_uid FROM delivery WHERE state IN ('pending', 'dead') AND message IS NULL)
+        AND state = 'concluded' AND \(isNotIgnored)
+        AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis)
+                        AND d.state IN ('accepted', 'delivered') AND d.message IS NULL)
+        UNION ALL
+        SELECT study_uid, state, open_since, last_received_at FROM study s
+        WHERE state = 'concluded' AND outcome = 'undetermined' AND \(isNotIgnored) AND reason NOT LIKE ? || '%'
+        AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis))
+        ORDER BY 3
+        """
+
+    private static let isNotIgnored = "(decision IS NULL OR decision <> 'ignored')"
+    private static let lastAnalysis =
+        "(SELECT coalesce(max(a.completed_at), 0) FROM analysis a WHERE a.study_uid = s.study_uid)"
+
+    private static let openResults = """
+        SELECT DISTINCT study_uid, destination, state FROM delivery
+        WHERE state IN ('pending', 'dead') AND message IS NULL ORDER BY destination
+        """
+
+    private static let lanes = """
+        SELECT destination, sum(CASE state WHEN 'dead' THEN 0 ELSE 1 END) AS owed,
+               min(CASE state WHEN 'dead' THEN NULL ELSE created_at END) AS owed_since,
+               sum(CASE state WHEN 'dead' THEN 1 ELSE 0 END) AS given_up
+        FROM delivery WHERE state IN ('pending', 'dead') OR (state = 'accepted' AND last_error IS NOT NULL)
+        GROUP BY destination ORDER BY destination
+        """
+
+    private static let heldStudies = """
+        SELECT study_uid FROM study WHERE state = 'concluded' AND outcome = 'undetermined' AND decision IS NULL
+        AND reason LIKE ? || '%' ORDER BY open_since
+        """
+
+    private static func openStudy(_ row: Row) -> OpenWork.Study? {
+        guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else {
+            return nil
+        }
+        return OpenWork.Study(
+            studyInstanceUID: uid, state: state, since: Date(timeIntervalSince1970: row["open_since"]),
+            lastReceivedAt: Date(timeIntervalSince1970: row["last_received_at"]))
+    }
+
+    // MARK: Alerts
+
+    public func updateOperatorAlerts(
+        to conditions: [OperatorCondition],
+        messages: @escaping @Sendable ([OperatorAlertEntry]) throws -> [NewDelivery]
+    ) async throws -> [OperatorAlertEntry] {
+        let now = clock.now()
+        return try await database.write { database in
+            let active = try Row.fetchAll(
+                database, sql: "SELECT * FROM operator_alert WHERE cleared_at IS NULL ORDER BY id"
+            ).map(Self.operatorAlert)
+            let holding = Dictionary(conditions.map { ([$0.kind.rawValue, $0.subject], $0) }) { first, _ in first }
+            var known: Set<[String]> = []
+            var changes: [OperatorAlertEntry] = []
+            for var alert in active {
+                let key = [alert.kind.rawValue, alert.subject]
+                known.insert(key)
+                if let condition = holding[key] {
+                    guard condition.text != alert.text else { continue }
+                    alert.text = condition.text
+                } else {
+                    alert.clearedAt = now
+                    changes.append(alert)
+                }
+                try database.execute(
+                    sql: "UPDATE operator_alert SET text = ?, cleared_at = ? WHERE id = ?",
+                    arguments: [alert.text, alert.clearedAt?.timeIntervalSince1970, alert.id])
+            }
+            for condition in conditions where known.insert([condition.kind.rawValue, condition.subject]).inserted {
+                changes.append(try Self.raise(condition, now, database))
+            }
+            guard !changes.isEmpty else { return [] }
+            for delivery in try messages(changes) { try Self.insert(delivery, study: nil, at: now, into: database) }
+            return changes
+        }
+    }
+
+    private static func raise(
+        _ condition: OperatorCondition, _ now: Date, _ database: Database
+    ) throws -> OperatorAlertEntry {
+        let earlier = try Int.fetchOne(
+            database, sql: "SELECT count(*) FROM operator_alert WHERE kind = ? AND subject = ?",
+            arguments: [condition.kind.rawValue, condition.subject])
+        let occurrence = 1 + (earlier ?? 0)
+        try database.execute(
+            sql: "INSERT INTO operator_alert (kind, subject, text, occurrence, raised_at) VALUES (?, ?, ?, ?, ?)",
+            arguments: [
+                condition.kind.rawValue, condition.subject, condition.text, occurrence, now.timeIntervalSince1970,
+            ])
+        return OperatorAlertEntry(
+            id: database.lastInsertedRowID, kind: condition.kind, subject: condition.subject, text: condition.text,
+            occurrence: occurrence, raisedAt: now)
+    }
+
+    public func operatorAlerts(all: Bool, limit: Int) async throws -> [OperatorAlertEntry] {
+        try await database.read { database in
+            let active = all ? "" : "WHERE cleared_at IS NULL"
+            return try Row.fetchAll(
+                database, sql: "SELECT * FROM operator_alert \(active) ORDER BY id DESC LIMIT ?", arguments: [limit]
+            ).map(Self.operatorAlert)
+        }
+    }
+
+    private static func operatorAlert(_ row: Row) throws -> OperatorAlertEntry {
+        guard let kind = OperatorAlertKind(rawValue: row["kind"]) else {
+            throw LedgerError(reason: "an operator alert of an unknown kind")
+        }
+        let clearedAt: Double? = row["cleared_at"]
+        return OperatorAlertEntry(
+            id: row["id"], kind: kind, subject: row["subject"], text: row["text"], occurrence: row["occurrence"],
+            raisedAt: Date(timeIntervalSince1970: row["raised_at"]),
+            clearedAt: clearedAt.map(Date.init(timeIntervalSince1970:)))
+    }
+}
+
+extension OpenWork.Study {
+    fileprivate var id: String { studyInstanceUID.string }
+}

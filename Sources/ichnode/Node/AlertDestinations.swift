@@ -1,0 +1,70 @@
+import AlertDispatcher
+import Console
+import Foundation
+import ICHModel
+import Ledger
+import Logging
+import StoreSCP
+import WorkerProtocol
+
+/// Whoever is told of findings, and of what an operator should look at.
+struct AlertDestinations {
+    private let configuration: NodeConfiguration
+    private let clock: WallClock
+    private let webhooks: [WebhookDestination]
+    private let mail: MailDestination?
+
+    init(_ configuration: NodeConfiguration, clock: WallClock) {
+        self.configuration = configuration
+        self.clock = clock
+        let title = configuration.node.aeTitle
+        webhooks = configuration.webhooks.map {
+            WebhookDestination($0, nodeAETitle: title, softwareVersion: NodeVersion.string, clock: clock)
+        }
+        mail = configuration.operatorAlerts.mail.map { MailDestination($0, nodeAETitle: title) }
+    }
+
+    /// What keeps alerts from reaching whoever is to be told, as far as can be seen from here.
+    static func problems(_ configuration: NodeConfiguration) -> [String] {
+        var problems: [String] = []
+        for webhook in configuration.webhooks {
+            do { _ = try SecretFile.read(webhook.secretFile) } catch {
+                problems.append("webhook \(webhook.name): secret_file \(error.reason)")
+            }
+            if let path = webhook.authorities, !FileManager.default.isReadableFile(atPath: path) {
+                problems.append("webhook \(webhook.name): ca \(path) cannot be read")
+            }
+        }
+        if let mail = configuration.operatorAlerts.mail, !FileManager.default.isExecutableFile(atPath: mail.sendmail) {
+            problems.append("operator_alerts.mail: \(mail.sendmail) is no program that the node's user may run")
+        }
+        return problems
+    }
+
+    var channels: [any AlertChannel] { webhooks }
+    var destinations: [any Destination] { webhooks + (mail.map { [$0] } ?? []) }
+
+    func watch(
+        ledger: any Ledger, outbox: Outbox, disk: DiskWatch, certificates: CertificateWatch, registry: MetricsRegistry,
+        logger: Logger
+    ) -> OperatorAlertWatch {
+        let settings = configuration.operatorAlerts
+        let rules = configuration.selection
+        let told = webhooks.filter { settings.webhooks.contains($0.name) }
+        return OperatorAlertWatch(
+            policy: settings.policy, interval: .seconds(settings.checkSeconds), ledger: ledger,
+            sources: .init(
+                disk: { (disk.freeSpace, disk.state != DiskWatch.State.roomy) },
+                unreachable: { await outbox.blocked.mapValues(\.since) },
+                crashes: { registry.counts(of: "ichnode_worker_crashes_total", by: "verb") },
+                certificates: { certificates.certificates },
+                mayBeHead: { uid in
+                    let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid))
+                    let selection = SeriesSelection(known.values.map(\.record), rules: rules)
+                    if case .notHeadCT = selection.conclusion { return false }
+                    return true
+                },
+                heldReason: IdentityConflict.reason),
+            channels: told + (mail.map { [$0] } ?? []), clock: clock, logger: logger)
+    }
+}
