@@ -102,7 +102,7 @@ public struct RouteTable: Sendable, Equatable {
         var reasons = [
             Self.obstacle("calling", origin.callingAETitle, route.callingAETitles),
             Self.obstacle("called", origin.calledAETitle, route.calledAETitles),
-            Self.obstacle(institution: origin.institutionName, route.institutions),
+            Self.obstacle(institution: origin, route.institutions),
         ].compactMap { $0 }
         if route.destinations.contains(Route.sender) {
             if let peer = sender(origin.callingAETitle) {
@@ -129,10 +129,10 @@ public struct RouteTable: Sendable, Equatable {
         return "\(side) AE title \(text(title)) is not among \(titles)\(hint(title, among: taken))"
     }
 
-    private static func obstacle(institution: String?, _ taken: [InstitutionPattern]) -> String? {
-        if taken.isEmpty || taken.contains(where: { $0.matches(institution) }) { return nil }
+    private static func obstacle(institution origin: StudyOrigin, _ taken: [InstitutionPattern]) -> String? {
+        if taken.isEmpty || taken.contains(where: { $0.matches(origin.institutionName) }) { return nil }
         let patterns = taken.map { "\"\($0)\"" }.joined(separator: ", ")
-        return "institution \(institution.map { "\"\($0)\"" } ?? "unknown") does not match \(patterns)"
+        return "institution \(origin.institutionText) does not match \(patterns)"
     }
 
     private static func text(_ title: AETitle?) -> String { title?.string ?? "unknown" }

@@ -5,6 +5,15 @@ public struct StudyOrigin: Sendable, Hashable {
     /// Institution Name (0008,0080).
     public var institutionName: String?
 
+    /// The institution for a line of text: a header may hold line breaks, and more than the 64 characters of an LO.
+    public var institutionText: String {
+        guard let institutionName else { return "unknown" }
+        let shown = institutionName.unicodeScalars.prefix(64).map {
+            $0.properties.generalCategory == .control ? "?" : $0
+        }
+        return "\"\(String(String.UnicodeScalarView(shown)))\""
+    }
+
     public init(callingAETitle: AETitle? = nil, calledAETitle: AETitle? = nil, institutionName: String? = nil) {
         self.callingAETitle = callingAETitle
         self.calledAETitle = calledAETitle

@@ -188,6 +188,13 @@ import WorkerProtocol
         #expect(text == expected)
     }
 
+    @Test func anInstitutionIsOneLineOfText() {
+        let name = "North\r\nHospital\u{1b}[31m" + String(repeating: "é", count: 100)
+        let text = StudyOrigin(institutionName: name).institutionText
+        #expect(text == "\"North??Hospital?[31m" + String(repeating: "é", count: 44) + "\"")
+        #expect(RouteText.noRoute(StudyOrigin()).contains("institution unknown"))
+    }
+
     @Test func aStudyComesFromTheFirstInstanceThatSaysSo() {
         func record(_ number: Int, _ calling: String?, _ called: String?, _ institution: String?) -> InstanceRecord {
             var record = InstanceRecord(

@@ -18,6 +18,7 @@ from node_fixture import (
     LOOPBACK,
     RestartableNode,
     RestartablePacs,
+    Sender,
     echoscu,
     free_ports,
     needs_node,
@@ -66,6 +67,10 @@ class Message:
             each.find("ParticipantObjectIDTypeCode").get("csd-code"): each
             for each in self.tree.findall("ParticipantObjectIdentification")
         }
+
+    @property
+    def study(self) -> str | None:
+        return self.object_id("110180")
 
     def participant(self, role: str):
         (found,) = [each for each in self.participants if role in self.roles(each)]
@@ -153,6 +158,11 @@ class AuditTrail(unittest.TestCase):
         wait_for(lambda: cls.count("110101") == 1, "that it was read is recorded", 5, cls.node.log_tail)
         cls.clock.advance(3 * 86400)
         wait_for(lambda: cls.count("110105") == 1, "retention removes the study", 25, cls.node.log_tail)
+        cls.cut = phantom(cls.folder / "cut", "--patient-id", "CUT")
+        with Sender(cls.node, cls.cut.files) as sender:
+            sender.store_all(cls.cut.files[:2])
+            sender.association.abort()
+        wait_for(lambda: cls.count("110104") == 4, "the broken association is recorded", 10, cls.node.log_tail)
         cls.logs = [cls.node.log_text()]
         cls.node.kill()
         # As if the last line had been under way.
@@ -237,7 +247,7 @@ class AuditTrail(unittest.TestCase):
 
     def test_the_patient_is_named_as_in_the_header(self):
         for each in self.messages:
-            if each.object_id("110180") == self.study.uid:
+            if each.study == self.study.uid:
                 self.assertEqual(each.object_id("2"), PATIENT_ID)
                 self.assertEqual(each.objects["2"].findtext("ParticipantObjectName"), PATIENT_NAME)
 
@@ -252,8 +262,9 @@ class AuditTrail(unittest.TestCase):
         self.assertEqual(len(pids), 2)
 
     def test_what_came_from_whom(self):
-        (first, second) = self.find("110102")
-        created = self.one("110104", action="C")
+        (first, second) = self.find("110102", study=self.study.uid)
+        created = self.one("110104", action="C", study=self.study.uid)
+        self.assertEqual(created.outcome, "0")
         self.assertEqual(created.counts(), {CT_IMAGE_STORAGE: len(self.study.files)})
         self.assertEqual([one.get("Number") for one in created.objects["110180"].iter("Accession")], ["ACC-1"])
         for each in (first, second, created):
@@ -266,11 +277,13 @@ class AuditTrail(unittest.TestCase):
             self.assertEqual(node.get("AlternativeUserID"), "AETITLES=ICHNODE")
 
     def test_images_that_were_there_already_are_told_apart(self):
-        again = [each for each in self.find("110104", action="R") if CT_IMAGE_STORAGE in each.counts()]
-        self.assertEqual([each.counts() for each in again], [{CT_IMAGE_STORAGE: len(self.study.files)}])
+        counts = [each.counts() for each in self.find("110104", action="R", study=self.study.uid)]
+        again = [each for each in counts if CT_IMAGE_STORAGE in each]
+        self.assertEqual(again, [{CT_IMAGE_STORAGE: len(self.study.files)}])
 
     def test_what_was_sent_where(self):
-        sent = [each for each in self.find("110104", action="R") if CT_IMAGE_STORAGE not in each.counts()]
+        transferred = self.find("110104", action="R", study=self.study.uid)
+        sent = [each for each in transferred if CT_IMAGE_STORAGE not in each.counts()]
         self.assertEqual(len(sent), 1)
         self.assertEqual(sent[0].participant("110153").get("UserIsRequestor"), "true")
         self.assertEqual(sent[0].participant("110152").get("AlternativeUserID"), "AETITLES=ORTHANC")
@@ -280,6 +293,11 @@ class AuditTrail(unittest.TestCase):
             for each in self.pacs.find(self.study.uid, modality)
         )
         self.assertEqual(sent[0].counts(), dict(held))
+
+    def test_an_association_that_broke_off_is_no_success(self):
+        cut = self.one("110104", study=self.cut.uid)
+        self.assertEqual((cut.outcome, cut.counts()), ("4", {CT_IMAGE_STORAGE: 2}))
+        self.assertIn("abortedByPeer", cut.event.findtext("EventOutcomeDescription"))
 
     def test_who_was_refused(self):
         alert = self.one("110113")

@@ -1,5 +1,6 @@
 """DICOM over TLS: who is let in, what is said to the others, and that nobody who stalls keeps anybody waiting."""
 
+import base64
 import json
 import re
 import shutil
@@ -177,6 +178,14 @@ class TLSReceiving(TLSTestCase):
     def test_expired_certificate(self):
         self.refused(*self.options("old"))
         self.assert_logged(self.secure, "we refused the peer's certificate", "CN=old", "it has expired")
+        # A Security Alert of the audit trail says so too (PS3.15 §A.5.3.11).
+        trail = self.secure.folder / "data" / "audit" / "audit.log"
+
+        def alerts() -> list[str]:
+            found = re.findall(r'Node Authentication.*type="Alert Description" value="([^"]*)"', trail.read_text())
+            return [base64.b64decode(each).decode() for each in found]
+
+        wait_for(lambda: any("CN=old" in each and "expired" in each for each in alerts()), "an audit message", 5)
 
     def test_peer_that_does_not_trust_the_node(self):
         self.refused(*self.options(trusts="other"))

@@ -104,7 +104,7 @@ enum RouteText {
     private static func text(_ origin: StudyOrigin) -> String {
         "calling AE title \(origin.callingAETitle?.string ?? "unknown"), called AE title "
             + "\(origin.calledAETitle?.string ?? "unknown"), "
-            + "institution \(origin.institutionName.map { "\"\($0)\"" } ?? "unknown")"
+            + "institution \(origin.institutionText)"
     }
 
     private static func settings(_ route: Route, _ configuration: NodeConfiguration) -> [String] {

@@ -136,10 +136,11 @@ struct OperatorCommands: Sendable {
     /// Reading it is an event of its own.
     private func latestAudit(_ limit: Int, _ user: uid_t) async throws -> [String] {
         guard let audit else { throw Refusal(reason: "no audit trail is kept: audit.enabled is false") }
-        audit.record(.auditLogUsed(by: LocalUser.name(user)))
-        do { return try await audit.latest(max(1, min(limit, 10_000))) } catch {
-            throw Refusal(reason: "the audit log cannot be read: \(error)")
-        }
+        do {
+            let messages = try await audit.latest(max(1, min(limit, 10_000)))
+            audit.record(.auditLogUsed(by: LocalUser.name(user)))
+            return messages
+        } catch { throw Refusal(reason: "the audit log cannot be read: \(error)") }
     }
 
     private static func noDelivery(_ id: Int64) -> Refusal {
