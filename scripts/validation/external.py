@@ -4,12 +4,15 @@ Exit statuses are not to be relied on: dciodvfy's says nothing, dcmqi's reader e
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import highdicom
@@ -19,15 +22,15 @@ from highdicom import _standard_utils as standard
 from structured_report import PROBABILITY, measurement_groups, numeric_value, tracking_identifier
 
 PIXELMED_JAR = "/usr/share/java/pixelmed.jar"
-# Java 17 limits XPath far below what the template rules need; the rest makes a short run shorter.
+# Java 17 limits XPath far below what the template rules need.
 JAVA_OPTIONS = [
     "-Djdk.xml.xpathTotalOpLimit=0",
     "-Djdk.xml.xpathExprOpLimit=0",
     "-Djdk.xml.xpathExprGrpLimit=0",
     "-Djava.awt.headless=true",
-    "-XX:TieredStopAtLevel=1",
     "-XX:+UseSerialGC",
 ]
+PIXELMED_SECONDS = 300
 TEMPLATE_FOUND = {"SR": "Found Root Template TID_1500", "KO": "Found Root Template TID_2010"}
 
 
@@ -44,16 +47,20 @@ def missing_tools() -> list[str]:
     return missing
 
 
-def _run(command: list[str], timeout: float = 120) -> tuple[int, str]:
+def _environment() -> dict[str, str]:
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     environment.pop("JAVA_TOOL_OPTIONS", None)
+    return environment
+
+
+def _run(command: list[str], timeout: float = 120) -> tuple[int, str]:
     result = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         timeout=timeout,
-        env=environment,
+        env=_environment(),
     )
     return result.returncode, result.stdout.decode("utf-8", "replace")
 
@@ -83,17 +90,60 @@ def dcmtk_image(path: Path, kind: str) -> list[str]:
     return complaints or ([f"exit status {status}"] if status else [])
 
 
+class ResidentPixelMed:
+    """One Java process for all files: to start it and read the rules takes longer than most files. One at a time."""
+
+    END = "--- end of file ---"
+
+    def __init__(self):
+        source = Path(__file__).with_name("ResidentPixelMed.java")
+        # It ends with its input, and so with this process, however that ends.
+        self._process = subprocess.Popen(
+            [tool("java"), *JAVA_OPTIONS, "-cp", PIXELMED_JAR, str(source)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(),
+        )
+
+    @classmethod
+    @functools.cache
+    def shared(cls) -> ResidentPixelMed:
+        resident = cls()
+        atexit.register(resident._close)
+        return resident
+
+    def lines(self, path: Path) -> list[str]:
+        """What it says of a file; cut short where it takes too long or has died."""
+        deadline = threading.Timer(PIXELMED_SECONDS, self._process.kill)
+        deadline.start()
+        lines = []
+        try:
+            self._process.stdin.write(f"{path.resolve()}\n".encode())
+            self._process.stdin.flush()
+            for line in self._process.stdout:
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                if text == self.END:
+                    break
+                lines.append(text)
+        finally:
+            deadline.cancel()
+        return lines
+
+    def _close(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
 def pixelmed(path: Path, kind: str) -> list[str]:
-    """PixelMed: content against the templates. One file per Java process: the program takes no more."""
-    _, output = _run(
-        [tool("java"), *JAVA_OPTIONS, "-cp", PIXELMED_JAR, "com.pixelmed.validate.DicomSRValidator", str(path)], 300
-    )
-    lines = output.splitlines()
+    """PixelMed: content against the templates. From one thread only."""
+    lines = ResidentPixelMed.shared().lines(path)
     complaints = [line for line in lines if line.startswith(("Error", "Warning"))]
     if not any(line.startswith(TEMPLATE_FOUND[kind]) for line in lines):
-        complaints.append(f"no '{TEMPLATE_FOUND[kind]}' in its output: {output.strip()[-200:]}")
+        complaints.append(f"no '{TEMPLATE_FOUND[kind]}' in its output: {' '.join(lines)[-200:]}")
     if "IOD validation complete" not in lines:
-        complaints.append(f"did not finish: {output.strip()[-200:]}")
+        complaints.append(f"did not finish: {' '.join(lines)[-200:]}")
     return complaints
 
 

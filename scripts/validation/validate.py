@@ -121,10 +121,13 @@ def run_external(subjects: list[Subject], skipped: set[str], allow: AllowList) -
             subject.results[name] = None
             if subject.kind in kinds and name not in skipped:
                 jobs.append((subject, name))
-    # The slow ones first, so that they do not wait for a core at the end.
-    jobs.sort(key=lambda job: job[1] != "pixelmed")
-    with concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        for subject, name, found in pool.map(work, jobs):
+    # PixelMed is slow, and does one file after another.
+    with (
+        concurrent.futures.ThreadPoolExecutor(max_workers=1) as one,
+        concurrent.futures.ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as several,
+    ):
+        for done in [(one if job[1] == "pixelmed" else several).submit(work, job) for job in jobs]:
+            subject, name, found = done.result()
             subject.results[name] = found
 
 
