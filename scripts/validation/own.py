@@ -413,7 +413,7 @@ def check_labels(ds: pydicom.Dataset, others: list[pydicom.Dataset]) -> list[str
         complaints.append(
             f"modality {ds.get('Modality')}, series {ds.get('SeriesNumber')}: expected {modality}, {number}"
         )
-    said = re.fullmatch(rf"{description}( \(revised [2-9]\d*|1\d+\))?", str(ds.get("SeriesDescription", "")))
+    said = re.fullmatch(rf"{description}( \(revised ([2-9]|[1-9]\d+)\))?", str(ds.get("SeriesDescription", "")))
     if not said:
         complaints.append(f'SeriesDescription "{ds.get("SeriesDescription")}", expected "{description}"')
     elif modality == "SR" and bool(said[1]) != bool(ds.get("PredecessorDocumentsSequence")):
