@@ -73,10 +73,12 @@ def collect(paths: list[Path]) -> tuple[list[Subject], list[pydicom.Dataset], li
 
 
 def source_of(ds: pydicom.Dataset, sources: list[pydicom.Dataset]) -> pydicom.Dataset | None:
-    """The slice that a capture was made from if it is there, else any slice of the study."""
-    same_study = [each for each in sources if each.StudyInstanceUID == ds.get("StudyInstanceUID")]
-    wanted = {str(item.get("ReferencedSOPInstanceUID")) for item in ds.get("SourceImageSequence") or []}
-    return next((each for each in same_study if each.SOPInstanceUID in wanted), same_study[0] if same_study else None)
+    """The first image that the object names if it is there, else any of the study. Scanners give the series of a study
+    different Study Times, so that any will not always do."""
+    same_study = {each.SOPInstanceUID: each for each in sources if each.StudyInstanceUID == ds.get("StudyInstanceUID")}
+    named = [str(item.get("ReferencedSOPInstanceUID")) for item in ds.get("SourceImageSequence") or []]
+    named += [uid for _, uid, _ in own.images(ds)]
+    return next((same_study[uid] for uid in [*named, *same_study] if uid in same_study), None)
 
 
 def run_own_checks(
