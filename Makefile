@@ -33,7 +33,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test load-test demo run validate
-.PHONY: scenarios bench-receive fuzz lint clean
+.PHONY: validate-all scenarios bench-receive fuzz lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -99,6 +99,11 @@ run: build ## start the node in the foreground with the example configuration
 
 validate: ## validate reports and heatmaps [FILES="file or folder ..."], by default the demo's
 	@scripts/validate $(FILES)
+
+validate-all: build ## send every kind of study in every SR class through the node, and validate all that lies in the PACS
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_OBJECTS=all $(PYTHON) -m unittest discover --verbose \
+		--start-directory Tests/Tools --pattern test_node_objects.py
 
 bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [REPEATS=5] [IMAGES=400] [CHECK=1]
 	@scripts/setup demo
