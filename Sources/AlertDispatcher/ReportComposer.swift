@@ -9,6 +9,8 @@ public struct ComposedResult: Sendable {
     /// The report first.
     public var objects: [ComposedObject]
     public var report: ImageReference
+    /// Patient or study text was not of its declared character set, and the report says so.
+    public var isTextGuessed: Bool
 }
 
 /// What an analysis has to say of one study, in the words of a report.
@@ -163,12 +165,13 @@ public struct ReportComposer: Sendable {
         let request = ComposeRequest(
             identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
             captures: captures.map(\.content), keyObjects: keyObjects, outputDirectory: folder.path)
-        let objects = try await run(request, pictures: captures.map(\.pixels))
+        let (objects, isTextGuessed) = try await run(request, pictures: captures.map(\.pixels))
         return ComposedResult(
             objects: objects,
             report: ImageReference(
                 sopClassUID: route.reportClass.sopClassUID, sopInstanceUID: request.report.sopInstanceUID,
-                seriesInstanceUID: request.report.seriesInstanceUID))
+                seriesInstanceUID: request.report.seriesInstanceUID),
+            isTextGuessed: isTextGuessed)
     }
 
     /// In order of the slices.
@@ -179,7 +182,7 @@ public struct ReportComposer: Sendable {
         return bySuspicion.prefix(most).sorted().map { flagged[$0] }
     }
 
-    private func run(_ request: ComposeRequest, pictures: [Data]) async throws -> [ComposedObject] {
+    private func run(_ request: ComposeRequest, pictures: [Data]) async throws -> ([ComposedObject], Bool) {
         let worker = try WorkerProcess(program)
         do {
             try await worker.start()
@@ -191,12 +194,12 @@ public struct ReportComposer: Sendable {
                 worker.kill()
             }
             await worker.stop()
-            guard case .composed(let objects) = event else {
+            guard case .composed(let objects, let isTextGuessed) = event else {
                 if case .failed(let reason) = event { throw WorkerError(.failed, reason) }
                 throw WorkerError(.protocolViolation, "unknown answer")
             }
             try check(objects, against: request)
-            return objects
+            return (objects, isTextGuessed)
         } catch {
             await worker.stop(patience: .milliseconds(200))
             throw error

@@ -16,6 +16,8 @@ struct cdcmtk_source {
     DcmDataset attributes;
     std::string study_uid;
     std::string sop_uid;
+    /// Text was not of the declared character set.
+    bool is_text_guessed = false;
 };
 
 namespace compose {

@@ -101,6 +101,8 @@ class Copier {
         must(to.putAndInsertOFStringArray(tag, text.c_str()), "copy an attribute of the source");
     }
 
+    bool has_guessed() const { return decoder.has_guessed; }
+
   private:
     DcmItem &from;
     DcmItem &to;
@@ -171,6 +173,7 @@ cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason
         for (const auto &tag : deidentification) copier.copy(tag);
         for (const auto &tag : plane_attributes) copier.copy(tag);
         for (const auto &tag : image_attributes) copier.copy(tag);
+        source->is_text_guessed = copier.has_guessed();
         copy_frame(*file.getDataset(), frame, source->attributes);
         // Numbers of the image, as such: they are not strings.
         for (const auto &tag : {DCM_Rows, DCM_Columns}) {
@@ -188,3 +191,4 @@ cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason
 void cdcmtk_source_free(cdcmtk_source *source) { delete source; }
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source) { return source->study_uid.c_str(); }
 const char *cdcmtk_source_sop_uid(const cdcmtk_source *source) { return source->sop_uid.c_str(); }
+int cdcmtk_source_is_text_guessed(const cdcmtk_source *source) { return source->is_text_guessed; }

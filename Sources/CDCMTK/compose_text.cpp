@@ -100,6 +100,33 @@ const Set *designated(const std::string &bytes, size_t at) {
     return nullptr;
 }
 
+/// JIS X 0201 has ¥ and ‾ where ASCII has \ and ~ (PS3.5 §6.1.2.3): \ has to be seen as what separates values. No other
+/// character of the set is read as either.
+void restore_ascii(std::string &text) {
+    const struct {
+        const char *from, *to;
+    } pairs[] = {{"\xC2\xA5", "\\"}, {"\xE2\x80\xBE", "~"}};
+    for (const auto &pair : pairs)
+        for (size_t at = text.find(pair.from); at != std::string::npos; at = text.find(pair.from, at + 1))
+            text.replace(at, std::strlen(pair.from), pair.to);
+}
+
+/// Puts ? in place of control characters but those of PS3.5 §6.1.3.
+/// - Returns: whether there were any.
+bool replace_controls(std::string &text) {
+    std::string result;
+    for (size_t at = 0; at < text.size(); at++) {
+        const auto byte = static_cast<unsigned char>(text[at]);
+        const bool is_c0 = (byte < 0x20 && (byte == 0 || !std::strchr("\t\n\f\r", byte))) || byte == 0x7F;
+        const bool is_c1 = byte == 0xC2 && at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) < 0xA0;
+        result += is_c0 || is_c1 ? '?' : text[at];
+        if (is_c1) at++;
+    }
+    const bool had_any = result != text;
+    text = result;
+    return had_any;
+}
+
 /// For text that is not of the character set that the file declares. Scanners without a declaration send Latin-1, or
 /// UTF-8: reads either. A result under a name with a wrong letter is safer than none; IDs are ASCII in practice.
 std::string guessed(const std::string &bytes) {
@@ -107,9 +134,7 @@ std::string guessed(const std::string &bytes) {
     if (convert("UTF-8", bytes, result)) return result;
     for (char character : bytes) {
         const auto byte = static_cast<unsigned char>(character);
-        if ((byte < 0x20 && !std::strchr("\t\n\f\r", byte)) || (byte >= 0x7F && byte < 0xA0)) {
-            result += '?';
-        } else if (byte < 0x80) {
+        if (byte < 0x80) {
             result += character;
         } else {
             result += {static_cast<char>(0xC0 | (byte >> 6)), static_cast<char>(0x80 | (byte & 0x3F))};
@@ -143,13 +168,20 @@ TextDecoder::TextDecoder(const std::string &declared) {
     if (number != std::string::npos) first_set = std::atoi(first.c_str() + number + 3);
 }
 
-std::string TextDecoder::utf8(const std::string &bytes, const char *delimiters) const {
+std::string TextDecoder::utf8(const std::string &bytes, const char *delimiters) {
     std::string result;
-    return decode(bytes, delimiters, result) ? result : guessed(bytes);
+    const bool is_of_set = decode(bytes, delimiters, result);
+    if (!is_of_set) result = guessed(bytes);
+    if (replace_controls(result) || !is_of_set) has_guessed = true;
+    return result;
 }
 
 bool TextDecoder::decode(const std::string &bytes, const char *delimiters, std::string &out) const {
-    if (!whole.empty()) return convert(whole.c_str(), bytes, out);
+    if (!whole.empty()) {
+        if (!convert(whole.c_str(), bytes, out)) return false;
+        if (whole == "SHIFT_JIS") restore_ascii(out);
+        return true;
+    }
     const Set *const ascii = set_of(6);
     const Set *const first = set_of(first_set);
     const Set *initial[2] = {ascii, first != nullptr && first->element == 1 ? first : nullptr};

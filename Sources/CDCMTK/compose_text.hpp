@@ -16,7 +16,10 @@ class TextDecoder {
     explicit TextDecoder(const std::string &declared);
 
     /// - delimiters: characters at which code extensions are reset.
-    std::string utf8(const std::string &bytes, const char *delimiters) const;
+    std::string utf8(const std::string &bytes, const char *delimiters);
+
+    /// Whether any text so far was not of the declared set: read as UTF-8 or Latin-1, with ? for what cannot stand.
+    bool has_guessed = false;
 
   private:
     bool decode(const std::string &bytes, const char *delimiters, std::string &out) const;

@@ -63,7 +63,7 @@ private struct ComposeRequests {
             }
             // The files are the daemon's from here on, whatever becomes of this process.
             files.handOver()
-            try channel.send(ComposeEvent.composed(composed))
+            try channel.send(composed)
         } catch let error as WorkerError where error.code == .failed || error.code == .system {
             files.discard()
             // What was announced still arrives; it is not of the next request.
@@ -76,7 +76,7 @@ private struct ComposeRequests {
         return true
     }
 
-    private func compose(_ request: ComposeRequest, nextPixels: () throws -> Data) throws -> [ComposedObject] {
+    private func compose(_ request: ComposeRequest, nextPixels: () throws -> Data) throws -> ComposeEvent {
         guard request.captures.count <= CaptureWriter.mostCaptures else {
             throw WorkerError(.failed, "more captures than a request may have")
         }
@@ -90,7 +90,11 @@ private struct ComposeRequests {
                     path: "\(directory)/\(content.fileName)", sopClassUID: sopClassUID,
                     sopInstanceUID: content.sopInstanceUID))
         }
-        let report = request.report
+        var report = request.report
+        if identity.isTextGuessed {
+            report.comment +=
+                " Patient or study text is not of the character set that the images declare: letters may be wrong."
+        }
         try stage(
             try ReportWriter.encode(report, identity: identity), of: report, report.reportClass.sopClassUID)
         for capture in request.captures {
@@ -106,7 +110,7 @@ private struct ComposeRequests {
             try stage(file, of: keyObjects, KeyObjectWriter.sopClassUID)
         }
         try files.publish(in: directory)
-        return composed
+        return .composed(composed, isTextGuessed: identity.isTextGuessed)
     }
 }
 

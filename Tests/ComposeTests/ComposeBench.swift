@@ -52,7 +52,7 @@ final class ComposeBench {
     /// - Returns: the paths, report first.
     func composed(_ request: ComposeRequest, bulk: [Data] = []) async throws -> [String] {
         switch try await compose(request, bulk: bulk) {
-        case .composed(let objects): return objects.map(\.path)
+        case .composed(let objects, _): return objects.map(\.path)
         case .failed(let reason): throw WorkerError(.failed, reason)
         }
     }

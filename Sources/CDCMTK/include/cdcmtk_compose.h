@@ -28,6 +28,8 @@ void cdcmtk_source_free(cdcmtk_source *source);
 /// Valid as long as the source; empty where the file has none.
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source);
 const char *cdcmtk_source_sop_uid(const cdcmtk_source *source);
+/// Whether text that is carried over is not of the character set that the file declares.
+int cdcmtk_source_is_text_guessed(const cdcmtk_source *source);
 
 // MARK: What all kinds of object hold
 

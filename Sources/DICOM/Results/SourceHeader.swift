@@ -29,6 +29,9 @@ public final class SourceHeader {
     public var studyInstanceUID: UID? { withHandle { UID(String(cString: cdcmtk_source_study_uid($0))) } }
     public var sopInstanceUID: UID? { withHandle { UID(String(cString: cdcmtk_source_sop_uid($0))) } }
 
+    /// Whether text of patient or study is not of the character set that the file declares.
+    public var isTextGuessed: Bool { withHandle { cdcmtk_source_is_text_guessed($0) != 0 } }
+
     func withHandle<R>(_ body: (OpaquePointer) throws -> R) rethrows -> R {
         try withExtendedLifetime(self) { try body(handle) }
     }

@@ -254,8 +254,9 @@ public struct KeyObjectContent: ResultContent, Codable, Sendable {
 
 /// `ichnode-dicom compose` → daemon, one for each request.
 public enum ComposeEvent: Codable, Sendable {
-    /// All files are written and durable, in the order report, captures, key objects.
-    case composed([ComposedObject])
+    /// All files are written and durable, in the order report, captures, key objects. `isTextGuessed`: patient or study
+    /// text was not of its declared character set.
+    case composed([ComposedObject], isTextGuessed: Bool)
     /// Nothing was written that the daemon has to keep.
     case failed(reason: String)
 }

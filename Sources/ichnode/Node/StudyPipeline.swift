@@ -244,6 +244,10 @@ actor StudyPipeline: Service {
             (report.revision, report.predecessor) = (history.nextRevision, history.predecessor)
             composed = try await composer.compose(report, route: route)
         }
+        if composed?.isTextGuessed == true {
+            let text = "patient or study text is not of the character set that the images declare: see what sends them"
+            try await ledger.recordEvent("text", text, ofStudy: uid)
+        }
         if analysis.encoderCalls > 0 {
             let text = "\(analysis.earlyEncoderCalls) of \(analysis.encoderCalls) encoder calls ended before complete"
             try await ledger.recordEvent("trace", text, ofStudy: uid)
