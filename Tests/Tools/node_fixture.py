@@ -209,8 +209,14 @@ class RestartableNode(Node):
 
     def wait_until_settled(self, uid: str, seconds: float = 60) -> dict:
         """Concluded, everything delivered, and nothing more to come: looked at again after another grace."""
+        self.wait_until_delivered(uid, seconds)
+        time.sleep(GRACE_SECONDS + 0.3)
+        return self.wait_until_delivered(uid, seconds)
 
-        def settled():
+    def wait_until_delivered(self, uid: str, seconds: float = 60) -> dict:
+        """Concluded, and nothing is owed to anybody."""
+
+        def delivered():
             self.require_running()
             study = self.study(uid)
             at_rest = study and study["study"]["state"] == "concluded" and study["study"]["pendingDeliveries"] == 0
@@ -219,9 +225,7 @@ class RestartableNode(Node):
         def detail():
             return f"{self.command('study', 'show', uid)}\n{self.log_tail(30)}"
 
-        wait_for(settled, f"study {uid} is concluded and delivered", seconds, detail)
-        time.sleep(GRACE_SECONDS + 0.3)
-        return wait_for(settled, f"study {uid} stays concluded", seconds, detail)
+        return wait_for(delivered, f"study {uid} is concluded and delivered", seconds, detail)
 
 
 def _status(pid: int) -> list[str]:
