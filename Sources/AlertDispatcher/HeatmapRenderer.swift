@@ -67,10 +67,22 @@ public struct HeatmapRenderer: Sendable {
         canvas.write("AI HEATMAP  IMAGE \(slice.instanceNumber)", row: margin, column: margin, scale: scale)
         canvas.write(
             String(format: "PROBABILITY %.2f", slice.probability), row: margin + line, column: margin, scale: scale)
+        // A slice can be flagged without any that is drawn.
         canvas.write(
-            "RESEARCH USE - NOT FOR DIAGNOSIS", row: slice.rows - margin - BitmapFont.height * scale, column: margin,
-            scale: scale)
+            String(format: "ACTIVATION UP TO %.2f", max(0, min(1, slice.activation.max() ?? 0))),
+            row: margin + 2 * line, column: margin, scale: scale)
+        let marks = Self.marks(columns: slice.columns - margin, scale: scale)
+        for (index, mark) in marks.reversed().enumerated() {
+            let row = slice.rows - margin - BitmapFont.height * scale - index * line
+            canvas.write(mark, row: row, column: margin, scale: scale)
+        }
         drawScale(on: &canvas, scale: scale, margin: margin)
+    }
+
+    /// In two lines where one would be cut off.
+    private static func marks(columns: Int, scale: Int) -> [String] {
+        let mark = "RESEARCH USE - NOT FOR DIAGNOSIS"
+        return mark.count * BitmapFont.advance * scale <= columns ? [mark] : ["RESEARCH USE", "NOT FOR DIAGNOSIS"]
     }
 
     /// A bar of the colour map at the right edge, 1 at the top.

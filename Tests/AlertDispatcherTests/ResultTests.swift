@@ -49,8 +49,7 @@ import WorkerProtocol
 }
 
 @Suite struct HeatmapRendererTests {
-    private func slice(activation: (Int, Int) -> Float, hounsfield: Int16 = 40) -> HeatmapSlice {
-        let side = 256
+    private func slice(activation: (Int, Int) -> Float, hounsfield: Int16 = 40, side: Int = 256) -> HeatmapSlice {
         var map = [Float](repeating: 0, count: side * side)
         for row in 0..<side { for column in 0..<side { map[row * side + column] = activation(row, column) } }
         return HeatmapSlice(
@@ -90,11 +89,99 @@ import WorkerProtocol
         #expect(white.count > 100)
     }
 
-    @Test func lightnessOfTheColourMapRises() {
-        let lightness = (0...20).map { step -> Float in
-            let colour = ColourMap.heat.colour(at: Float(step) / 20)
-            return 0.2126 * colour.red + 0.7152 * colour.green + 0.0722 * colour.blue
+    @Test func theMarkIsWholeInASmallPicture() {
+        let side = 128
+        let pixels = HeatmapRenderer().render(slice(activation: { _, _ in 0 }, hounsfield: -1000, side: side))
+        let lowest = pixels.suffix(21 * side * 3)
+        let white = stride(from: lowest.startIndex, to: lowest.endIndex, by: 3).count {
+            lowest[$0..<$0 + 3].allSatisfy { $0 == 255 }
         }
-        #expect(zip(lightness, lightness.dropFirst()).allSatisfy { $0 < $1 })
+        let dots = "RESEARCH USENOT FOR DIAGNOSIS".map { BitmapFont.dots(of: $0).count }.reduce(0, +)
+        #expect(white == dots)
+    }
+
+    @Test func saysHowHighTheActivationIs() {
+        func thirdLine(_ activation: Float) -> Int {
+            let pixels = HeatmapRenderer().render(slice(activation: { _, _ in activation }, hounsfield: -1000))
+            return (21..<29).flatMap { row in (0..<128).filter { pixel(pixels, row, $0) == [255, 255, 255] } }.count
+        }
+        for (activation, text) in [(0.1, "0.10"), (0.97, "0.97"), (1.5, "1.00")] as [(Float, String)] {
+            let dots = "ACTIVATION UP TO \(text)".map { BitmapFont.dots(of: $0).count }.reduce(0, +)
+            #expect(thirdLine(activation) == dots)
+        }
+    }
+}
+
+/// Of the colour map, in steps of one 32nd.
+@Suite struct ColourMapTests {
+    private typealias Components = SIMD3<Double>
+
+    private static let colours = (0...32).map { step -> Components in
+        let colour = ColourMap.heat.colour(at: Float(step) / 32)
+        return Components(Double(colour.red), Double(colour.green), Double(colour.blue))
+    }
+
+    /// IEC 61966-2-1.
+    private static func linear(_ colour: Components) -> Components {
+        var result = colour
+        for index in 0..<3 {
+            let value = colour[index]
+            result[index] = value <= 0.04045 ? value / 12.92 : pow((value + 0.055) / 1.055, 2.4)
+        }
+        return result
+    }
+
+    /// CIE 1976 L*, 0…100, of linear components.
+    private static func lightness(_ linear: Components) -> Double {
+        let luminance = (linear * Components(0.2126, 0.7152, 0.0722)).sum()
+        return luminance > 0.008856 ? 116 * cbrt(luminance) - 16 : 903.3 * luminance
+    }
+
+    private static func steps(_ values: [Double]) -> [Double] { zip(values, values.dropFirst()).map { $1 - $0 } }
+
+    @Test func lightnessRisesEvenly() {
+        let lightness = Self.colours.map { Self.lightness(Self.linear($0)) }
+        let steps = Self.steps(lightness)
+        let mean = (lightness[32] - lightness[0]) / 32
+        #expect(mean > 2)
+        #expect(steps.allSatisfy { (0.75 * mean...1.35 * mean).contains($0) }, "\(steps)")
+    }
+
+    /// Machado, Oliveira and Fernandes 2009, severity 1: rows of the matrix for linear components.
+    private static let deficiencies: [(name: String, rows: [Components])] = [
+        (
+            "protanopia",
+            [
+                Components(0.152286, 1.052583, -0.204868), Components(0.114503, 0.786281, 0.099216),
+                Components(-0.003882, -0.048116, 1.051998),
+            ]
+        ),
+        (
+            "deuteranopia",
+            [
+                Components(0.367322, 0.860646, -0.227968), Components(0.280085, 0.672501, 0.047413),
+                Components(-0.011820, 0.042940, 0.968881),
+            ]
+        ),
+        (
+            "tritanopia",
+            [
+                Components(1.255528, -0.076749, -0.178779), Components(-0.078411, 0.930809, 0.147602),
+                Components(0.004733, 0.691367, 0.303900),
+            ]
+        ),
+    ]
+
+    /// One of L* is about what an eye tells apart.
+    @Test func everyStepIsSeenWithoutRedGreenOrBlueCones() {
+        for (name, rows) in Self.deficiencies {
+            let lightness = Self.colours.map { colour -> Double in
+                let linear = Self.linear(colour)
+                let seen = Components(rows.map { ($0 * linear).sum() })
+                return Self.lightness(seen.clamped(lowerBound: .zero, upperBound: .one))
+            }
+            let steps = Self.steps(lightness)
+            #expect(steps.allSatisfy { $0 > 1 }, "\(name): \(steps)")
+        }
     }
 }
