@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,6 +71,25 @@ class Results(NodeTestCase):
         print(f"\n    trace at {SCANNER_IMAGES_PER_SECOND} images/s: {trace} ({share:.1%})", flush=True)
         self.assertGreaterEqual(all_calls, 10)
         self.assertGreaterEqual(share, LEAST_SHARE_AHEAD)
+
+    def test_series_of_two_thousand_slices_comes_back_as_one_report_that_names_them_all(self):
+        """As many as a series may have (`StudyEncoder`)."""
+        thin = ["--slices", "2000", "--size", "64", "--spacing", "0.08", "--thickness", "0.5"]
+        study = phantom(self.folder, "--bleed", "left", *thin)
+        storescu(self.node, self.folder)
+        started = time.monotonic()
+        self.node.wait_until_delivered(study.uid, 120)
+        seconds = time.monotonic() - started
+        self.assertEqual(self.assert_one_report(study).outcome, "Present")
+        content = self.pacs.download(self.pacs.find(study.uid, "SR")[0])
+        ((series,),) = (
+            each.ReferencedSeriesSequence
+            for each in pydicom.dcmread(io.BytesIO(content)).CurrentRequestedProcedureEvidenceSequence
+        )
+        self.assertEqual(len(series.ReferencedSOPSequence), 2000)
+        size = len(content) // 1000
+        print(f"\n    2000 slices: report of {size} kB, delivered {seconds:.1f} s after the last", flush=True)
+        self.assertLess(len(content), 1 << 20)
 
     def test_eight_studies_at_once_get_one_report_each(self):
         studies = [phantom(self.folder / str(n), "--patient-id", f"P{n}", "--seed", str(n)) for n in range(8)]
