@@ -13,6 +13,9 @@ import WorkerProtocol
           - {name: small, ae_title: Pacs, host: 10.0.0.2, port: 104}
           - {name: archive, ae_title: ARCHIVE, host: 10.0.0.3, port: 11112}
           - {name: spaced, ae_title: "CT 9", host: 10.0.0.4, port: 104}
+        webhooks:
+          - {name: team, url: "https://team.example/", secret_file: /etc/ichnode/team.secret}
+          - {name: ris, url: "https://ris.example/", secret_file: /etc/ichnode/ris.secret}
         routes:
           - {name: stroke, called_ae_titles: [STROKE], destinations: [pacs, archive], sr_class: comprehensive3d,
              threshold: high-sensitivity, alerts: [team, ris], summary: false, counts_from: pacs}

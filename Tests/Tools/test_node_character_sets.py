@@ -39,9 +39,8 @@ def extended(*sets: tuple[str, bytes, Encode], back: bytes = b"") -> Encode:
     def component(text: str) -> bytes:
         result, current = b"", b""
         for character in text:
-            escape, encode = next(
-                ((escape, encode) for pattern, escape, encode in sets if re.match(pattern, character)), (b"", str.encode)
-            )
+            fitting = ((escape, encode) for pattern, escape, encode in sets if re.match(pattern, character))
+            escape, encode = next(fitting, (b"", str.encode))
             # ASCII stands in G0: only a set that was put there has to make room for it.
             if escape != current and (escape or current in IN_G0):
                 result += escape or back

@@ -1,7 +1,7 @@
 """Everything that the running node sends passes every validator: what is found and what is not, in each SR class, as it
 lies in the PACS. Prints how many objects of each kind there were.
 
-ICHNODE_OBJECTS=all (make validate-all) takes every study in every class, else each study and each class once."""
+ICHNODE_OBJECTS=all (make validate-all) takes every study in every class, else each kind of outcome once."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ CASES = {
     "incomplete and positive": Case(generated("--bleed", "left", *GAP), [PRESENT]),
     "revised": Case(generated("--bleed", "left"), [PRESENT, PRESENT], late=True, short="comprehensive"),
     "negative after incomplete": Case(generated(), [UNDETERMINED, ABSENT], late=True),
-    "Enhanced CT": Case(enhanced, [PRESENT], short="enhanced"),
+    "Enhanced CT": Case(enhanced, [PRESENT]),
     "painted head": Case(lambda folder: example_head(folder, "ALL", BLEED_SEED), [PRESENT], needs=EXAMPLE),
     "clean head": Case(lambda folder: example_head(folder, "ALL"), [ABSENT], needs=EXAMPLE),
     "real head, tilted": real_case("ge-head-tilt", PRESENT | ABSENT),

@@ -91,7 +91,7 @@ def dcmtk_image(path: Path, kind: str) -> list[str]:
 
 
 class ResidentPixelMed:
-    """One Java process for all files: starting it and reading the rules takes longer than a file. One file at a time."""
+    """One Java process for all files: to start it and read the rules takes longer than most files. One at a time."""
 
     END = "--- end of file ---"
 
