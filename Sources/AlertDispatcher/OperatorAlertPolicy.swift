@@ -29,8 +29,7 @@ public struct OperatorFacts: Sendable {
 
     public init(
         work: OpenWork = OpenWork(), unreachable: [String: Date] = [:], freeBytes: UInt64? = nil,
-        rejectsForRoom: Bool = false,
-        crashes: [String: Int] = [:], certificates: [Certificate] = []
+        rejectsForRoom: Bool = false, crashes: [String: Int] = [:], certificates: [Certificate] = []
     ) {
         self.work = work
         self.unreachable = unreachable
@@ -138,7 +137,8 @@ public struct OperatorAlertPolicy: Sendable, Equatable {
     private func disk(_ facts: OperatorFacts, wasShort: Bool) -> [OperatorCondition] {
         let enough = wasShort ? UInt64(Double(diskBelow) * Self.diskSlack) : diskBelow
         guard facts.rejectsForRoom || facts.freeBytes.map({ $0 < enough }) ?? false else { return [] }
-        let free = facts.freeBytes.map { "\($0 >> 20) MiB are" } ?? "too little is"
+        let gibibytes = facts.freeBytes.map { Double($0) / Double(1 << 30) }
+        let free = gibibytes.map { String(format: "%.1f GiB are", $0) } ?? "too little is"
         let consequence = facts.rejectsForRoom ? "studies are rejected until there is room" : "make room"
         return [OperatorCondition(.diskShort, "spool", "\(free) free below the data directory: \(consequence)")]
     }

@@ -29,7 +29,7 @@ public enum SecretFile {
                 "\(path) is open to others (mode \(String(status.st_mode & 0o7777, radix: 8))): chmod 640, with the "
                     + "node's group, or 600, with the node's user")
         }
-        var buffer = [UInt8](repeating: 0, count: Self.bytes.upperBound + 2)
+        var buffer = [UInt8](repeating: 0, count: Self.bytes.upperBound + 3)
         let count = Glibc.read(file, &buffer, buffer.count)
         var secret = Data(buffer.prefix(max(0, count)))
         while let last = secret.last, last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") { secret.removeLast() }

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import ssl
+import subprocess
 import tempfile
 import threading
 import unittest
@@ -22,6 +23,7 @@ import pydicom
 from certificates import CertificateFolder
 from node_fixture import (
     BLEED_SEED,
+    ICHNODE,
     LOOPBACK,
     ROOT,
     RestartableNode,
@@ -256,6 +258,16 @@ class Findings(Alerts):
         self.assertEqual(correction["result"]["revision"], 2)
         self.assertEqual(correction["result"]["flagged_sop_instance_uids"], [])
         self.assertEqual(len(self.receiver.of_kind("finding")), 2)
+
+    def test_a_secret_that_others_may_read_is_found_before_an_event_is_due(self):
+        node = self.make_node(webhooks=[self.webhook("open", "https://localhost/", mode=0o644)])
+        for mode, status, text in ((0o644, 78, "open.secret is open to others (mode 644)"), (0o640, 0, "good")):
+            (self.folder / "open.secret").chmod(mode)
+            command = [str(ICHNODE), "config", "check", str(node.configuration)]
+            result = subprocess.run(command, capture_output=True, text=True, timeout=30)
+            self.assertEqual(result.returncode, status, result)
+            self.assertIn(text, result.stdout + result.stderr)
+            self.assertNotIn(SECRET, result.stdout + result.stderr)
 
     def assert_tells_the_truth(self, event: dict, study) -> None:
         sent = [str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in study.files]
