@@ -102,7 +102,9 @@ public actor Outbox: Service {
                 try await attempt(delivery)
             }
             // What waits now is known; what comes later is new.
-            ways[Way(of: lane, to: lane)]?.untried = try await ledger.pendingLanes()[lane]?.untried ?? 0
+            let untried = try await ledger.pendingLanes()[lane]?.untried ?? 0
+            // Not in one line: other lanes use the dictionary while this one waits.
+            ways[Way(of: lane, to: lane)]?.untried = untried
         } catch is CancellationError {
         } catch { logger.error("outbox cannot use the ledger", metadata: ["error": "\(error)"]) }
     }
