@@ -155,6 +155,7 @@ public actor Outbox: Service {
         let isMoving = taker != delivery.taker
         let owed = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }.map(\.object)
         let fates = try await destination.deliver(owed)
+        // What is about the node itself has no objects.
         if let study = delivery.studyInstanceUID { audit(DeliveryAttempt(study, to: taker, owed, fates)) }
         if fates.isEmpty { throw WorkerError(.failed, "no answer for any object") }
         for index in delivery.objects.indices where isMoving && delivery.objects[index].state != .dead {
