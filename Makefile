@@ -6,7 +6,7 @@ SHELL := /bin/bash
 CONFIGURATION ?= debug
 # A seed repeats a demo; none draws one.
 SEED ?=
-# Trials of `make crash-test`.
+# Trials of `make crash-test`; 200 of `make delivery-test`.
 TRIALS ?= 1000
 # Of `make load-test`.
 INSTANCES ?= 20000
@@ -32,8 +32,8 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 # One build at a time, also under make -j.
 .NOTPARALLEL:
 
-.PHONY: help setup build release test test-swift test-tools test-training crash-test fault-test load-test demo run validate
-.PHONY: validate-all scenarios bench-receive fuzz lint clean
+.PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
+.PHONY: validate validate-all scenarios bench-receive fuzz lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -73,6 +73,14 @@ crash-test: build ## kill the node under load; nothing acknowledged may be lost 
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/crash_harness.py --trials $(TRIALS) \
 		$(if $(SEED),--seed $(SEED))
+
+delivery-test: TRIALS = 200
+delivery-test: build ## kill the node while it delivers, let its PACS misbehave: nothing lost or doubled [TRIALS=n] [SEED=n]
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/delivery_harness.py --trials $(TRIALS) \
+		$(if $(SEED),--seed $(SEED))
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_DELIVERIES=all $(PYTHON) -m unittest discover --verbose \
+		--start-directory Tests/Tools --pattern test_node_delivery.py
 
 fault-test: build ## fail every file operation of a reception with every error of a disk
 	@scripts/setup test

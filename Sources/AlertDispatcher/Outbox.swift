@@ -153,7 +153,8 @@ public actor Outbox: Service {
         }
         // All of a study's objects go to one taker.
         let isMoving = taker != delivery.taker
-        let owed = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }.map(\.object)
+        let outstanding = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }
+        let owed = Self.order(outstanding.map(\.object), of: delivery)
         let fates = try await destination.deliver(owed)
         // What is about the node itself has no objects.
         if let study = delivery.studyInstanceUID { audit(DeliveryAttempt(study, to: taker, owed, fates)) }
@@ -168,6 +169,15 @@ public actor Outbox: Service {
         // After a refusal there is something else to try at once.
         let wasRefused = fates.values.contains { if case .refused = $0 { true } else { false } }
         postpone(&delivery, wasRefused ? 0 : pause(of: delivery))
+    }
+
+    /// Once the report is there: an object at which the association always ends would hold back those after it. After a
+    /// few attempts each begins with another one.
+    private static func order(_ owed: [ComposedObject], of delivery: DeliveryEntry) -> [ComposedObject] {
+        let isReportThere = owed.first != delivery.objects.first?.object
+        guard owed.count > 1, isReportThere, delivery.attempts > mostSilences else { return owed }
+        let first = delivery.attempts % owed.count
+        return Array(owed[first...] + owed[..<first])
     }
 
     private func take(_ fate: MessageFate, of delivery: inout DeliveryEntry) {

@@ -220,6 +220,12 @@ extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
             fail_to_open(requestor.get(), failure, condition);
             return nullptr;
         }
+        // DCMTK takes a release for an acceptance. PS3.8 §9.3.3.2: that has a result for each context.
+        if (LST_Count(&requestor->association->params->DULparams.acceptedPresentationContext) == 0) {
+            requestor->broken = true;
+            fail(failure, CDCMTK_REQUEST_OTHER, "the peer neither accepted nor rejected the association");
+            return nullptr;
+        }
         return requestor.release();
     } catch (...) {
         fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");

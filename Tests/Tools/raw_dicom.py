@@ -110,6 +110,16 @@ def command_set(elements: dict[int, bytes]) -> bytes:
     return command_element(0, struct.pack("<I", len(body))) + body
 
 
+def command_elements(encoded: bytes) -> dict[int, bytes]:
+    elements, rest = {}, encoded
+    while rest:
+        group, number, count = struct.unpack("<HHI", rest[:8])
+        assert group == 0 and len(rest) >= 8 + count, rest[:8].hex()
+        elements[number], rest = rest[8 : 8 + count], rest[8 + count :]
+    assert int.from_bytes(elements[0], "little") == len(encoded) - 12
+    return elements
+
+
 def even(text: bytes, padding: bytes = b"\0") -> bytes:
     return text if len(text) % 2 == 0 else text + padding
 
@@ -162,13 +172,7 @@ class Response:
         """Of a P-DATA-TF with one whole command in one value, as the node sends it."""
         length, context_id, control = struct.unpack(">IBB", body[:6])
         assert control == 3 and length == len(body) - 4, body[:6].hex()
-        elements, rest = {}, body[6:]
-        while rest:
-            group, number, count = struct.unpack("<HHI", rest[:8])
-            assert group == 0 and len(rest) >= 8 + count, rest[:8].hex()
-            elements[number], rest = rest[8 : 8 + count], rest[8 + count :]
-        assert int.from_bytes(elements[0], "little") == len(body) - 6 - 12
-        return cls(context_id, elements)
+        return cls(context_id, command_elements(body[6:]))
 
 
 # --- Data sets --------------------------------------------------------------------------------------------------------
@@ -287,6 +291,14 @@ class Peer:
         if tls:
             self.socket = tls.wrap_socket(self.socket)
         self.messages = 0
+
+    @classmethod
+    def accepted(cls, connection: socket.socket) -> Peer:
+        """The other side opened the connection."""
+        peer = cls.__new__(cls)
+        peer.socket, peer.messages = connection, 0
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return peer
 
     def __enter__(self) -> Peer:
         return self
