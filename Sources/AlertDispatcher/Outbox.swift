@@ -136,8 +136,8 @@ public actor Outbox: Service {
             pause(way, because: Self.text(error))
             // It stays the first of its lane, unless the others may fare better without it.
             let isItsOwnFault = !(error is Unreachable) && delivery.attempts > Self.mostSilences
-            let next = ways[way].map { $0.pausedUntil.timeIntervalSince(clock.now()) + pause(of: delivery) }
-            postpone(&delivery, isItsOwnFault ? next ?? 0 : 0, because: Self.text(error))
+            let reopens = ways[way]?.pausedUntil.timeIntervalSince(clock.now()) ?? 0
+            postpone(&delivery, isItsOwnFault ? reopens + policy.first.inSeconds : 0, because: Self.text(error))
             return false
         }
     }
