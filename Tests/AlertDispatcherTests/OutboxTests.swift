@@ -84,14 +84,6 @@ import WorkerProtocol
         try await running(ledger, [StuckDestination(), pacs]) { await pacs.asked.count == 1 }
     }
 
-    @Test func manyDestinationsOutOfReachAtOnceAreEachTriedAgain() async throws {
-        let names = (1...50).map { "gone\($0)" }
-        let ledger = try await owing(names.map { .init(destination: $0, priority: 0, objects: [object(1)]) })
-        try await running(ledger, []) {
-            try await ledger.deliveries(all: true, limit: 100).allSatisfy { $0.attempts > 2 }
-        }
-    }
-
     @Test func aDestinationThatIsNoLongerConfiguredKeepsItsDeliveries() async throws {
         let ledger = try await owing([.init(destination: "gone", priority: 0, objects: [object(1)])])
         try await running(ledger, []) {
