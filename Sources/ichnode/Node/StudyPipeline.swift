@@ -246,7 +246,7 @@ actor StudyPipeline: Service {
             (report.revision, report.predecessor) = (history.nextRevision, history.predecessor)
             composed = try await composer.compose(report, route: route)
         }
-        if composed?.isTextGuessed == true {
+        if composed?.identity.isTextGuessed == true {
             let text = "patient or study text is not of the character set that the images declare: see what sends them"
             try await ledger.recordEvent("text", text, ofStudy: uid)
         }
