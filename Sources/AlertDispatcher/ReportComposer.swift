@@ -15,6 +15,7 @@ public struct ComposedResult: Sendable {
     public var identity: CarriedIdentity
     /// Who made them.
     public var deviceUID: UID
+    public var algorithm: ReportComposer.Algorithm
 }
 
 /// What an analysis has to say of one study, in the words of a report.
@@ -176,7 +177,7 @@ public struct ReportComposer: Sendable {
             report: ImageReference(
                 sopClassUID: route.reportClass.sopClassUID, sopInstanceUID: request.report.sopInstanceUID,
                 seriesInstanceUID: request.report.seriesInstanceUID),
-            identity: identity, deviceUID: device.deviceUID)
+            identity: identity, deviceUID: device.deviceUID, algorithm: algorithm)
     }
 
     /// In order of the slices.
