@@ -3,62 +3,48 @@ public import Ledger
 public import WorkerProtocol
 
 /// What an alert says of one study, for whatever channel.
-public struct FindingAlert: Sendable, Equatable {
+public struct FindingAlert: Sendable {
     public enum Kind: String, Codable, Sendable {
-        /// A positive study.
+        /// A positive study of which nobody was told.
         case finding
-        /// A study of which a finding was alerted, and of which a later report says otherwise.
+        /// A study of which the receiver was told something else.
         case correction
     }
 
     public var kind: Kind
     public var studyInstanceUID: UID
-    public var patient: PatientIdentity
-    public var accessionNumber: String?
+    /// As the report has it.
+    public var identity: CarriedIdentity
     public var presence: Presence
+    /// One sentence: why, where the presence alone does not say it.
+    public var reason: String
     /// nil where the study is undetermined.
     public var probability: Double?
     public var threshold: Double
+    /// Of a positive study.
+    public var urgency: Urgency
     /// SOP Instance UIDs of stored objects, feet → head, each once.
     public var flagged: [UID]
-    public var modelName: String
-    public var modelVersion: String
-    public var modelDigest: String
+    public var model: ReportComposer.Algorithm
     /// The Structured Report that says the same.
     public var report: UID
     /// 1 for the first report on the study.
     public var revision: Int
+    public var deviceUID: UID
     public var lastReceivedAt: Date
     public var analysedAt: Date
-
-    public init(
-        kind: Kind, studyInstanceUID: UID, patient: PatientIdentity, accessionNumber: String?, presence: Presence,
-        probability: Double?, threshold: Double, flagged: [UID], modelName: String, modelVersion: String,
-        modelDigest: String, report: UID, revision: Int, lastReceivedAt: Date, analysedAt: Date
-    ) {
-        self.kind = kind
-        self.studyInstanceUID = studyInstanceUID
-        self.patient = patient
-        self.accessionNumber = accessionNumber
-        self.presence = presence
-        self.probability = probability
-        self.threshold = threshold
-        self.flagged = flagged.reduce(into: []) { if !$0.contains($1) { $0.append($1) } }
-        self.modelName = modelName
-        self.modelVersion = modelVersion
-        self.modelDigest = modelDigest
-        self.report = report
-        self.revision = revision
-        self.lastReceivedAt = lastReceivedAt
-        self.analysedAt = analysedAt
-    }
+    public var concludedAt: Date
+    /// nil where the study's date is not known.
+    public var studyMoment: StudyMoment?
 }
 
 /// Puts alerts into the words of one receiver; the destination of the same name delivers them.
 public protocol AlertChannel: Sendable {
     var name: String { get }
-    /// - Parameter moment: of the conclusion.
-    func message(of alert: FindingAlert, at moment: Date) throws -> OutboundMessage
+    /// - Parameter told: what the receiver was sent about the study last, or is owed; nil: nothing.
+    func message(of alert: FindingAlert, after told: OutboundMessage?) throws -> OutboundMessage
+    /// Of one of its messages what makes another about the study worth sending: finding and patient.
+    func said(by message: OutboundMessage) -> [String?]
 }
 
 /// Puts operators' alerts, raised or cleared, into the words of one receiver; the destination of the same name delivers
@@ -66,4 +52,68 @@ public protocol AlertChannel: Sendable {
 public protocol OperatorAlertChannel: Sendable {
     var name: String { get }
     func messages(of changes: [OperatorAlertEntry], at moment: Date) throws -> [OutboundMessage]
+}
+
+/// Decides who is told what of a study.
+public struct AlertDesk: Sendable {
+    private let channels: [any AlertChannel]
+    private let mostStudyAge: Duration
+    private let timeZone: TimeZone
+
+    /// - Parameters:
+    ///   - mostStudyAge: of older studies nobody is told: old ones are moved between archives by the thousand.
+    ///   - timeZone: of studies that do not say theirs.
+    public init(_ channels: [any AlertChannel], mostStudyAge: Duration, timeZone: TimeZone = .current) {
+        self.channels = channels
+        self.mostStudyAge = mostStudyAge
+        self.timeZone = timeZone
+    }
+
+    /// - Parameters:
+    ///   - route: of the study.
+    ///   - earlier: deliveries of the study.
+    public func deliveries(
+        of report: StudyReport, as composed: ComposedResult, receivedAt: Date, concludedAt: Date, by route: Route,
+        priority: Int,
+        after earlier: [DeliveryEntry]
+    ) throws -> [NewDelivery] {
+        let alert = FindingAlert(
+            kind: .finding, studyInstanceUID: report.studyInstanceUID, identity: composed.identity,
+            presence: report.presence, reason: report.reason, probability: report.studyProbability,
+            threshold: report.threshold, urgency: route.urgency,
+            flagged: report.flagged.map(\.instance.record.storedSOPInstanceUID)
+                .reduce(into: []) { if !$0.contains($1) { $0.append($1) } },
+            model: composed.algorithm, report: composed.report.sopInstanceUID, revision: report.revision,
+            deviceUID: composed.deviceUID,
+            lastReceivedAt: receivedAt, analysedAt: report.startedAt, concludedAt: concludedAt,
+            studyMoment: StudyMoment(composed.identity.study, timeZone: timeZone))
+        return try channels.compactMap { channel in
+            // What was withdrawn before it was tried has told nobody anything.
+            let told = earlier.last {
+                $0.destination == channel.name && $0.message != nil && ($0.state != .discarded || $0.attempts > 0)
+            }?.message
+            guard told != nil || route.alerts.contains(channel.name) else { return nil }
+            return try message(of: alert, by: channel, after: told).map {
+                NewDelivery(destination: channel.name, priority: priority, message: $0)
+            }
+        }
+    }
+
+    /// Positives are told. Who was told is told what becomes of it, also where another route takes the study by then.
+    func message(
+        of alert: FindingAlert, by channel: any AlertChannel, after told: OutboundMessage?
+    ) throws -> OutboundMessage? {
+        guard let told else { return isDue(alert) ? try channel.message(of: alert, after: nil) : nil }
+        var alert = alert
+        alert.kind = .correction
+        let message = try channel.message(of: alert, after: told)
+        return channel.said(by: message) == channel.said(by: told) ? nil : message
+    }
+
+    /// A study of unknown age may be new.
+    private func isDue(_ alert: FindingAlert) -> Bool {
+        guard alert.presence == .present else { return false }
+        return alert.studyMoment.map { alert.concludedAt.timeIntervalSince($0.latest) <= mostStudyAge.inSeconds }
+            ?? true
+    }
 }

@@ -11,8 +11,11 @@ public struct ComposedResult: Sendable {
     /// The report in other SOP classes, for a destination that refuses its own; in order.
     public var alternatives: [ComposedObject]
     public var report: ImageReference
-    /// Patient or study text was not of its declared character set, and the report says so.
-    public var isTextGuessed: Bool
+    /// What all of them carry.
+    public var identity: CarriedIdentity
+    /// Who made them.
+    public var deviceUID: UID
+    public var algorithm: ReportComposer.Algorithm
 }
 
 /// What an analysis has to say of one study, in the words of a report.
@@ -167,14 +170,14 @@ public struct ReportComposer: Sendable {
         let request = ComposeRequest(
             identitySourcePath: report.images[0].path, report: content(report, shown, route, naming),
             captures: captures.map(\.content), keyObjects: keyObjects, outputDirectory: folder.path)
-        let (objects, isTextGuessed) = try await run(request, pictures: captures.map(\.pixels))
+        let (objects, identity) = try await run(request, pictures: captures.map(\.pixels))
         let count = objects.count - request.report.alternatives.count
         return ComposedResult(
             objects: Array(objects.prefix(count)), alternatives: Array(objects.dropFirst(count)),
             report: ImageReference(
                 sopClassUID: route.reportClass.sopClassUID, sopInstanceUID: request.report.sopInstanceUID,
                 seriesInstanceUID: request.report.seriesInstanceUID),
-            isTextGuessed: isTextGuessed)
+            identity: identity, deviceUID: device.deviceUID, algorithm: algorithm)
     }
 
     /// In order of the slices.
@@ -185,7 +188,9 @@ public struct ReportComposer: Sendable {
         return bySuspicion.prefix(most).sorted().map { flagged[$0] }
     }
 
-    private func run(_ request: ComposeRequest, pictures: [Data]) async throws -> ([ComposedObject], Bool) {
+    private func run(
+        _ request: ComposeRequest, pictures: [Data]
+    ) async throws -> (objects: [ComposedObject], identity: CarriedIdentity) {
         let worker = try WorkerProcess(program)
         do {
             try await worker.start()
@@ -197,12 +202,12 @@ public struct ReportComposer: Sendable {
                 worker.kill()
             }
             await worker.stop()
-            guard case .composed(let objects, let isTextGuessed) = event else {
+            guard case .composed(let objects, let identity) = event else {
                 if case .failed(let reason) = event { throw WorkerError(.failed, reason) }
                 throw WorkerError(.protocolViolation, "unknown answer")
             }
             try check(objects, against: request)
-            return (objects, isTextGuessed)
+            return (objects, identity)
         } catch {
             await worker.stop(patience: .milliseconds(200))
             throw error

@@ -37,6 +37,23 @@ enum ReportText {
             title: "AI: INTRACRANIAL HEMORRHAGE SUSPECTED\(revised)", lines: lines.map(clean), noun: noun(report))
     }
 
+    /// For receivers of alerts: one line without patient identity, the longest part of it last.
+    static func alert(_ alert: FindingAlert) -> String {
+        let finding =
+            switch alert.presence {
+            case .present: "Intracranial hemorrhage suspected (unverified)"
+            case .absent: "No intracranial hemorrhage found (unverified)"
+            case .undetermined: "Not analysed, this is not a negative result"
+            }
+        let value = alert.probability.map {
+            ", probability \(number($0)), operating point \(number(alert.threshold))"
+        }
+        let reason = alert.reason.isEmpty ? "" : " Limits: \(alert.reason)."
+        return clean(
+            (alert.kind == .correction ? "Correction: " : "") + finding + (value ?? "")
+                + ". AI triage for research use, not for diagnostic use." + reason)
+    }
+
     /// Header attributes find their way into reasons: no control character of theirs goes into ours (PS3.5 §6.1.3).
     static func clean(_ text: String) -> String {
         String(

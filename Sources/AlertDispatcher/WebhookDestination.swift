@@ -22,9 +22,11 @@ public struct WebhookDestination: Destination, AlertChannel, OperatorAlertChanne
 
     // MARK: Words
 
-    public func message(of alert: FindingAlert, at moment: Date) throws -> OutboundMessage {
-        try WebhookEvent(alert, includesPatient: webhook.includesPatient, node: sender, at: moment).message
+    public func message(of alert: FindingAlert, after told: OutboundMessage?) throws -> OutboundMessage {
+        try WebhookEvent(alert, includesPatient: webhook.includesPatient, node: sender).message
     }
+
+    public func said(by message: OutboundMessage) -> [String?] { WebhookEvent.said(by: message) }
 
     public func messages(of changes: [OperatorAlertEntry], at moment: Date) throws -> [OutboundMessage] {
         try changes.map { try WebhookEvent($0, node: sender, at: moment).message }

@@ -93,14 +93,14 @@ struct WebhookEvent: Encodable {
         case createdAt = "created_at"
     }
 
-    init(_ finding: FindingAlert, includesPatient: Bool, node: Sender, at moment: Date) {
+    init(_ finding: FindingAlert, includesPatient: Bool, node: Sender) {
         kind = finding.kind.rawValue
-        createdAt = EventTime.text(moment)
+        createdAt = EventTime.text(finding.concludedAt)
         self.node = node
         study = Study(studyInstanceUID: finding.studyInstanceUID)
         if includesPatient {
-            let patient = finding.patient
-            study?.accessionNumber = finding.accessionNumber
+            let patient = finding.identity.patient
+            study?.accessionNumber = finding.identity.study.accessionNumber
             study?.patient = Patient(
                 id: patient.id, issuerOfID: patient.issuerOfID, name: patient.name, birthDate: patient.birthDate,
                 sex: patient.sex)
@@ -108,7 +108,7 @@ struct WebhookEvent: Encodable {
         result = Result(
             presence: finding.presence, probability: finding.probability, threshold: finding.threshold,
             flagged: finding.flagged, report: finding.report, revision: finding.revision,
-            model: Model(name: finding.modelName, version: finding.modelVersion, digest: finding.modelDigest),
+            model: Model(name: finding.model.name, version: finding.model.version, digest: finding.model.digest),
             lastReceivedAt: EventTime.text(finding.lastReceivedAt), analysedAt: EventTime.text(finding.analysedAt))
     }
 
@@ -120,6 +120,24 @@ struct WebhookEvent: Encodable {
             number: change.id, kind: change.kind, subject: change.subject, text: change.text,
             occurrence: change.occurrence, raisedAt: EventTime.text(change.raisedAt),
             clearedAt: change.clearedAt.map { EventTime.text($0) })
+    }
+
+    /// Patient where it is named, presence, probability as reports have it.
+    static func said(by message: OutboundMessage) -> [String?] {
+        struct Said: Decodable {
+            struct Study: Decodable { var patient: Patient? }
+            struct Patient: Decodable { var id: String? }
+            struct Result: Decodable {
+                var presence: Presence
+                var probability: Double?
+            }
+            var study: Study?
+            var result: Result?
+        }
+        guard let said = try? JSONDecoder().decode(Said.self, from: Data(message.body.utf8)) else { return [] }
+        return [
+            said.study?.patient?.id, said.result?.presence.rawValue, said.result?.probability.map(ReportText.number),
+        ]
     }
 
     var message: OutboundMessage {

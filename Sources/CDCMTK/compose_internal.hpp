@@ -18,6 +18,8 @@ struct cdcmtk_source {
     std::string sop_uid;
     /// Text was not of the declared character set.
     bool is_text_guessed = false;
+    /// Code Value, Coding Scheme Designator, Code Meaning.
+    std::string procedure[3];
 };
 
 namespace compose {

@@ -48,6 +48,9 @@ const Carried carried[] = {
 // PS3.3 C.7.1.1: the first asks for the second.
 const DcmTagKey deidentification[] = {DCM_PatientIdentityRemoved, DCM_DeidentificationMethod};
 
+// What alerts need to know, and results have of their own (PS3.3 C.12.1.1.8).
+const DcmTagKey alert_attributes[] = {DCM_TimezoneOffsetFromUTC};
+
 // What captures and image libraries need to know of the slice.
 const DcmTagKey image_attributes[] = {
     DCM_Modality, DCM_SeriesInstanceUID, DCM_SOPInstanceUID, DCM_LossyImageCompression, DCM_LossyImageCompressionRatio,
@@ -86,8 +89,10 @@ std::string string_of(DcmItem &item, const DcmTagKey &tag) {
 
 class Copier {
   public:
-    Copier(DcmItem &from, DcmItem &to)
-        : from(from), to(to), decoder(string_of(from, DCM_SpecificCharacterSet)) {}
+    Copier(DcmItem &from, DcmItem &to) : Copier(from, to, string_of(from, DCM_SpecificCharacterSet)) {}
+    /// - character_set: of the data set that an item without its own is in (PS3.5 §6.1.2.2).
+    Copier(DcmItem &from, DcmItem &to, const std::string &character_set)
+        : from(from), to(to), decoder(character_set) {}
 
     void copy(const DcmTagKey &key) {
         DcmElement *element = nullptr;
@@ -108,6 +113,30 @@ class Copier {
     DcmItem &to;
     TextDecoder decoder;
 };
+
+/// What was ordered (PS3.3 C.7.3.1.1.1, C.4.11), else what was done (C.7.2.1). The first code counts.
+void read_procedure(DcmItem &from, std::string (&procedure)[3]) {
+    DcmItem *request = nullptr;
+    if (from.findAndGetSequenceItem(DCM_RequestAttributesSequence, request, 0).bad()) request = &from;
+    const struct {
+        DcmItem &item;
+        DcmTagKey sequence;
+    } places[] = {
+        {*request, DCM_RequestedProcedureCodeSequence},
+        {from, DCM_RequestedProcedureCodeSequence},
+        {from, DCM_ProcedureCodeSequence},
+    };
+    const DcmTagKey parts[] = {DCM_CodeValue, DCM_CodingSchemeDesignator, DCM_CodeMeaning};
+    for (const auto &place : places) {
+        DcmItem *code = nullptr;
+        if (place.item.findAndGetSequenceItem(place.sequence, code, 0).bad()) continue;
+        DcmDataset copy;
+        Copier copier(*code, copy, string_of(from, DCM_SpecificCharacterSet));
+        for (const auto &part : parts) copier.copy(part);
+        for (size_t index = 0; index < 3; index++) procedure[index] = string_of(copy, parts[index]);
+        if (!procedure[0].empty()) return;
+    }
+}
 
 /// A frame's plane: of its own functional groups, else of the shared ones (PS3.3 C.7.6.16.1.1).
 void copy_frame(DcmItem &from, unsigned long frame, DcmItem &to) {
@@ -174,6 +203,8 @@ cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason
         for (const auto &tag : plane_attributes) copier.copy(tag);
         for (const auto &tag : image_attributes) copier.copy(tag);
         source->is_text_guessed = copier.has_guessed();
+        for (const auto &tag : alert_attributes) copier.copy(tag);
+        read_procedure(*file.getDataset(), source->procedure);
         copy_frame(*file.getDataset(), frame, source->attributes);
         // Numbers of the image, as such: they are not strings.
         for (const auto &tag : {DCM_Rows, DCM_Columns}) {
@@ -192,3 +223,13 @@ void cdcmtk_source_free(cdcmtk_source *source) { delete source; }
 const char *cdcmtk_source_study_uid(const cdcmtk_source *source) { return source->study_uid.c_str(); }
 const char *cdcmtk_source_sop_uid(const cdcmtk_source *source) { return source->sop_uid.c_str(); }
 int cdcmtk_source_is_text_guessed(const cdcmtk_source *source) { return source->is_text_guessed; }
+const char *cdcmtk_source_text(const cdcmtk_source *source, uint16_t group, uint16_t element) {
+    const char *value = nullptr;
+    // The library's read access is not const.
+    const_cast<DcmDataset &>(source->attributes).findAndGetString(DcmTagKey(group, element), value);
+    return value == nullptr ? "" : value;
+}
+
+cdcmtk_code cdcmtk_source_procedure(const cdcmtk_source *source) {
+    return {source->procedure[0].c_str(), source->procedure[1].c_str(), source->procedure[2].c_str()};
+}

@@ -49,6 +49,7 @@ extension Tag {
     static let manufacturer = Tag(0x0008, 0x0070)
     static let institutionName = Tag(0x0008, 0x0080)
     static let timezoneOffset = Tag(0x0008, 0x0201)
+    static let referringPhysicianName = Tag(0x0008, 0x0090)
     static let stationName = Tag(0x0008, 0x1010)
     static let studyDescription = Tag(0x0008, 0x1030)
     static let seriesDescription = Tag(0x0008, 0x103E)

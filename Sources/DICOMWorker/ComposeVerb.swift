@@ -91,7 +91,7 @@ private struct ComposeRequests {
                     sopInstanceUID: content.sopInstanceUID))
         }
         var report = request.report
-        if identity.isTextGuessed {
+        if identity.identity.isTextGuessed {
             report.comment +=
                 " Patient or study text is not of the character set that the images declare: letters may be wrong."
         }
@@ -114,7 +114,7 @@ private struct ComposeRequests {
             try stage(file, of: alternative, alternative.reportClass.sopClassUID)
         }
         try files.publish(in: directory)
-        return .composed(composed, isTextGuessed: identity.isTextGuessed)
+        return .composed(composed, identity.identity)
     }
 }
 

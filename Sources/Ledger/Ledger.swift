@@ -69,6 +69,8 @@ public protocol Ledger: Sendable {
     /// Where it is accepted, earlier ones of the study that the destination still has to take are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
+    /// All that the study ever had, oldest first.
+    func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry]
     /// The latest deliveries, newest first.
     /// - Parameter all: also those that are done or withdrawn.
     func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry]

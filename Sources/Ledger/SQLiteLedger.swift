@@ -412,6 +412,16 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
+        try await database.read { try Self.deliveries(ofStudy: uid, $0) }
+    }
+
+    private static func deliveries(ofStudy uid: UID, _ database: Database) throws -> [DeliveryEntry] {
+        try Row.fetchAll(
+            database, sql: "SELECT * FROM delivery WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
+        ).map(delivery)
+    }
+
     public func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry] {
         try await database.read { database in
             let open = all ? "" : "WHERE state IN ('pending', 'accepted', 'dead')"
@@ -537,9 +547,7 @@ public final class SQLiteLedger: Ledger {
                 study: study,
                 series: try verdicts.map { try Self.value([SeriesVerdictEntry].self, $0) } ?? [],
                 analyses: try Self.analyses(ofStudy: uid, database),
-                deliveries: try Row.fetchAll(
-                    database, sql: "SELECT * FROM delivery WHERE study_uid = ? ORDER BY id", arguments: [uid.string]
-                ).map(Self.delivery),
+                deliveries: try Self.deliveries(ofStudy: uid, database),
                 events: try Row.fetchAll(
                     database, sql: "SELECT at, kind, text FROM event WHERE study_uid = ? ORDER BY id",
                     arguments: [uid.string]

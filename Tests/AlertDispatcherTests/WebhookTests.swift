@@ -52,13 +52,31 @@ import WorkerProtocol
     private let folder = FileManager.default.temporaryDirectory.appendingPathComponent("webhook-\(UUID().uuidString)")
 
     private func alert() -> FindingAlert {
-        FindingAlert(
-            kind: .finding, studyInstanceUID: UID("1.2.3")!,
+        var study = StudyAttributes()
+        study.accessionNumber = "ACC42"
+        let identity = CarriedIdentity(
             patient: PatientIdentity(
-                name: "DOE^JANE", id: "PAT77", issuerOfID: "SITE", birthDate: "19700101", sex: "F"),
-            accessionNumber: "ACC42", presence: .present, probability: 0.9, threshold: 0.5,
-            flagged: [UID("1.2.3.1")!, UID("1.2.3.2")!, UID("1.2.3.1")!], modelName: "m", modelVersion: "1",
-            modelDigest: "d", report: UID("2.25.1")!, revision: 1, lastReceivedAt: .now, analysedAt: .now)
+                name: "DOE^JANE", id: "PAT77", issuerOfID: "SITE", birthDate: "19700101", sex: "F"), study: study)
+        return FindingAlert(
+            kind: .finding, studyInstanceUID: UID("1.2.3")!, identity: identity, presence: .present, reason: "",
+            probability: 0.9, threshold: 0.5, urgency: .stat, flagged: [UID("1.2.3.1")!, UID("1.2.3.2")!],
+            model: .init(name: "m", version: "1", digest: "d"), report: UID("2.25.1")!, revision: 1,
+            deviceUID: UID("2.25.7")!, lastReceivedAt: .now, analysedAt: .now, concludedAt: .now)
+    }
+
+    @Test func anEventSaysTheSameWhateverItsIdentifier() throws {
+        let receiver = destination(includesPatient: true)
+        let told = try receiver.message(of: alert(), after: nil)
+        func said(_ change: (inout FindingAlert) -> Void) throws -> [String?] {
+            var other = alert()
+            change(&other)
+            return receiver.said(by: try receiver.message(of: other, after: told))
+        }
+        #expect(receiver.said(by: told) == ["PAT77", "present", "0.900"])
+        #expect(try said { $0.probability = 0.9001 } == receiver.said(by: told))
+        #expect(try said { $0.presence = .absent } != receiver.said(by: told))
+        #expect(try said { $0.probability = 0.91 } != receiver.said(by: told))
+        #expect(try said { $0.identity.patient.id = "PAT78" } != receiver.said(by: told))
     }
 
     private func destination(includesPatient: Bool) -> WebhookDestination {
@@ -68,13 +86,13 @@ import WorkerProtocol
     }
 
     @Test func aPatientIsNamedOnlyToWhomItMayBe() throws {
-        let anonymous = try destination(includesPatient: false).message(of: alert(), at: .now).body
+        let anonymous = try destination(includesPatient: false).message(of: alert(), after: nil).body
         for text in ["DOE", "JANE", "PAT77", "SITE", "19700101", "ACC42", "patient", "accession"] {
             #expect(!anonymous.contains(text), "\(text)")
         }
         #expect(anonymous.contains("\"study_instance_uid\":\"1.2.3\""))
         #expect(anonymous.contains("\"flagged_sop_instance_uids\":[\"1.2.3.1\",\"1.2.3.2\"]"))
-        let named = try destination(includesPatient: true).message(of: alert(), at: .now).body
+        let named = try destination(includesPatient: true).message(of: alert(), after: nil).body
         for text in ["DOE^JANE", "PAT77", "SITE", "19700101", "ACC42"] { #expect(named.contains(text), "\(text)") }
     }
 

@@ -63,7 +63,13 @@ import WorkerProtocol
             var request = try bench.request(over: [slice], flagged: 1, captures: true)
             request.report.fileName = "report-\(index).dcm"
             request.captures[0].fileName = "capture-\(index).dcm"
-            let paths = try await bench.composed(request, bulk: [request.captures[0].examplePixels])
+            guard
+                case .composed(let objects, let identity) = try await bench.compose(
+                    request, bulk: [request.captures[0].examplePixels])
+            else { throw WorkerError(.failed, "nothing was composed") }
+            // Alerts name the patient as the report does.
+            #expect(identity.patient.name == name.decoded)
+            let paths = objects.map(\.path)
             for path in paths {
                 #expect(try Tool.value("PatientName", of: path) == name.decoded)
                 #expect(try Tool.value("SpecificCharacterSet", of: path) == "ISO_IR 192")

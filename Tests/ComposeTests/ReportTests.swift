@@ -69,6 +69,21 @@ import WorkerProtocol
             "MediaStorageSOPInstanceUID": "\(SourceSlice.uid(20))", "DeviceUID": "\(SourceSlice.uid(30))",
         ]
         for (keyword, value) in expected { #expect(try Tool.values(keyword, of: path).contains(value), "\(keyword)") }
+        var again = try bench.request()
+        again.report.fileName = "again.dcm"
+        guard case .composed(_, let identity) = try await bench.compose(again) else {
+            throw WorkerError(.failed, "nothing was composed")
+        }
+        var study = StudyAttributes()
+        (study.date, study.time, study.accessionNumber) = ("20240506", "070809.5", "A0001")
+        (study.description, study.timezoneOffset) = ("CT HEAD", "-0330")
+        #expect(
+            identity
+                == CarriedIdentity(
+                    patient: PatientIdentity(
+                        name: "PHANTOM^HEAD", id: "PHANTOM-1", issuerOfID: "EXAMPLE HOSPITAL", birthDate: "19500101",
+                        sex: "O"),
+                    study: study, referringPhysicianName: "DOCTOR^REFERRING"))
         // Neither the library's name nor its UIDs.
         let dump = try Tool.run("/usr/bin/dcmdump", ["+L", path]).text
         #expect(!dump.contains("1.2.276.0.7230010") && !dump.contains("OFFIS"))

@@ -61,6 +61,7 @@ struct SourceSlice {
         item.element(0x0008, 0x0060, "CS", "CT")
         item.element(0x0008, 0x0070, "LO", "Synthetic")
         item.element(0x0008, 0x0090, "PN", "DOCTOR^REFERRING")
+        item.element(0x0008, 0x0201, "SH", "-0330")
         item.element(0x0008, 0x1030, "LO", "CT HEAD")
         if nesting > 0 { item.append(Self.nested(nesting)) }
         item.element(0x0010, 0x0010, "PN", patientName)

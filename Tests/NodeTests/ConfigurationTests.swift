@@ -34,6 +34,9 @@ import WorkerProtocol
         #expect(example.retention == bare.retention)
         #expect(example.delivery == bare.delivery)
         #expect(example.audit == bare.audit)
+        #expect(example.alerts == bare.alerts)
+        #expect(example.hl7.isEmpty)
+        #expect(example.routes[0].alerts == bare.routes[0].alerts)
         #expect(example.console == bare.console)
         #expect(example.webhooks.isEmpty)
         #expect(example.operatorAlerts == bare.operatorAlerts)
@@ -133,7 +136,7 @@ import WorkerProtocol
         let error = try #require(throws: ConfigurationError.self) {
             _ = try ConfigurationReader.parse(text.replacing("alerts: [w]", with: "alerts: [x]"), file: "test.yaml")
         }
-        #expect(error.description.contains("alerts \"x\", which is no webhook"))
+        #expect(error.description.contains("alerts \"x\", which is no receiver"))
     }
 
     @Test func theExampleStatesTheDefaultsOfAPeer() throws {
@@ -152,6 +155,61 @@ import WorkerProtocol
             authorities: "\(folder)/pacs-ca.pem")
         #expect(example.remote.tls == PeerTLS(files: files, verifiesHost: true))
         #expect(example.callingAETitle == AETitle("TRIAGE"))
+    }
+
+    @Test func theExampleStatesTheDefaultsOfAReceiver() throws {
+        var lines = try String(contentsOfFile: Repository.file("etc/ichnode.yaml"), encoding: .utf8)
+            .components(separatedBy: "\n")
+        let start = try #require(lines.firstIndex(of: "# hl7:"))
+        let count = lines[start...].prefix { $0.hasPrefix("# ") }.count
+        for index in start..<(start + count) { lines[index] = String(lines[index].dropFirst(2)) }
+        var text = lines.joined(separator: "\n").replacing("    alerts: []", with: "    alerts: [ris]")
+        let example = try ConfigurationReader.parse(text, file: "ichnode.yaml")
+        let receiver = "hl7: [{name: ris, host: 10.1.2.3}]\n"
+        let bare = try ConfigurationReader.parse(receiver + Self.routes, file: "test.yaml")
+        #expect(example.hl7 == bare.hl7)
+        #expect(example.routes[0].alerts == ["ris"])
+        #expect(example.hl7[0].tls == nil && example.hl7[0].port == 2575)
+        // What has no default, or an empty one, is named as well.
+        text = text.replacing("    tls: false\n    verify_host: true\n    # cert", with: "    tls: true\n    # cert")
+        for key in ["certificate", "key", "ca", "sending_facility", "receiving_application", "receiving_facility"] {
+            text = text.replacing("    # \(key): ", with: "    \(key): ")
+        }
+        let whole = try #require(ConfigurationReader.parse(text, file: "ichnode.yaml").hl7.first)
+        #expect(whole.tls?.files.key == "/etc/ichnode/tls/ris-key.pem" && whole.tls?.verifiesHost == true)
+        #expect(
+            whole.convention
+                == HL7Convention(
+                    sendingApplication: "ICHNODE", sendingFacility: "RADIOLOGY", receivingApplication: "RIS",
+                    receivingFacility: "HOSPITAL"))
+    }
+
+    @Test(arguments: [
+        ("hl7: [{name: ris}]", "hl7[0].host is missing: add for example \"host: 10.1.2.3\""),
+        (
+            "hl7: [{name: pacs, host: h}]",
+            "hl7 names \"pacs\", which another destination has too: give each its own name"
+        ),
+        ("hl7: [{name: a, host: h}, {name: a, host: i}]", "hl7 names \"a\", which another destination has too"),
+        ("hl7: [{name: a, host: h, port: 0}]", "hl7[0].port has to be a whole number from 1 to 65535"),
+        ("hl7: [{name: a, host: h, acknowledgement: both}]", "has to be one of original, enhanced"),
+        ("hl7: [{name: a, host: h, study_uid_type: CWE}]", "has to be one of ST, HD"),
+        ("hl7: [{name: a, host: h, tls: true}]", "hl7[0].tls needs certificate, key and ca"),
+        ("hl7: [{name: a, host: h, connect_timeout_seconds: 301}]", "has to be seconds from 0.1 to 300.0"),
+        ("hl7: [{name: a, host: h, acknowledgement_timeout_seconds: 0}]", "has to be seconds from 0.1 to 600.0"),
+        ("alerts: {most_study_age_hours: 0}", "alerts.most_study_age_hours has to be hours from 0.01 to 87600.0"),
+    ])
+    func receiversThatCannotWorkAreProblems(text: String, problem: String) {
+        #expect(problems(text).contains { $0.contains(problem) }, "\(problems(text))")
+    }
+
+    @Test func aRouteAlertsNobodyWhoIsNotThere() {
+        let text =
+            "peers: [{name: pacs, ae_title: PACS, host: h}]\nroutes: [{name: r, destinations: [pacs], alerts: [ris]}]"
+        #expect(throws: ConfigurationError.self) { try ConfigurationReader.parse(text, file: "test.yaml") }
+        #expect(throws: Never.self) {
+            try ConfigurationReader.parse(text + "\nhl7: [{name: ris, host: h}]", file: "test.yaml")
+        }
     }
 
     private func peers(_ tls: String, _ keys: String...) throws -> [NodeConfiguration.Peer] {

@@ -89,7 +89,7 @@ def times(node: RestartableNode, study_uid: str) -> dict[str, float]:
             "SELECT min(at) FROM event WHERE study_uid = ? AND kind = 'complete'", (study_uid,)
         ).fetchone()[0]
         delivered = ledger.execute(
-            "SELECT max(delivered_at) FROM delivery WHERE study_uid = ?", (study_uid,)
+            "SELECT max(delivered_at) FROM delivery WHERE study_uid = ? AND destination = 'pacs'", (study_uid,)
         ).fetchone()[0]
     return {"complete": complete, "delivered": delivered}
 
@@ -106,7 +106,8 @@ def measure(site: Site, objects: list[Instance], syntax: str | None) -> dict:
 
     def delivered():
         known = site.node.study(study_uid)
-        return known if known and any(each["state"] == "delivered" for each in known["deliveries"]) else None
+        states = {each["state"] for each in known["deliveries"]} if known else set()
+        return known if states == {"delivered"} else None
 
     # Whoever asks all the time is in the way.
     time.sleep(node_fixture.GRACE_SECONDS + 0.3)

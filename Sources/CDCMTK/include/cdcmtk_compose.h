@@ -30,6 +30,16 @@ const char *cdcmtk_source_study_uid(const cdcmtk_source *source);
 const char *cdcmtk_source_sop_uid(const cdcmtk_source *source);
 /// Whether text that is carried over is not of the character set that the file declares.
 int cdcmtk_source_is_text_guessed(const cdcmtk_source *source);
+/// A carried text, as results have it.
+const char *cdcmtk_source_text(const cdcmtk_source *source, uint16_t group, uint16_t element);
+
+typedef struct {
+    const char *value;
+    const char *scheme;
+    const char *meaning;
+} cdcmtk_code;
+/// Of the requested procedure, else of the procedure.
+cdcmtk_code cdcmtk_source_procedure(const cdcmtk_source *source);
 
 // MARK: What all kinds of object hold
 

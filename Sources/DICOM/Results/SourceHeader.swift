@@ -29,8 +29,37 @@ public final class SourceHeader {
     public var studyInstanceUID: UID? { withHandle { UID(String(cString: cdcmtk_source_study_uid($0))) } }
     public var sopInstanceUID: UID? { withHandle { UID(String(cString: cdcmtk_source_sop_uid($0))) } }
 
-    /// Whether text of patient or study is not of the character set that the file declares.
-    public var isTextGuessed: Bool { withHandle { cdcmtk_source_is_text_guessed($0) != 0 } }
+    /// Patient and study, as `ReportWriter` and the others carry them over.
+    public var identity: CarriedIdentity {
+        var study = StudyAttributes()
+        study.date = text(.studyDate)
+        study.time = text(.studyTime)
+        study.accessionNumber = text(.accessionNumber)
+        study.description = text(.studyDescription)
+        study.timezoneOffset = text(.timezoneOffset)
+        return CarriedIdentity(
+            patient: PatientIdentity(
+                name: text(.patientName), id: text(.patientID), issuerOfID: text(.issuerOfPatientID),
+                birthDate: text(.patientBirthDate), sex: text(.patientSex)),
+            study: study, referringPhysicianName: text(.referringPhysicianName), procedureCode: procedure,
+            isTextGuessed: withHandle { cdcmtk_source_is_text_guessed($0) != 0 })
+    }
+
+    /// nil where absent or empty.
+    private func text(_ tag: Tag) -> String? {
+        let text = withHandle { String(cString: cdcmtk_source_text($0, tag.group, tag.element)) }
+        return text.isEmpty ? nil : text
+    }
+
+    private var procedure: CodedEntry? {
+        withHandle { handle in
+            let code = cdcmtk_source_procedure(handle)
+            let entry = CodedEntry(
+                value: String(cString: code.value), scheme: String(cString: code.scheme),
+                meaning: String(cString: code.meaning))
+            return entry.value.isEmpty ? nil : entry
+        }
+    }
 
     func withHandle<R>(_ body: (OpaquePointer) throws -> R) rethrows -> R {
         try withExtendedLifetime(self) { try body(handle) }

@@ -295,11 +295,46 @@ public struct KeyObjectContent: ResultContent, Codable, Sendable {
 
 /// `ichnode-dicom compose` → daemon, one for each request.
 public enum ComposeEvent: Codable, Sendable {
-    /// All files are written and durable, in the order report, captures, key objects, alternatives of the report.
-    /// `isTextGuessed`: patient or study text was not of its declared character set.
-    case composed([ComposedObject], isTextGuessed: Bool)
+    /// All files are written and durable, in the order report, captures, key objects, alternatives of the report; all
+    /// carry the identity.
+    case composed([ComposedObject], CarriedIdentity)
     /// Nothing was written that the daemon has to keep.
     case failed(reason: String)
+}
+
+/// Patient and study as they were carried over from the source, UTF-8; nil where they are absent or empty. Identifies a
+/// person: never logged.
+public struct CarriedIdentity: Codable, Sendable, Equatable {
+    public var patient: PatientIdentity
+    /// Without what results do not carry: institution.
+    public var study: StudyAttributes
+    public var referringPhysicianName: String?
+    /// What was ordered: Requested Procedure Code Sequence (0032,1064), else Procedure Code Sequence (0008,1032).
+    public var procedureCode: CodedEntry?
+    /// Text was not of its declared character set.
+    public var isTextGuessed: Bool
+    public init(
+        patient: PatientIdentity, study: StudyAttributes, referringPhysicianName: String? = nil,
+        procedureCode: CodedEntry? = nil, isTextGuessed: Bool = false
+    ) {
+        self.patient = patient
+        self.study = study
+        self.referringPhysicianName = referringPhysicianName
+        self.procedureCode = procedureCode
+        self.isTextGuessed = isTextGuessed
+    }
+}
+
+/// Code Value, Coding Scheme Designator and Code Meaning (PS3.3 Table 8.8-1).
+public struct CodedEntry: Codable, Sendable, Equatable {
+    public var value: String
+    public var scheme: String
+    public var meaning: String
+    public init(value: String, scheme: String, meaning: String) {
+        self.value = value
+        self.scheme = scheme
+        self.meaning = meaning
+    }
 }
 
 public struct ComposedObject: Codable, Sendable, Equatable {

@@ -1,7 +1,7 @@
 /// Whose part of a TLS handshake is ours: the server's or the client's.
 public enum TLSSide: Sendable { case accepting, requesting }
 
-/// The node's key material. Paths are absolute; the daemon never opens the files.
+/// The node's key material. Paths are absolute; for DICOM the daemon never opens the files.
 public struct TLSFiles: Codable, Sendable, Hashable {
     /// The section of the configuration that names them, for texts.
     public var section: String

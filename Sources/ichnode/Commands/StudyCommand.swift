@@ -159,7 +159,8 @@ enum StudyText {
         }
         for delivery in detail.deliveries {
             lines.append(
-                "Delivery to \(delivery.destination): \(delivery.state.rawValue), \(delivery.objects.count) objects, "
+                "Delivery to \(delivery.destination): \(delivery.state.rawValue), "
+                    + (delivery.message.map { "message \($0.id), " } ?? "\(delivery.objects.count) objects, ")
                     + "\(delivery.attempts) attempts\(delivery.lastError.map { ", last error: \($0)" } ?? "")")
         }
         lines.append("\nHistory")

@@ -67,10 +67,16 @@ extension ConfigurationReader {
         for name in configuration.operatorAlerts.webhooks where !webhooks.contains(name) {
             root.problem("operator_alerts", "sends to \"\(name)\", which is no webhook: known are \(webhooks)")
         }
+        let receivers = configuration.hl7.map(\.name)
+        for name in Set(receivers)
+        where (receivers + peers + webhooks + [MailDestination.name]).count(where: { $0 == name }) > 1 {
+            root.problem("hl7", "names \"\(name)\", which another destination has too: give each its own name")
+        }
         for route in configuration.routes {
-            for name in route.alerts where !webhooks.contains(name) {
+            for name in route.alerts where !(webhooks + receivers).contains(name) {
                 root.problem(
-                    "routes", "\"\(route.name)\" alerts \"\(name)\", which is no webhook: known are \(webhooks)")
+                    "routes",
+                    "\"\(route.name)\" alerts \"\(name)\", which is no receiver: known are \(webhooks + receivers)")
             }
         }
     }

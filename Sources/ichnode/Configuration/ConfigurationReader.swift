@@ -30,9 +30,11 @@ enum ConfigurationReader {
             completion: readCompletion(root.section("completion")),
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
             delivery: readDelivery(root.section("delivery")), audit: readAudit(root.section("audit")),
+            alerts: readAlerts(root.section("alerts")),
             console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
             webhooks: readWebhooks(root.sections("webhooks")),
             operatorAlerts: readOperatorAlerts(root.section("operator_alerts")),
+            hl7: readHL7(root.sections("hl7"), tls),
             routes: readRoutes(root.sections("routes")))
         root.finish()
         check(configuration, root)
@@ -194,6 +196,12 @@ enum ConfigurationReader {
             enterpriseSite: none(section.string("enterprise_site", default: "none")))
     }
 
+    private static func readAlerts(_ section: YAMLSection) -> NodeConfiguration.Alerts {
+        defer { section.finish() }
+        return NodeConfiguration.Alerts(
+            mostStudyAgeHours: section.number("most_study_age_hours", default: 24, 0.01...87600, "hours"))
+    }
+
     private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {
         defer { section.finish() }
         return NodeConfiguration.Console(
@@ -215,6 +223,28 @@ enum ConfigurationReader {
                 commitmentTimeoutSeconds: section.seconds("commitment_timeout_seconds", default: 21600, 1...2_592_000),
                 fallback: none(section.string("fallback", default: "none")),
                 fallbackAfterSeconds: section.seconds("fallback_after_seconds", default: 60, 0...86400))
+        }
+    }
+
+    private static func readHL7(
+        _ sections: [YAMLSection], _ tls: NodeConfiguration.TLS?
+    ) -> [HL7Receiver.Settings] {
+        sections.map { section in
+            defer { section.finish() }
+            return HL7Receiver.Settings(
+                name: section.required("name", "ris"), host: section.required("host", "10.1.2.3"),
+                port: section.int("port", default: 2575, 1...65535), tls: readPeerTLS(section, tls),
+                convention: HL7Convention(
+                    sendingApplication: section.string("sending_application", default: "ICHNODE"),
+                    sendingFacility: section.string("sending_facility", default: ""),
+                    receivingApplication: section.string("receiving_application", default: ""),
+                    receivingFacility: section.string("receiving_facility", default: ""),
+                    acknowledgement: section.choice(
+                        "acknowledgement", default: HL7Convention.Acknowledgement.original),
+                    studyUIDType: section.choice("study_uid_type", default: HL7Convention.StudyUIDType.st)),
+                connectTimeout: .seconds(section.seconds("connect_timeout_seconds", default: 10, 0.1...300)),
+                acknowledgementTimeout: .seconds(
+                    section.seconds("acknowledgement_timeout_seconds", default: 30, 0.1...600)))
         }
     }
 

@@ -86,6 +86,10 @@ struct NodeConfiguration: Sendable, Equatable {
         var enterpriseSite: String?
     }
 
+    struct Alerts: Sendable, Equatable {
+        var mostStudyAgeHours: Double
+    }
+
     struct Console: Sendable, Equatable {
         var host: String
         var port: Int
@@ -143,10 +147,12 @@ struct NodeConfiguration: Sendable, Equatable {
     var retention: Retention
     var delivery: Delivery
     var audit: Audit
+    var alerts: Alerts
     var console: Console
     var peers: [Peer]
     var webhooks: [Webhook]
     var operatorAlerts: OperatorAlerts
+    var hl7: [HL7Receiver.Settings]
     var routes: [Route]
 
     var routeTable: RouteTable {
@@ -157,7 +163,7 @@ struct NodeConfiguration: Sendable, Equatable {
     /// All of it, each once.
     var keyMaterials: [KeyMaterial] {
         var found = tls.map { [KeyMaterial(files: $0.files, side: .accepting)] } ?? []
-        for files in peers.compactMap(\.remote.tls?.files) {
+        for files in (peers.map(\.remote.tls) + hl7.map(\.tls)).compactMap({ $0?.files }) {
             let material = KeyMaterial(files: files, side: .requesting)
             if !found.contains(material) { found.append(material) }
         }

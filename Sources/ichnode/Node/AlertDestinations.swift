@@ -12,6 +12,7 @@ struct AlertDestinations {
     private let configuration: NodeConfiguration
     private let clock: WallClock
     private let webhooks: [WebhookDestination]
+    private let receivers: [HL7Receiver]
     private let mail: MailDestination?
 
     init(_ configuration: NodeConfiguration, clock: WallClock) {
@@ -21,6 +22,7 @@ struct AlertDestinations {
         webhooks = configuration.webhooks.map {
             WebhookDestination($0, nodeAETitle: title, softwareVersion: NodeVersion.string, clock: clock)
         }
+        receivers = configuration.hl7.map(HL7Receiver.init)
         mail = configuration.operatorAlerts.mail.map { MailDestination($0, nodeAETitle: title) }
     }
 
@@ -41,8 +43,10 @@ struct AlertDestinations {
         return problems
     }
 
-    var channels: [any AlertChannel] { webhooks }
-    var destinations: [any Destination] { webhooks + (mail.map { [$0] } ?? []) }
+    var desk: AlertDesk {
+        AlertDesk(webhooks + receivers, mostStudyAge: .seconds(configuration.alerts.mostStudyAgeHours * 3600))
+    }
+    var destinations: [any Destination] { webhooks + receivers + (mail.map { [$0] } ?? []) }
 
     func watch(
         ledger: any Ledger, outbox: Outbox, disk: DiskWatch, certificates: CertificateWatch, registry: MetricsRegistry,

@@ -7,7 +7,7 @@ import Synchronization
 import WorkerProtocol
 
 /// Asks a worker what there is to say of the node's key material: at the start, and then often enough that nobody is
-/// surprised by a certificate that has expired. The daemon itself never opens the files.
+/// surprised by a certificate that has expired. The daemon itself opens only those for receivers of alerts.
 final class CertificateWatch: Service {
     private static let interval: Duration = .seconds(6 * 3600)
 

@@ -63,7 +63,7 @@ struct Node {
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable,
-            channels: alerts.channels)
+            alerts: alerts.desk)
         let peerDestinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,

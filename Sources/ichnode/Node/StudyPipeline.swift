@@ -32,7 +32,7 @@ actor StudyPipeline: Service {
     private let ledger: any Ledger
     private let composer: ReportComposer
     private let routes: RouteTable
-    private let channels: [any AlertChannel]
+    private let alerts: AlertDesk
     private var analyzers: [UID: StudyAnalyzer] = [:]
     private var arrived: [UID: [StoredInstance]] = [:]
     private var working: Set<UID> = []
@@ -43,14 +43,14 @@ actor StudyPipeline: Service {
 
     init(
         tools: StudyAnalyzer.Tools, assembler: StudyAssembler, ledger: any Ledger, composer: ReportComposer,
-        routes: RouteTable, channels: [any AlertChannel] = []
+        routes: RouteTable, alerts: AlertDesk
     ) {
         self.tools = tools
         self.assembler = assembler
         self.ledger = ledger
         self.composer = composer
         self.routes = routes
-        self.channels = channels
+        self.alerts = alerts
     }
 
     func run() async throws {
@@ -246,7 +246,7 @@ actor StudyPipeline: Service {
             (report.revision, report.predecessor) = (history.nextRevision, history.predecessor)
             composed = try await composer.compose(report, route: route)
         }
-        if composed?.isTextGuessed == true {
+        if composed?.identity.isTextGuessed == true {
             let text = "patient or study text is not of the character set that the images declare: see what sends them"
             try await ledger.recordEvent("text", text, ofStudy: uid)
         }
@@ -263,41 +263,22 @@ actor StudyPipeline: Service {
             flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0, seriesInstanceUID: analysis.seriesInstanceUID,
             report: composed?.report)
         let priority = analysis.outcome == .positive ? 0 : 1
-        let deliveries =
-            composed.map { composed in
-                route.destinations.map {
-                    NewDelivery(
-                        destination: $0, priority: priority, objects: composed.objects,
-                        alternatives: composed.alternatives)
-                }
-            } ?? []
-        let alerts = try alerts(analysis, composed, after: history, of: study, route: route)
+        var deliveries: [NewDelivery] = []
+        if let report = analysis.report, let composed {
+            deliveries = route.destinations.map {
+                NewDelivery(
+                    destination: $0, priority: priority, objects: composed.objects, alternatives: composed.alternatives)
+            }
+            let earlier = try await ledger.deliveries(ofStudy: uid)
+            deliveries += try alerts.deliveries(
+                of: report, as: composed, receivedAt: study.lastArrival, concludedAt: tools.clock.now(), by: route,
+                priority: priority,
+                after: earlier)
+        }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
-        try await ledger.conclude(entry, objects: objects, deliveries: deliveries + alerts)
+        try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
         timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
         announce(analysis, uid)
-    }
-
-    /// Negative to positive is a finding, positive to anything else its correction.
-    private func alerts(
-        _ analysis: StudyAnalyzer.Analysis, _ composed: ComposedResult?, after history: StudyHistory,
-        of study: AssembledStudy, route: Route
-    ) throws -> [NewDelivery] {
-        let (was, isNow) = (history.latest?.outcome == .positive, analysis.outcome == .positive)
-        guard let report = analysis.report, let composed, was != isNow else { return [] }
-        let record = report.images[0].record
-        let alert = FindingAlert(
-            kind: isNow ? .finding : .correction, studyInstanceUID: study.studyInstanceUID, patient: record.patient,
-            accessionNumber: record.study.accessionNumber, presence: report.presence,
-            probability: report.studyProbability, threshold: report.threshold,
-            flagged: report.flagged.map(\.instance.record.storedSOPInstanceUID), modelName: tools.package.name,
-            modelVersion: tools.package.version, modelDigest: tools.package.modelDigest,
-            report: composed.report.sopInstanceUID, revision: history.nextRevision, lastReceivedAt: study.lastArrival,
-            analysedAt: report.startedAt)
-        let now = tools.clock.now()
-        return try channels.filter { route.alerts.contains($0.name) }.map {
-            NewDelivery(destination: $0.name, priority: 0, message: try $0.message(of: alert, at: now))
-        }
     }
 
     private func concludeWithoutRoute(_ study: AssembledStudy) async throws {
