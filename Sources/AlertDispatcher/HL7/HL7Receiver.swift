@@ -4,33 +4,10 @@ public import WorkerProtocol
 
 /// A receiver of ORU^R01 messages over MLLP, such as a RIS or an interface engine: a destination, and the words for it.
 public struct HL7Receiver: Destination, AlertChannel {
-    public struct Settings: Sendable, Equatable {
-        public var name: String
-        public var host: String
-        public var port: Int
-        /// nil: without TLS.
-        public var tls: PeerTLS?
-        public var convention: HL7Convention
-        public var connectTimeout: Duration
-        public var acknowledgementTimeout: Duration
-        public init(
-            name: String, host: String, port: Int, tls: PeerTLS? = nil, convention: HL7Convention,
-            connectTimeout: Duration = .seconds(10), acknowledgementTimeout: Duration = .seconds(30)
-        ) {
-            self.name = name
-            self.host = host
-            self.port = port
-            self.tls = tls
-            self.convention = convention
-            self.connectTimeout = connectTimeout
-            self.acknowledgementTimeout = acknowledgementTimeout
-        }
-    }
-
-    private let settings: Settings
+    private let settings: HL7ReceiverSettings
     private let client: MLLPClient
 
-    public init(_ settings: Settings) {
+    public init(_ settings: HL7ReceiverSettings) {
         self.settings = settings
         client = MLLPClient(
             .init(

@@ -228,10 +228,10 @@ enum ConfigurationReader {
 
     private static func readHL7(
         _ sections: [YAMLSection], _ tls: NodeConfiguration.TLS?
-    ) -> [HL7Receiver.Settings] {
+    ) -> [HL7ReceiverSettings] {
         sections.map { section in
             defer { section.finish() }
-            return HL7Receiver.Settings(
+            return HL7ReceiverSettings(
                 name: section.required("name", "ris"), host: section.required("host", "10.1.2.3"),
                 port: section.int("port", default: 2575, 1...65535), tls: readPeerTLS(section, tls),
                 convention: HL7Convention(

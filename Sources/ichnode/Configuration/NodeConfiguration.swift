@@ -152,7 +152,7 @@ struct NodeConfiguration: Sendable, Equatable {
     var peers: [Peer]
     var webhooks: [Webhook]
     var operatorAlerts: OperatorAlerts
-    var hl7: [HL7Receiver.Settings]
+    var hl7: [HL7ReceiverSettings]
     var routes: [Route]
 
     var routeTable: RouteTable {
