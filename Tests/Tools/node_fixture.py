@@ -134,6 +134,10 @@ class RestartableNode(Node):
 
         self._configure(add)
 
+    def change_route(self, **keys) -> None:
+        """The one that there is, before a start."""
+        self._configure(lambda configuration: configuration["routes"][0].update(keys))
+
     def change(self, section: str, **keys) -> None:
         """Of a section, before a start."""
         self._configure(lambda configuration: configuration.setdefault(section, {}).update(keys))

@@ -189,6 +189,7 @@ class Commitment(CommitmentTestCase):
         site = Site()
         self.addCleanup(site.stop)
         site.node.change_peer(commitment="required")
+        site.node.change_route(key_objects=True)
         site.start()
         study = phantom(self.folder, "--bleed", "left")
         send_all(site.node, study.files)
@@ -201,7 +202,11 @@ class Commitment(CommitmentTestCase):
             self.delivery_events(site.node, study.uid),
             [f"to pacs: {count} objects accepted, commitment is asked for", f"to pacs: {count} objects committed"],
         )
-        self.assertEqual(len(site.pacs.reports(study.uid)), 1)
+        # Its REST API shows all of it in the study of the images.
+        pacs = site.pacs
+        self.assertEqual(len(pacs.summaries(study.uid)), 1)
+        self.assertEqual(len(pacs.key_objects(study.uid)), 1)
+        self.assertEqual(len(pacs.captures(study.uid)), count - 3)
 
     def test_report_on_the_same_association_or_a_new_one_with_or_without_role_selection(self):
         for kind in (SameAssociation, OwnAssociation, OwnAssociationWithRole):
