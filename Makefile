@@ -59,7 +59,7 @@ test-swift: ## run the Swift tests
 	swift build --build-tests
 	@# What tests leave in the folder for temporary files goes with it.
 	export TMPDIR=$$(mktemp -d) && trap 'rm -rf "$$TMPDIR"' EXIT && \
-		SWIFT_BACKTRACE=enable=no swift test --disable-xctest --parallel
+		SWIFT_BACKTRACE=enable=no timeout --kill-after=10 900 swift test --disable-xctest --parallel
 
 test-tools: ## test the Python tools and validate the objects that the built node makes
 	@scripts/setup test

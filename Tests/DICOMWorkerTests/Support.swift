@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import Synchronization
 import Testing
 import WorkerProtocol
 
@@ -108,10 +109,11 @@ final class Listener: @unchecked Sendable {
     let port: UInt16
     private let descriptor: Int32
 
-    init() throws {
+    /// - Parameter port: 0: one that the system chooses.
+    init(port: UInt16 = 0) throws {
         let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
         self.descriptor = descriptor
-        var address = Self.loopback(port: 0)
+        var address = Self.loopback(port: port)
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let bound = withUnsafeMutablePointer(to: &address) { pointer in
             pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
@@ -119,8 +121,11 @@ final class Listener: @unchecked Sendable {
                     && getsockname(descriptor, address, &length) == 0
             }
         }
-        guard bound else { throw WorkerError(.system, "cannot listen: \(Errno.text)") }
-        port = UInt16(bigEndian: address.sin_port)
+        guard bound else {
+            close(descriptor)
+            throw WorkerError(.system, "cannot listen: \(Errno.text)")
+        }
+        self.port = UInt16(bigEndian: address.sin_port)
     }
 
     deinit { close(descriptor) }
@@ -141,8 +146,21 @@ final class Listener: @unchecked Sendable {
         return address
     }
 
-    /// A port at which nobody listens.
-    static func freePort() throws -> UInt16 { try Listener().port }
+    /// A port at which nobody listens; for whoever is to listen there later. Each once, and none that the system gives
+    /// to other sockets meanwhile.
+    static func freePort() throws -> UInt16 {
+        for _ in 0..<1000 {
+            let port = nextPort.withLock { next in
+                defer { next = next == belowSystemsPorts.upperBound ? belowSystemsPorts.lowerBound : next + 1 }
+                return next
+            }
+            if (try? Listener(port: port)) != nil { return port }
+        }
+        throw WorkerError(.system, "no port is free")
+    }
+
+    private static let belowSystemsPorts: ClosedRange<UInt16> = 20000...32000
+    private static let nextPort = Mutex(UInt16.random(in: belowSystemsPorts))
 }
 
 extension WorkerProcess {
