@@ -107,15 +107,19 @@ public struct ReportComposer: Sendable {
     private let installation: String
     private let device: Device
     private let algorithm: Algorithm
+    private let hasAlternatives: Bool
     private let renderer = HeatmapRenderer()
     private let summaryRenderer = SummaryRenderer()
     private let logger: Logger
 
-    /// - Parameter results: folder below which every study gets a folder of its own.
+    /// - Parameters:
+    ///   - results: folder below which every study gets a folder of its own.
+    ///   - hasAlternatives: whether reports are written in all SR classes.
     public init(
         program: WorkerProgram, results: URL, installation: String, stationName: String, softwareVersion: String,
-        algorithm: Algorithm, logger: Logger
+        algorithm: Algorithm, hasAlternatives: Bool = true, logger: Logger
     ) {
+        self.hasAlternatives = hasAlternatives
         self.logger = logger
         self.program = program
         self.results = results
@@ -235,7 +239,8 @@ public struct ReportComposer: Sendable {
         _ report: StudyReport, _ shown: [StudyReport.Flagged], _ route: Route, _ naming: ResultNaming
     ) -> ReportContent {
         let moment = DICOMMoment(report.startedAt)
-        let names = ([route.reportClass] + route.reportClass.alternatives).map { Self.name($0, naming) }
+        let others = hasAlternatives ? route.reportClass.alternatives : []
+        let names = ([route.reportClass] + others).map { Self.name($0, naming) }
         return ReportContent(
             fileName: names[0].fileName, reportClass: route.reportClass, sopInstanceUID: names[0].sopInstanceUID,
             seriesInstanceUID: names[0].seriesInstanceUID, contentDate: moment.date,

@@ -104,7 +104,7 @@ CONTEXTS = (
 )
 ENCODINGS = {"explicit": EXPLICIT_LITTLE, "implicit": IMPLICIT_LITTLE, "big endian": EXPLICIT_BIG}
 
-OUR_FILES = {"ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "installation-id", "spool", "results"}
+OUR_FILES = {"audit", "ledger.sqlite", "ledger.sqlite-shm", "ledger.sqlite-wal", "installation-id", "spool", "results"}
 PLAIN_NAME = re.compile(r"[0-9]+(\.[0-9]+)*")
 FILE_NAME = re.compile(r"[0-9]+(\.[0-9]+)*(\.v[0-9]+)?\.dcm")
 

@@ -72,7 +72,8 @@ struct FolderAnalysis {
         let composer = ReportComposer(
             program: programs.compose, results: output, installation: "folder", stationName: "ICHNODE",
             softwareVersion: NodeVersion.string,
-            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
+            algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest),
+            hasAlternatives: false, logger: logger)
         try await studies.whileRunning {
             let found = try await studies.read().map(\.assembled)
             for (number, study) in found.enumerated() {
