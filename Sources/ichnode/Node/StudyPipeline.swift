@@ -241,11 +241,11 @@ actor StudyPipeline: Service {
                 study: uid, because: "what is there changes nothing that was analysed")
         }
         let startedAt = analysis.report?.startedAt ?? tools.clock.now()
+        var report = analysis.report
+        report?.revision = history.nextRevision
+        report?.predecessor = history.predecessor
         var composed: ComposedResult?
-        if var report = analysis.report {
-            (report.revision, report.predecessor) = (history.nextRevision, history.predecessor)
-            composed = try await composer.compose(report, route: route)
-        }
+        if let report { composed = try await composer.compose(report, route: route) }
         if composed?.identity.isTextGuessed == true {
             let text = "patient or study text is not of the character set that the images declare: see what sends them"
             try await ledger.recordEvent("text", text, ofStudy: uid)
@@ -264,7 +264,7 @@ actor StudyPipeline: Service {
             report: composed?.report)
         let priority = analysis.outcome == .positive ? 0 : 1
         var deliveries: [NewDelivery] = []
-        if let report = analysis.report, let composed {
+        if let report, let composed {
             deliveries = route.destinations.map {
                 NewDelivery(
                     destination: $0, priority: priority, objects: composed.objects, alternatives: composed.alternatives)
@@ -272,8 +272,7 @@ actor StudyPipeline: Service {
             let earlier = try await ledger.deliveries(ofStudy: uid)
             deliveries += try alerts.deliveries(
                 of: report, as: composed, receivedAt: study.lastArrival, concludedAt: tools.clock.now(), by: route,
-                priority: priority,
-                after: earlier)
+                priority: priority, after: earlier)
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
         try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
