@@ -32,6 +32,8 @@ public actor Outbox: Service {
     private static let tick: Duration = .milliseconds(200)
     /// Attempts of one delivery without an answer, after which others go before it.
     private static let mostSilences = 3
+    /// How much longer than its lane such a delivery waits, so that others come first; seconds.
+    private static let mostOwnPause = 60.0
 
     private let ledger: any Ledger
     private let destinations: [String: any Destination]
@@ -137,7 +139,8 @@ public actor Outbox: Service {
             // It stays the first of its lane, unless the others may fare better without it.
             let isItsOwnFault = !(error is Unreachable) && delivery.attempts > Self.mostSilences
             let reopens = ways[way]?.pausedUntil.timeIntervalSince(clock.now()) ?? 0
-            postpone(&delivery, isItsOwnFault ? reopens + policy.first.inSeconds : 0, because: Self.text(error))
+            let own = reopens + min(pause(of: delivery), Self.mostOwnPause)
+            postpone(&delivery, isItsOwnFault ? own : 0, because: Self.text(error))
             return false
         }
     }
