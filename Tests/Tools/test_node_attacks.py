@@ -292,7 +292,8 @@ class AttackTestCase(unittest.TestCase):
         wait_for(lambda: list(node.incoming.iterdir()) == [], "incoming is empty", 5)
         self.assertEqual(arena.untidiness(), [])
         errors = [line for line in self.log().splitlines() if re.match(r"\S+ (error|critical) ", line)]
-        self.assertEqual(errors, [])
+        # Some attacks are one, and it is told whenever the watch looks next.
+        self.assertEqual([line for line in errors if "kind=identity-conflict" not in line], [])
         # One event, one line: what a peer sends cannot forge another.
         lines = self.log().splitlines()
         self.assertEqual([line for line in lines if not re.match(r"\d{4}-\d\d-\d\dT\S+ [a-z]+ ichnode", line)], [])
