@@ -297,8 +297,9 @@ class Site:
         return self
 
     def add_node(self, name: str, **sections: dict) -> RestartableNode:
-        """A further node that sends to the same PACS; the caller starts it."""
-        node = RestartableNode(self.folder / name, self.pacs.dicom_port, **sections)
+        """A further node that sends to the same PACS; the caller starts it. Names may come twice."""
+        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
+        node = RestartableNode(folder, self.pacs.dicom_port, **sections)
         self._others.append(node)
         return node
 
