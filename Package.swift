@@ -77,9 +77,12 @@ let package = Package(
         .target(
             name: "Console",
             dependencies: [
-                "WorkerProtocol", "Ledger", logging, metrics, lifecycle,
+                "WorkerProtocol", "Ledger", "CLinux", logging, metrics, lifecycle,
                 .product(name: "Hummingbird", package: "hummingbird"),
-            ]),
+                .product(name: "HummingbirdTLS", package: "hummingbird"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ],
+            resources: [.embedInCode("Assets")]),
         .executableTarget(
             name: "ichnode",
             dependencies: [
@@ -103,7 +106,12 @@ let package = Package(
             name: "AlertDispatcherTests", dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging]),
         .testTarget(
             name: "ConsoleTests",
-            dependencies: ["Console", .product(name: "CoreMetrics", package: "swift-metrics")]),
+            dependencies: [
+                "Console", "Ledger", "WorkerProtocol", logging,
+                .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HummingbirdTesting", package: "hummingbird"),
+            ]),
         .testTarget(name: "NodeTests", dependencies: ["ichnode", "DICOMWorker"]),
         .testTarget(name: "TidyTests"),
     ],

@@ -1,50 +1,60 @@
 internal import HTTPTypes
 internal import Hummingbird
+public import Ledger
 public import Logging
 internal import NIOCore
 public import ServiceLifecycle
 
-/// The node's HTTP side: health and metrics. Loopback only until it has users and TLS.
+/// The node's HTTP side: health and metrics, and the pages of whoever looks after it.
 public struct ConsoleServer: Service {
-    /// What the console asks of the node.
-    public struct Probes: Sendable {
+    /// What the console shows, and asks of the node.
+    public struct Parts: Sendable {
+        public var ledger: any Ledger
+        public var actions: any NodeActions
+        public var registry: MetricsRegistry
+        public var clock: WallClock
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
-        public init(notReady: @escaping @Sendable () async -> String?) { self.notReady = notReady }
+
+        public init(
+            ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
+            notReady: @escaping @Sendable () async -> String?
+        ) {
+            self.ledger = ledger
+            self.actions = actions
+            self.registry = registry
+            self.clock = clock
+            self.notReady = notReady
+        }
     }
 
     private let host: String
     private let port: Int
-    private let registry: MetricsRegistry
-    private let probes: Probes
+    private let parts: Parts
+    private let gate: any Gate
     private let logger: Logger
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
     public init(
-        host: String, port: Int, registry: MetricsRegistry, probes: Probes, logger: Logger,
+        host: String, port: Int, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
+    ) {
+        self.init(host: host, port: port, parts: parts, gate: ClosedGate(), logger: logger, onListening: onListening)
+    }
+
+    init(
+        host: String, port: Int, parts: Parts, gate: any Gate, logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
         self.host = host
         self.port = port
-        self.registry = registry
-        self.probes = probes
+        self.parts = parts
+        self.gate = gate
         self.logger = logger
         self.onListening = onListening
     }
 
     public func run() async throws {
-        let router = Router()
-        router.get("/health/live") { _, _ in "live\n" }
-        router.get("/health/ready") { [probes] _, _ in
-            if let missing = await probes.notReady() {
-                return Self.text("not ready: \(missing)\n", .serviceUnavailable)
-            }
-            return Self.text("ready\n", .ok)
-        }
-        router.get("/metrics") { [registry] _, _ in
-            Self.text(registry.prometheusText(), .ok, type: "text/plain; version=0.0.4; charset=utf-8")
-        }
         let application = Application(
             router: router, configuration: .init(address: .hostname(host, port: port), serverName: "ichnode"),
             onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
@@ -52,11 +62,35 @@ public struct ConsoleServer: Service {
         try await application.run()
     }
 
-    private static func text(
-        _ body: String, _ status: HTTPResponse.Status, type: String = "text/plain; charset=utf-8"
-    ) -> Response {
-        Response(
-            status: status, headers: [.contentType: type, .cacheControl: "no-store"],
-            body: .init(byteBuffer: ByteBuffer(string: body)))
+    /// All that can be asked of it.
+    var routes: [ConsoleRoute] {
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route]
+    }
+
+    /// Nothing is answered that the gate did not let through.
+    var router: Router<ConsoleContext> {
+        let router = Router(context: ConsoleContext.self)
+        for route in routes {
+            router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
+                var (request, context) = (request, context)
+                context.form = try await Self.form(&request)
+                if let refusal = try await gate.admit(request, to: route, &context) { return refusal }
+                return try await route.handler(request, context)
+            }
+        }
+        return router
+    }
+
+    private static let mostFormBytes = 64 << 10
+
+    /// - Throws: 413 for more than a form of ours can have, 400 for what is none.
+    private static func form(_ request: inout Request) async throws -> [String: String] {
+        guard request.method == .post,
+            request.headers[.contentType]?.hasPrefix("application/x-www-form-urlencoded") == true
+        else { return [:] }
+        let body = try await request.collectBody(upTo: mostFormBytes)
+        do { return try URLEncodedFormDecoder().decode([String: String].self, from: String(buffer: body)) } catch {
+            throw HTTPError(.badRequest, message: "the form cannot be read")
+        }
     }
 }

@@ -97,6 +97,19 @@ public struct SeriesVerdictEntry: Codable, Sendable, Equatable {
     }
 }
 
+/// Which series of a study is analysed, and why.
+public struct StudyExplanation: Codable, Sendable {
+    public var studyInstanceUID: UID
+    /// What it waits for, or what came of it.
+    public var standing: String
+    public var series: [SeriesVerdictEntry]
+    public init(studyInstanceUID: UID, standing: String, series: [SeriesVerdictEntry]) {
+        self.studyInstanceUID = studyInstanceUID
+        self.standing = standing
+        self.series = series
+    }
+}
+
 /// One analysis of one revision of a study, recorded together with its objects and deliveries.
 public struct AnalysisEntry: Codable, Sendable {
     public var studyInstanceUID: UID

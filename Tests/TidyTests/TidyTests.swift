@@ -64,7 +64,8 @@ import Testing
             "WorkerProtocol": ["CLinux"], "DICOM": ["CDCMTK", "WorkerProtocol"],
             "DICOMWorker": ["DICOM", "WorkerProtocol", "CLinux"], "Ledger": ["WorkerProtocol"],
             "StoreSCP": ["WorkerProtocol", "Ledger", "CLinux"], "ICHModel": ["WorkerProtocol", "COpenVINO", "CLinux"],
-            "AlertDispatcher": ["WorkerProtocol", "Ledger", "CLinux"], "Console": ["Ledger", "WorkerProtocol"],
+            "AlertDispatcher": ["WorkerProtocol", "Ledger", "CLinux"],
+            "Console": ["Ledger", "WorkerProtocol", "CLinux"],
             "ichnode": [
                 "WorkerProtocol", "StoreSCP", "Ledger", "ICHModel", "AlertDispatcher", "Console", "CLinux", "CZlib",
             ],

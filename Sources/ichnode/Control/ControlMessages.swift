@@ -22,14 +22,6 @@ enum ControlRequest: Codable, Sendable {
     case listOperatorAlerts(all: Bool, limit: Int)
 }
 
-/// Which series of a study is analysed, and why.
-struct StudyExplanation: Codable, Sendable {
-    var studyInstanceUID: UID
-    /// What it waits for, or what came of it.
-    var standing: String
-    var series: [SeriesVerdictEntry]
-}
-
 enum ControlResponse: Codable, Sendable {
     case studies([StudyEntry])
     case study(StudyDetail)

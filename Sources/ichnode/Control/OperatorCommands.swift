@@ -4,7 +4,7 @@ import Ledger
 import StoreSCP
 import WorkerProtocol
 
-/// Operators' commands.
+/// Operators' commands, from the command line and the console.
 struct OperatorCommands: Sendable {
     let ledger: any Ledger
     let assembler: StudyAssembler
@@ -12,7 +12,8 @@ struct OperatorCommands: Sendable {
     /// nil where none is kept.
     let audit: AuditTrail?
 
-    @Sendable func answer(_ request: ControlRequest, by user: uid_t) async -> ControlResponse {
+    /// - Parameter user: name of the local user, or of the console's.
+    @Sendable func answer(_ request: ControlRequest, by user: String) async -> ControlResponse {
         var subject: UID?
         let response = await answer(request, &subject, user)
         if let audit, let (command, changes) = Self.audited(request), let subject {
@@ -20,7 +21,7 @@ struct OperatorCommands: Sendable {
             audit.record(
                 .command(
                     OperatorAction(
-                        command: command, changes: changes, user: LocalUser.name(user), studyInstanceUID: subject,
+                        command: command, changes: changes, user: user, studyInstanceUID: subject,
                         failure: failure)))
         }
         return response
@@ -40,7 +41,7 @@ struct OperatorCommands: Sendable {
     }
 
     /// - Parameter subject: the study that the request is about, where one is known.
-    private func answer(_ request: ControlRequest, _ subject: inout UID?, _ user: uid_t) async -> ControlResponse {
+    private func answer(_ request: ControlRequest, _ subject: inout UID?, _ user: String) async -> ControlResponse {
         do {
             switch request {
             case .completeStudy(let uid), .reprocessStudy(let uid), .ignoreStudy(let uid), .releaseStudy(let uid):
@@ -134,11 +135,11 @@ struct OperatorCommands: Sendable {
     }
 
     /// Reading it is an event of its own.
-    private func latestAudit(_ limit: Int, _ user: uid_t) async throws -> [String] {
+    private func latestAudit(_ limit: Int, _ user: String) async throws -> [String] {
         guard let audit else { throw Refusal(reason: "no audit trail is kept: audit.enabled is false") }
         do {
             let messages = try await audit.latest(max(1, min(limit, 10_000)))
-            audit.record(.auditLogUsed(by: LocalUser.name(user)))
+            audit.record(.auditLogUsed(by: user))
             return messages
         } catch { throw Refusal(reason: "the audit log cannot be read: \(error)") }
     }

@@ -86,11 +86,11 @@ struct Node {
             }, logger: logger)
         let commitments = CommitmentDesk(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
+        let commands = OperatorCommands(
+            ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit)
         let control = try ControlServer(
-            path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger,
-            handler: OperatorCommands(
-                ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit
-            ).answer)
+            path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger
+        ) { await commands.answer($0, by: LocalUser.name($1)) }
         let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
         let retention = Retention(
             policy: configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
@@ -105,8 +105,11 @@ struct Node {
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
-            host: configuration.console.host, port: configuration.console.port, registry: registry,
-            probes: .init(notReady: { await readiness.missing }), logger: logger
+            host: configuration.console.host, port: configuration.console.port,
+            parts: .init(
+                ledger: ledger, actions: commands, registry: registry, clock: clock,
+                notReady: { await readiness.missing }),
+            logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
         // audit trail when nothing happens any more.
