@@ -30,7 +30,8 @@ struct Page {
     /// nil: outside the navigation, such as signing in.
     var area: ConsoleArea?
     var visitor: Visitor
-    /// File names of scripts beside the common one.
+    /// File names of sheets and scripts beside the common ones.
+    var styles: [String] = []
     var scripts: [String] = []
     var content: HTML
 
@@ -46,6 +47,7 @@ struct Page {
         <title>\(title) – ICHNode</title>
         <link rel="icon" href="\(ConsoleAssets.path("icon.svg"))" type="image/svg+xml">
         <link rel="stylesheet" href="\(ConsoleAssets.path("console.css"))">
+        \(styles.map { "<link rel=\"stylesheet\" href=\"\(ConsoleAssets.path($0))\">\n" as HTML })\
         <script src="\(ConsoleAssets.path("theme.js"))"></script>
         <script src="\(ConsoleAssets.path("console.js"))" defer></script>
         \(scripts.map { "<script src=\"\(ConsoleAssets.path($0))\" defer></script>\n" as HTML })</head>
