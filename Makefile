@@ -63,7 +63,7 @@ test-swift: ## run the Swift tests
 
 test-tools: ## test the Python tools and validate the objects that the built node makes
 	@scripts/setup test
-	$(PYTHON) -m unittest discover --verbose --start-directory Tests/Tools
+	$(PYTHON) Tests/Tools/run.py
 
 test-training: ## test Training/, all of it once on generated phantoms, and that the built node agrees with PyTorch
 	@scripts/setup train
