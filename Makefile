@@ -33,7 +33,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: validate validate-all scenarios bench-receive fuzz lint clean
+.PHONY: validate validate-all scenarios bench-receive fuzz deb lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -121,6 +121,10 @@ bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [
 fuzz: ## fuzz what reads foreign bytes [SECONDS=60] [TARGET=name]; see Fuzz/README.md
 	@scripts/setup build
 	@Fuzz/run --seconds $(SECONDS) $(TARGET)
+
+deb: release ## make the Debian package of the release build, in .build/deb
+	@scripts/setup package
+	@packaging/build-deb .build/deb
 
 lint: ## check the format of the Swift sources
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift \
