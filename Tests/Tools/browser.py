@@ -65,7 +65,7 @@ class Browser:
 
     def sign_in(self, url: str, user: str, password: str) -> None:
         self.open(f"{url}/sign-in")
-        self.element("input[name=name]").send_keys(user)
+        self.element("input[name=user]").send_keys(user)
         self.element("input[name=password]").send_keys(password)
         self.element("main form button").click()
         self.wait(lambda: "/sign-in" not in self.driver.current_url, "signed in")
