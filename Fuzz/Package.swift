@@ -53,9 +53,13 @@ let package = Package(
             // What needs an HTTP client or NIO, which nothing here does.
             exclude: ["WebhookDestination.swift", "HL7/HL7Receiver.swift", "HL7/MLLPClient.swift"]),
         .target(
+            name: "Console", dependencies: ["WorkerProtocol", "CLinux"],
+            // What the configuration says of it, without HTTP.
+            sources: ["ConsoleSettings", "PasswordHash", "Secrets", "Visitor"].map { "Access/\($0).swift" }),
+        .target(
             name: "ichnode",
             dependencies: [
-                "WorkerProtocol", "StoreSCP", "Ledger", "ICHModel", "AlertDispatcher",
+                "WorkerProtocol", "StoreSCP", "Ledger", "ICHModel", "AlertDispatcher", "Console",
                 .product(name: "Yams", package: "Yams"),
             ],
             sources: ["Configuration", "Control/ControlMessages.swift"]),

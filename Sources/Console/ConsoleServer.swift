@@ -92,16 +92,20 @@ public struct ConsoleServer: Service {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes
     }
 
+    var router: Router<ConsoleContext> { router(routes) }
+
     /// Nothing is answered that the gate did not let through.
-    var router: Router<ConsoleContext> {
+    func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self)
         router.add(middleware: ConsoleMiddleware(settings: settings))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)
-                context.form = try await Self.form(&request)
-                if let refusal = try await gate.admit(request, to: route, &context) { return refusal }
-                return try await route.handler(request, context)
+                do {
+                    context.form = try await Self.form(&request)
+                    if let refusal = try await gate.admit(request, to: route, &context) { return refusal }
+                    return try await route.handler(request, context)
+                } catch { return ConsoleMiddleware.response(to: error, request, context) }
             }
         }
         return router

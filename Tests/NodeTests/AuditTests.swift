@@ -1,3 +1,4 @@
+import Console
 import Foundation
 import Ledger
 import Logging
@@ -168,6 +169,37 @@ import WorkerProtocol
         #expect(try description(alerts[0]) == "wrong title")
         #expect(try description(alerts[RefusalLimit.perMinute]).hasPrefix("40 more refusals in the minute before"))
         #expect(try description(alerts[RefusalLimit.perMinute + 1]) == "wrong title")
+    }
+
+    @Test func aFloodOfSignInsIsAFewMessagesAndANumber() async throws {
+        let time = Time()
+        let trail = AuditTrail(
+            .init(), folder: folder, aeTitles: [AETitle("ICHNODE")!], subject: { _ in nil }, mostQueued: 1000,
+            clock: WallClock(now: { time.now }, sleep: { try await Task.sleep(for: $0) }), logger: Logger(label: "test")
+        )
+        let refused = AccessEvent.signInRefused(user: "otto", address: "10.0.0.9", reason: "too many tries")
+        for _ in 0..<100 { trail.record(.access(refused)) }
+        trail.record(.access(.signedIn(user: "vera", address: "10.0.0.1")))
+        time.now += 60
+        trail.record(.access(refused))
+        let lines = try await lines(of: trail).filter { $0.contains("User Authentication") }
+        #expect(lines.count == RefusalLimit.perMinute + 3)
+        #expect(lines[RefusalLimit.perMinute].contains("UserID=\"vera\""), "a flood drives no success out")
+        #expect(lines[RefusalLimit.perMinute + 1].contains("40 more refusals in the minute before"))
+    }
+
+    /// PS3.15 §A.5.3.6
+    @Test func whoLookedAtAStudyIsNamedWithItsPatient() async throws {
+        let trail = AuditTrail(
+            .init(), folder: folder, aeTitles: [AETitle("ICHNODE")!],
+            subject: { _ in AuditSubject(patient: PatientIdentity(id: "P1")) }, mostQueued: 10, clock: .system,
+            logger: Logger(label: "test"))
+        trail.record(.access(.viewed(study: UID("1.2.3")!, user: "vera", address: "10.0.0.1")))
+        let line = try #require(try await lines(of: trail).first { $0.contains("DICOM Instances Accessed") })
+        for part in [
+            "EventActionCode=\"R\"", "UserID=\"vera\"", "NetworkAccessPointID=\"10.0.0.1\"",
+            "ParticipantObjectID=\"1.2.3\"", "ParticipantObjectID=\"P1\"",
+        ] { #expect(line.contains(part), "\(line)") }
     }
 
     /// `@unchecked Sendable` is safe because one task uses it.

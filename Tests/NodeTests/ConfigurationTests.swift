@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import Foundation
 import ICHModel
 import StoreSCP
@@ -304,7 +305,6 @@ import WorkerProtocol
             "test.yaml:3: selection.institutions[0].name is missing"
         ),
         ("retention: {keep_days: 0}", "test.yaml:1: retention.keep_days has to be days, or none, from 0.01"),
-        ("console: {host: 0.0.0.0}", "test.yaml:1: console.host reaches beyond this machine"),
         (
             "dicom: {allowed_networks: [\"0.0.0.0/0\"]}",
             "test.yaml:1: dicom allows every network and every calling AE title"
@@ -318,6 +318,62 @@ import WorkerProtocol
     func saysLineAndWhatToWriteInstead(text: String, expected: String) {
         let found = problems(text)
         #expect(found.contains { $0.hasPrefix(expected) }, "\(found)")
+    }
+
+    private static let user = "name: otto, password_hash: \"\(passwordHash)\""
+    private static let passwordHash =
+        "$scrypt$ln=15,r=8,p=1$AAECAwQFBgcICQoLDA0ODw$ikKPemj5QQtFYut78rUxRFQWyVagMIehX9iNR3YyczQ"
+    private static let digest = String(repeating: "0a", count: 32)
+
+    @Test(arguments: [
+        ("host: 0.0.0.0", "console.host reaches beyond this machine, which needs tls and users"),
+        ("host: 0.0.0.0, users: [{\(user)}]", "console.host reaches beyond this machine"),
+        ("host: 0.0.0.0, tls: {certificate: /c, key: /k}", "console.host reaches beyond this machine"),
+        ("tls: {certificate: c, key: /k}", "console.tls.certificate has to begin with /"),
+        ("tls: {key: /k}", "console.tls.certificate is missing"),
+        ("behind_proxy: true, tls: {certificate: /c, key: /k}", "console.behind_proxy needs a host of 127.0.0.1"),
+        ("users: [{name: otto}]", "console.users[0].password_hash is missing"),
+        ("users: [{name: otto, password_hash: secret}]", "console.users[0].password_hash is none"),
+        ("users: [{\(user), role: chief}]", "console.users[0].role has to be one of viewer, operator"),
+        ("users: [{\(user)}, {\(user)}]", "console.users names \"otto\" twice"),
+        ("users: [{name: o tto, password_hash: \"\(passwordHash)\"}]", "console.users has \"o tto\""),
+        ("tokens: [{name: a, sha256: 12}]", "console.tokens[0].sha256 has to be 64 hexadecimal digits"),
+        ("session_minutes: 0.9", "console.session_minutes has to be minutes from 1.0"),
+        ("session_minutes: 61, most_session_minutes: 60", "console.session_minutes has to be at most"),
+        ("lock_out: {tries: 0}", "console.lock_out.tries has to be a whole number from 1"),
+        ("lock_out: {first_seconds: 1000}", "console.lock_out.first_seconds has to be at most most_seconds"),
+        ("most_connections: 7", "console.most_connections has to be a whole number from 8"),
+        ("most_connections: 8", "console.most_connections_per_address has to be at most most_connections"),
+        ("idle_seconds: 0.9", "console.idle_seconds has to be seconds from 1.0"),
+    ])
+    func theConsoleIsRefusedWithWhatToWrite(keys: String, expected: String) {
+        let found = problems("console: {\(keys)}")
+        #expect(found.contains { $0.hasPrefix("test.yaml:1: \(expected)") }, "\(found)")
+    }
+
+    @Test func theConsoleHasUsersTokensAndTLS() throws {
+        let text = """
+            console:
+              host: 0.0.0.0
+              users: [{\(Self.user), role: operator}]
+              tokens: [{name: robot, sha256: "\(Self.digest)"}]
+              tls: {certificate: /c, key: /k}
+            """
+        let configuration = try ConfigurationReader.parse(text + "\n" + Self.routes, file: "test.yaml")
+        let console = configuration.console
+        #expect(console.users.map(\.name) == ["otto"] && console.users[0].role == .operator)
+        #expect(console.tokens == [.init(name: "robot", role: .viewer, sha256: Self.digest)])
+        #expect(
+            configuration.keyMaterials.contains { $0.files.section == "console.tls" && $0.side == .accepting },
+            "its certificate is watched")
+        let paths = """
+            console:
+              tls:
+                certificate: /etc/ichnode/tls/console-certificate.pem
+                key: /etc/ichnode/tls/console-key.pem
+            """
+        let bare = try ConfigurationReader.parse(paths + "\n" + Self.routes, file: "test.yaml")
+        #expect(try example(uncommenting: "tls", indentation: "  ").console == bare.console)
     }
 
     @Test func everyNetworkIsAllowedWithNamedCallers() {

@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pydicom
+from console_client import USERS, ConsoleClient
 from lxml import etree
 from node_fixture import (
     HERE,
@@ -48,6 +49,7 @@ SPECIALIZED = {
     "110105": ("D", set(), set(), Counter({"110180": 1, "2": 1})),
     "110112": ("E", set(), {"110153", "110152"}, Counter({"110181": 1})),
     "110113": ("E", {"110126", "110133"}, set(), Counter({"110182": 1})),
+    "110114": ("E", {"110122", "110123"}, set(), Counter()),
 }
 # Type, and role, of the objects with these types of identifier.
 ROLES = {"110180": ("2", "3"), "110181": ("2", "3"), "2": ("1", "1"), "12": ("2", "13"), "110182": ("2", "13")}
@@ -125,6 +127,7 @@ class AuditTrail(unittest.TestCase):
             port,
             retention={"keep_days": 2},
             audit={"enterprise_site": "SITE & SON"},
+            console={"users": USERS},
             routes=[
                 {"name": "north", "institutions": ["^north"], "destinations": ["pacs"], "counts_from": "pacs"},
                 {"name": "default", "destinations": ["sender"]},
@@ -149,6 +152,7 @@ class AuditTrail(unittest.TestCase):
         wait_for(lambda: cls.count("110104") == 2, "the study is delivered", 25, cls.node.log_tail)
         storescu(cls.node, cls.study.files[0].parent)
         echoscu(cls.node, called="NOBODY")
+        cls.visit_console()
         cls.node.command("study", "complete", "1.2.3.4")
         cls.known = cls.node.wait_until_settled(cls.study.uid)
         cls.node.command("study", "ignore", cls.study.uid)
@@ -171,6 +175,16 @@ class AuditTrail(unittest.TestCase):
         cls.node.start()
         wait_for(lambda: cls.count("110100") == 2, "it starts again", 10, cls.node.log_tail)
         cls.logs.append(cls.node.log_text())
+
+    @classmethod
+    def visit_console(cls) -> None:
+        visitor = ConsoleClient(cls.node.http_port)
+        visitor.sign_in('ot"to', "wrong")
+        visitor.sign_in("otto")
+        visitor.get("/nothing")
+        visitor.post("/sign-out")
+        visitor.close()
+        wait_for(lambda: cls.count("110114") == 3, "the visit is recorded", 5, cls.node.log_tail)
 
     @classmethod
     def explain(cls) -> str:
@@ -304,6 +318,17 @@ class AuditTrail(unittest.TestCase):
         self.assertEqual((alert.types, alert.outcome), (["110126"], "4"))
         self.assertEqual(alert.object_id("110182"), LOOPBACK)
         self.assertIn("NOBODY", alert.detail("110182", "Alert Description"))
+
+    def test_who_signed_in_and_out(self):
+        found = []
+        for each in self.find("110114"):
+            (user,) = [one for one in each.participants if one.get("UserIsRequestor") == "true"]
+            self.assertEqual(user.get("NetworkAccessPointID"), LOOPBACK)
+            found.append((user.get("UserID"), each.types, each.outcome))
+        self.assertEqual(
+            found, [('ot"to', ["110122"], "4"), ("otto", ["110122"], "0"), ("otto", ["110123"], "0")]
+        )
+        self.assertIn("wrong", self.find("110114")[0].event.findtext("EventOutcomeDescription"))
 
     def test_what_the_pacs_was_asked(self):
         queries = self.find("110112")

@@ -11,18 +11,23 @@ struct AccessGate: Gate {
     let sessions: SessionTable
     let limiter: SignInLimiter
     let audit: ConsoleAudit
+    let desk = PasswordDesk()
+    /// For tokens of the sign-in page, in this life of the node.
+    let secret = Secrets.random()
+    /// Compared with for users that do not exist.
+    let nobody: PasswordHash
     private let tokens: [String: ConsoleSettings.Token]
-    private let desk = PasswordDesk()
 
     init(_ settings: ConsoleSettings, audit: ConsoleAudit, clock: WallClock) {
         self.settings = settings
         self.audit = audit
         sessions = SessionTable(settings, clock: clock)
         limiter = SignInLimiter(settings.lockOut, clock: clock)
+        nobody = .ofNobody(like: settings.users.map(\.password))
         tokens = Dictionary(settings.tokens.map { ($0.sha256, $0) }) { first, _ in first }
     }
 
-    var routes: [ConsoleRoute] { SignInRoutes(gate: self, desk: desk).routes }
+    var routes: [ConsoleRoute] { SignInRoutes(gate: self).routes }
 
     func admit(_ request: Request, to route: ConsoleRoute, _ context: inout ConsoleContext) async throws -> Response? {
         let address = address(of: request, context)

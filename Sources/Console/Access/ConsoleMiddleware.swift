@@ -20,32 +20,38 @@ struct ConsoleMiddleware: RouterMiddleware {
         _ request: Request, _ context: ConsoleContext, _ next: (Request, ConsoleContext) async throws -> Response
     ) async -> Response {
         guard RequestChecks.isForUs(request, settings) else {
-            return Self.refusal(
-                request, .misdirectedRequest, "the console does not go by this name: see console.host_names")
+            let error = HTTPError(
+                .misdirectedRequest, message: "the console does not go by this name: see console.host_names")
+            return Self.response(to: error, request, context)
         }
-        do { return try await next(request, context) } catch let error as HTTPError {
-            return Self.refusal(request, error.status, error.body, error.headers)
-        } catch let error as any HTTPResponseError {
-            return Self.refusal(request, error.status, nil)
-        } catch {
+        do { return try await next(request, context) } catch { return Self.response(to: error, request, context) }
+    }
+
+    /// Without anything of the node's inside.
+    static func response(to error: any Error, _ request: Request, _ context: ConsoleContext) -> Response {
+        switch error {
+        case let error as HTTPError: return refusal(error.status, error.body, error.headers, request, context)
+        case let error as any HTTPResponseError: return refusal(error.status, nil, [:], request, context)
+        default:
             context.logger.error(
                 "the console could not answer", metadata: ["path": "\(request.uri.path)", "error": "\(error)"])
-            return Self.refusal(request, .internalServerError, "the node's log says more")
+            return refusal(.internalServerError, "the node's log says more", [:], request, context)
         }
     }
 
     /// A page for whoever looks at one, else a problem for programs.
-    static func refusal(
-        _ request: Request, _ status: HTTPResponse.Status, _ detail: String?, _ headers: HTTPFields = [:]
+    private static func refusal(
+        _ status: HTTPResponse.Status, _ detail: String?, _ headers: HTTPFields, _ request: Request,
+        _ context: ConsoleContext
     ) -> Response {
         guard request.wantsPage else { return Problem.response(status, detail, headers) }
-        let explanation: HTML? = detail.map { "<p>\($0)</p>" }
+        let explanation: HTML? = detail.map { "<p>\($0)</p>\n" }
         let title = titles[status.code] ?? status.reasonPhrase
         var response = Page(
-            title: title, area: nil, visitor: Visitor(),
+            title: title, area: nil, visitor: context.visitor,
             content: """
-                <section class="card"><h1>\(title)</h1>\(explanation)\
-                <p><a href="/">To the worklist</a></p></section>
+                <section class="card"><h1>\(title)</h1>
+                \(explanation)<p><a href="/">To the worklist</a></p></section>
                 """
         ).response(status)
         for field in headers { response.headers.append(field) }

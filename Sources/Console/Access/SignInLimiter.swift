@@ -88,11 +88,7 @@ final class SignInLimiter: Sendable {
     func withdraw(_ user: String, _ address: String) {
         let pair = Self.pair(user, address)
         state.withLock { state in
-            if var failures = state.pairs[pair] {
-                failures.count -= 1
-                failures.until = .distantPast
-                state.pairs[pair] = failures.count > 0 ? failures : nil
-            }
+            Self.takeBack(&state.pairs, pair, settings.tries)
             takeBack(&state, pair)
         }
     }
@@ -100,12 +96,15 @@ final class SignInLimiter: Sendable {
     var remembered: Int { state.withLock { max($0.pairs.count, $0.addresses.count) } }
 
     private func takeBack(_ state: inout State, _ pair: Pair) {
-        if var failures = state.addresses[pair.address] {
-            failures.count -= 1
-            failures.until = .distantPast
-            state.addresses[pair.address] = failures.count > 0 ? failures : nil
-        }
+        Self.takeBack(&state.addresses, pair.address, Self.mostOfAddress)
         state.inMinute = max(0, state.inMinute - 1)
+    }
+
+    private static func takeBack<Key>(_ table: inout [Key: Failures], _ key: Key, _ tries: Int) {
+        guard var failures = table[key] else { return }
+        failures.count -= 1
+        if failures.count < tries { failures.until = .distantPast }
+        table[key] = failures.count > 0 ? failures : nil
     }
 
     private func count(_ failures: inout Failures, _ tries: Int, _ now: Date) {

@@ -7,17 +7,7 @@ internal import WorkerProtocol
 struct SignInRoutes {
     private static let suffix = "-sign-in"
 
-    private let gate: AccessGate
-    private let desk: PasswordDesk
-    private let nobody: PasswordHash
-    /// Only for this life of the node.
-    private let secret = Secrets.random()
-
-    init(gate: AccessGate, desk: PasswordDesk) {
-        self.gate = gate
-        self.desk = desk
-        nobody = .ofNobody(like: gate.settings.users.map(\.password))
-    }
+    let gate: AccessGate
 
     var routes: [ConsoleRoute] {
         [
@@ -74,7 +64,7 @@ struct SignInRoutes {
     private func verdict(_ name: String, _ password: String, _ address: String) async -> Verdict {
         if let seconds = gate.limiter.begin(name, address) { return .paused(seconds) }
         let user = gate.settings.users.first { $0.name == name }
-        guard let isRight = await desk.matches(password, user?.password ?? nobody) else {
+        guard let isRight = await gate.desk.matches(password, user?.password ?? gate.nobody) else {
             gate.limiter.withdraw(name, address)
             return .busy
         }
@@ -118,7 +108,7 @@ struct SignInRoutes {
     // MARK: The page
 
     /// Who has not the cookie cannot have the token.
-    private func csrfToken(_ cookie: String) -> String { SHA256Digest.hex(of: [secret, cookie]) }
+    private func csrfToken(_ cookie: String) -> String { SHA256Digest.hex(of: [gate.secret, cookie]) }
 
     private func page(
         _ request: Request, next: String?, _ status: HTTPResponse.Status = .ok, _ problem: String? = nil,
