@@ -14,6 +14,9 @@ enum ConsoleAssets {
         "console.css": asset(PackageResources.console_css, "text/css; charset=utf-8"),
         "console.js": asset(PackageResources.console_js, "text/javascript; charset=utf-8"),
         "theme.js": asset(PackageResources.theme_js, "text/javascript; charset=utf-8"),
+        "live.js": asset(PackageResources.live_js, "text/javascript; charset=utf-8"),
+        "worklist.css": asset(PackageResources.worklist_css, "text/css; charset=utf-8"),
+        "worklist.js": asset(PackageResources.worklist_js, "text/javascript; charset=utf-8"),
         "icon.svg": asset(PackageResources.icon_svg, "image/svg+xml"),
     ]
 

@@ -33,6 +33,8 @@ public struct ConsoleServer: Service {
     private let parts: Parts
     private let gate: any Gate
     private let logger: Logger
+    private let hub: LiveHub
+    private let fragments: LiveFragments
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
@@ -43,7 +45,7 @@ public struct ConsoleServer: Service {
     }
 
     init(
-        host: String, port: Int, parts: Parts, gate: any Gate, logger: Logger,
+        host: String, port: Int, parts: Parts, gate: any Gate, live: LiveHub.Limits = .init(), logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
         self.host = host
@@ -51,6 +53,8 @@ public struct ConsoleServer: Service {
         self.parts = parts
         self.gate = gate
         self.logger = logger
+        hub = LiveHub(ledger: parts.ledger, clock: parts.clock, limits: live)
+        fragments = LiveFragments(hub: hub)
         self.onListening = onListening
     }
 
@@ -59,12 +63,22 @@ public struct ConsoleServer: Service {
             router: router, configuration: .init(address: .hostname(host, port: port), serverName: "ichnode"),
             onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
             logger: logger)
-        try await application.run()
+        try await withThrowingTaskGroup(of: Void.self) { [hub] group in
+            group.addTask { await hub.run() }
+            // Streams are open as long as somebody looks: they end before the server waits for connections to end.
+            try await withGracefulShutdownHandler {
+                try await application.run()
+            } onGracefulShutdown: {
+                hub.close()
+            }
+            group.cancelAll()
+        }
     }
 
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route]
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + EventRoutes(hub: hub).routes
+            + WorklistRoutes(parts: parts, fragments: fragments).routes
     }
 
     /// Nothing is answered that the gate did not let through.
