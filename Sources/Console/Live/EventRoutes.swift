@@ -10,7 +10,7 @@ struct EventRoutes {
 
     var routes: [ConsoleRoute] {
         [
-            .get("/events", .overview) { [hub] request, _ in
+            .get("/events", .overview) { [hub] request, context in
                 guard let topics = Self.topics(request, most: hub.limits.topics) else {
                     throw HTTPError(.badRequest, message: "topics: studies, study:UID, deliveries, alerts")
                 }
@@ -23,7 +23,7 @@ struct EventRoutes {
                         // Only now: a body that nobody asks for opens nothing.
                         guard let stream = hub.open(topics) else { return try await writer.finish(nil) }
                         defer { hub.close(stream) }
-                        try await Self.write(stream, of: hub, to: writer, request)
+                        try await Self.write(stream, of: hub, to: writer, request, while: context.isStillAdmitted)
                     })
             }
         ]
@@ -36,9 +36,10 @@ struct EventRoutes {
         return Set(topics)
     }
 
-    /// Until the reader goes or is too slow, or the node stops.
+    /// Until the reader goes or is too slow, their session ends, or the node stops.
     private static func write(
-        _ stream: LiveHub.Stream, of hub: LiveHub, to writer: any ResponseBodyWriter, _ request: Request
+        _ stream: LiveHub.Stream, of hub: LiveHub, to writer: any ResponseBodyWriter, _ request: Request,
+        while isStillAdmitted: @escaping @Sendable () -> Bool
     ) async throws {
         // Safe because one task uses it at a time.
         nonisolated(unsafe) var writer = writer
@@ -47,6 +48,7 @@ struct EventRoutes {
                 group.addTask {
                     try await writer.write(ByteBuffer(string: "event: open\ndata:\n\n"))
                     for await _ in stream.signals {
+                        guard isStillAdmitted() else { return }
                         let news = hub.news(for: stream).map(\.text).joined(separator: " ")
                         let event = news.isEmpty ? "event: alive\ndata:\n\n" : "event: changed\ndata: \(news)\n\n"
                         try await writer.write(ByteBuffer(string: event))
