@@ -37,6 +37,8 @@ public struct ConsoleServer: Service {
     private let parts: Parts
     private let gate: any Gate
     private let logger: Logger
+    private let hub: LiveHub
+    private let fragments: LiveFragments
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
@@ -49,13 +51,15 @@ public struct ConsoleServer: Service {
     }
 
     init(
-        _ settings: ConsoleSettings, parts: Parts, gate: any Gate, logger: Logger,
+        _ settings: ConsoleSettings, parts: Parts, gate: any Gate, live: LiveHub.Limits = .init(), logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
         self.settings = settings
         self.parts = parts
         self.gate = gate
         self.logger = logger
+        hub = LiveHub(ledger: parts.ledger, clock: parts.clock, limits: live)
+        fragments = LiveFragments(hub: hub)
         self.onListening = onListening
     }
 
@@ -67,7 +71,16 @@ public struct ConsoleServer: Service {
                 availableConnectionsDelegate: .maximum(settings.mostConnections, logger: logger)),
             onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
             logger: logger)
-        try await application.run()
+        try await withThrowingTaskGroup(of: Void.self) { [hub] group in
+            group.addTask { await hub.run() }
+            // Streams are open as long as somebody looks: they end before the server waits for connections to end.
+            try await withGracefulShutdownHandler {
+                try await application.run()
+            } onGracefulShutdown: {
+                hub.close()
+            }
+            group.cancelAll()
+        }
     }
 
     private static let mostHeaderBytes = 16 << 10
@@ -89,7 +102,8 @@ public struct ConsoleServer: Service {
 
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
+            + WorklistRoutes(parts: parts, fragments: fragments).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }
