@@ -40,6 +40,9 @@ enum LedgerSchema {
         migrator.registerMigration("operator alerts") { database in
             try database.execute(sql: operatorAlerts)
         }
+        migrator.registerMigration("deliveries by their end") { database in
+            try database.execute(sql: "CREATE INDEX delivery_by_end ON delivery (destination, delivered_at)")
+        }
         return migrator
     }
 
