@@ -13,17 +13,20 @@ public struct ConsoleServer: Service {
         public var actions: any NodeActions
         public var registry: MetricsRegistry
         public var clock: WallClock
+        public var peers: any NodePeers
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
+            peers: any NodePeers,
             notReady: @escaping @Sendable () async -> String?
         ) {
             self.ledger = ledger
             self.actions = actions
             self.registry = registry
             self.clock = clock
+            self.peers = peers
             self.notReady = notReady
         }
     }
@@ -65,6 +68,7 @@ public struct ConsoleServer: Service {
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route]
+            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
     }
 
     /// Nothing is answered that the gate did not let through.
