@@ -1,5 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
+internal import HummingbirdCore
+internal import HummingbirdTLS
 public import Ledger
 public import Logging
 internal import NIOCore
@@ -14,12 +16,14 @@ public struct ConsoleServer: Service {
         public var registry: MetricsRegistry
         public var clock: WallClock
         public var peers: any NodePeers
+        public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
             peers: any NodePeers,
+            audit: ConsoleAudit = ConsoleAudit { _ in },
             notReady: @escaping @Sendable () async -> String?
         ) {
             self.ledger = ledger
@@ -27,59 +31,99 @@ public struct ConsoleServer: Service {
             self.registry = registry
             self.clock = clock
             self.peers = peers
+            self.audit = audit
             self.notReady = notReady
         }
     }
 
-    private let host: String
-    private let port: Int
+    private let settings: ConsoleSettings
     private let parts: Parts
     private let gate: any Gate
     private let logger: Logger
+    private let hub: LiveHub
+    private let fragments: LiveFragments
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
     public init(
-        host: String, port: Int, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
+        _ settings: ConsoleSettings, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
     ) {
-        self.init(host: host, port: port, parts: parts, gate: ClosedGate(), logger: logger, onListening: onListening)
+        self.init(
+            settings, parts: parts, gate: AccessGate(settings, audit: parts.audit, clock: parts.clock), logger: logger,
+            onListening: onListening)
     }
 
     init(
-        host: String, port: Int, parts: Parts, gate: any Gate, logger: Logger,
+        _ settings: ConsoleSettings, parts: Parts, gate: any Gate, live: LiveHub.Limits = .init(), logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
-        self.host = host
-        self.port = port
+        self.settings = settings
         self.parts = parts
         self.gate = gate
         self.logger = logger
+        hub = LiveHub(ledger: parts.ledger, clock: parts.clock, limits: live)
+        fragments = LiveFragments(hub: hub)
         self.onListening = onListening
     }
 
     public func run() async throws {
         let application = Application(
-            router: router, configuration: .init(address: .hostname(host, port: port), serverName: "ichnode"),
+            router: router, server: try server(),
+            configuration: .init(
+                address: .hostname(settings.host, port: settings.port), serverName: "ichnode",
+                availableConnectionsDelegate: .maximum(settings.mostConnections, logger: logger)),
             onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
             logger: logger)
-        try await application.run()
+        try await withThrowingTaskGroup(of: Void.self) { [hub] group in
+            group.addTask { await hub.run() }
+            // Streams are open as long as somebody looks: they end before the server waits for connections to end.
+            try await withGracefulShutdownHandler {
+                try await application.run()
+            } onGracefulShutdown: {
+                hub.close()
+            }
+            group.cancelAll()
+        }
+    }
+
+    private static let mostHeaderBytes = 16 << 10
+
+    private func server() throws -> HTTPServerBuilder {
+        let counts = ConnectionCounts(
+            most: settings.isBehindProxy ? settings.mostConnections : settings.mostConnectionsPerAddress)
+        let plain = HTTPServerBuilder.http1(
+            configuration: .init(
+                additionalChannelHandlers: [ConnectionGuard(counts: counts, settings: settings)],
+                idleTimeout: .milliseconds(Int64(settings.idleSeconds * 1000)),
+                httpDecoderConfiguration: .init(
+                    maxHeaderFieldSize: Self.mostHeaderBytes, maxHeaderListSize: Self.mostHeaderBytes,
+                    maxHeaderFieldCount: 100)))
+        guard let files = settings.tls else { return plain }
+        return try .tls(
+            plain, tlsConfiguration: try ConsoleCertificate(files, logger: logger).configuration())
     }
 
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route]
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
+            + WorklistRoutes(parts: parts, fragments: fragments).routes
             + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
     }
 
+    var router: Router<ConsoleContext> { router(routes) }
+
     /// Nothing is answered that the gate did not let through.
-    var router: Router<ConsoleContext> {
+    func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self)
+        router.add(middleware: ConsoleMiddleware(settings: settings))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)
-                context.form = try await Self.form(&request)
-                if let refusal = try await gate.admit(request, to: route, &context) { return refusal }
-                return try await route.handler(request, context)
+                do {
+                    context.form = try await Self.form(&request)
+                    if let refusal = try await gate.admit(request, to: route, &context) { return refusal }
+                    return try await route.handler(request, context)
+                } catch { return ConsoleMiddleware.response(to: error, request, context) }
             }
         }
         return router

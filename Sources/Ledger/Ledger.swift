@@ -120,5 +120,12 @@ public protocol Ledger: Sendable {
     // MARK: Looking
 
     func studies(limit: Int) async throws -> [StudyEntry]
+    func studies(matching query: StudyQuery) async throws -> StudyListing
     func study(_ uid: UID) async throws -> StudyDetail?
+
+    // MARK: Watching
+
+    /// - Parameter onChange: called after every transaction that changed something of `LedgerChange`, while the next
+    ///   waits: it must return at once.
+    func observeChanges(_ onChange: @escaping @Sendable (Set<LedgerChange>) -> Void) -> any LedgerObservation
 }

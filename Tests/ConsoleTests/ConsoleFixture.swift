@@ -51,7 +51,7 @@ struct ConsoleFixture {
         file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         ledger = try SQLiteLedger(path: file.path)
         server = ConsoleServer(
-            host: "127.0.0.1", port: 0,
+            ConsoleSettings(),
             parts: .init(
                 ledger: ledger, actions: actions, registry: registry, clock: .system, peers: peers,
                 notReady: { nil }),

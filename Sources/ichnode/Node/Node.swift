@@ -106,12 +106,13 @@ struct Node {
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
-            host: configuration.console.host, port: configuration.console.port,
+            configuration.console,
             parts: .init(
                 ledger: ledger, actions: commands, registry: registry, clock: clock,
                 peers: ConsolePeers(
                     configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo,
                     clock: clock),
+                audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
                 notReady: { await readiness.missing }),
             logger: logger
         ) { await readiness.consoleListens(on: $0) }
