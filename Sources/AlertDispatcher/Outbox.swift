@@ -43,6 +43,8 @@ public actor Outbox: Service {
     private let logger: Logger
     private var busy: Set<String> = []
     private var ways: [Way: Blockage] = [:]
+    /// By taker.
+    private var answers: [String: Date] = [:]
     private let delivered = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "delivered")])
     private let failed = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "failed")])
     private let dead = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "dead")])
@@ -131,6 +133,7 @@ public actor Outbox: Service {
         do {
             try await hand(&delivery, to: way.taker)
             ways[way] = nil
+            answers[way.taker] = clock.now()
             return true
         } catch {
             // An answer that came is recorded even while the node stops; without one the attempt did not happen.
@@ -219,6 +222,18 @@ public actor Outbox: Service {
         Dictionary(
             uniqueKeysWithValues: ways.filter { $0.key.lane == $0.key.taker }.map {
                 ($0.key.lane, ($0.value.since, $0.value.reason))
+            })
+    }
+
+    /// Of all destinations, not counting their fallbacks.
+    public var reach: [String: DestinationReach] {
+        Dictionary(
+            uniqueKeysWithValues: Set(destinations.keys).union(blocked.keys).map { name in
+                let blockage = ways[Way(of: name, to: name)].map {
+                    DestinationReach.Blockage(
+                        since: $0.since, attempts: $0.attempts, nextAttemptAt: $0.pausedUntil, reason: $0.reason)
+                }
+                return (name, DestinationReach(lastAnswerAt: answers[name], blockage: blockage))
             })
     }
 

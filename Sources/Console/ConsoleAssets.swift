@@ -15,6 +15,7 @@ enum ConsoleAssets {
         "console.js": asset(PackageResources.console_js, "text/javascript; charset=utf-8"),
         "sign-in.css": asset(PackageResources.sign_in_css, "text/css; charset=utf-8"),
         "theme.js": asset(PackageResources.theme_js, "text/javascript; charset=utf-8"),
+        "exchange.css": asset(PackageResources.exchange_css, "text/css; charset=utf-8"),
         "live.js": asset(PackageResources.live_js, "text/javascript; charset=utf-8"),
         "worklist.css": asset(PackageResources.worklist_css, "text/css; charset=utf-8"),
         "worklist.js": asset(PackageResources.worklist_js, "text/javascript; charset=utf-8"),

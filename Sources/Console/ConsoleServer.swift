@@ -15,12 +15,14 @@ public struct ConsoleServer: Service {
         public var actions: any NodeActions
         public var registry: MetricsRegistry
         public var clock: WallClock
+        public var peers: any NodePeers
         public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
+            peers: any NodePeers,
             audit: ConsoleAudit = ConsoleAudit { _ in },
             notReady: @escaping @Sendable () async -> String?
         ) {
@@ -28,6 +30,7 @@ public struct ConsoleServer: Service {
             self.actions = actions
             self.registry = registry
             self.clock = clock
+            self.peers = peers
             self.audit = audit
             self.notReady = notReady
         }
@@ -104,6 +107,7 @@ public struct ConsoleServer: Service {
     var routes: [ConsoleRoute] {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
+            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

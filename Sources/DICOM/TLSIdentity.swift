@@ -122,7 +122,7 @@ final class SecureTransport {
         }
         if let rejection = admission.rules.rejection(of: request, hasRoom: admission.hasRoom) {
             _ = cdcmtk_secure_write(handle, rejection.pdu, rejection.pdu.count)
-            throw AssociationEnding(.rejected, rejection.text)
+            throw AssociationEnding(.rejected, admission.rules.advised(rejection, on: request))
         }
         return pdu
     }

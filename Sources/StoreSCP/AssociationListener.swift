@@ -59,6 +59,7 @@ public final class AssociationListener: @unchecked Sendable {
     private let logger: Logger
     private let admit: @Sendable (AdmittedConnection) -> Void
     private let audit: @Sendable (ReceptionEvent) -> Void
+    private let book: AssociationBook
     private let listeners: [(descriptor: Int32, transport: Transport)]
     private let wakeRead: Int32
     private let wakeWrite: Int32
@@ -75,17 +76,20 @@ public final class AssociationListener: @unchecked Sendable {
     public let ports: DICOMPorts
 
     /// Binds and listens; accepts nothing until `run`.
-    /// - Parameter audit: is told of every refusal. Quick.
+    /// - Parameters:
+    ///   - audit: is told of every refusal. Quick.
+    ///   - book: as well.
     /// - Throws: `ListenError` naming address, port and cause.
     public init(
         addresses: [String], ports: DICOMPorts, rules: AdmissionRules,
-        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, logger: Logger,
-        admit: @escaping @Sendable (AdmittedConnection) -> Void
+        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, book: AssociationBook = AssociationBook(),
+        logger: Logger, admit: @escaping @Sendable (AdmittedConnection) -> Void
     ) throws {
         self.rules = rules
         self.logger = logger
         self.admit = admit
         self.audit = audit
+        self.book = book
         var bound: [(descriptor: Int32, transport: Transport)] = []
         var ports = ports
         func open(_ port: Int?, _ transport: Transport) throws -> Int? {
@@ -188,12 +192,12 @@ public final class AssociationListener: @unchecked Sendable {
             Self.doNotBlock(descriptor)
             let peer = Self.numericHost(&address, length)
             guard rules.allowedNetworks.contains(where: { $0.contains(peer) }) else {
-                refuse("address is in no allowed network", peer)
+                refuse("address is in no allowed network: add it to dicom.allowed_networks", peer, transport)
                 close(descriptor)
                 continue
             }
             if waiting.count >= rules.mostWaiting, let (oldest, busiest) = oldestOfTheBusiest() {
-                refuse("too many connections without a request; its oldest closed", busiest)
+                refuse("too many connections without a request; its oldest closed", busiest, transport)
                 forget(oldest)
             }
             waiting[descriptor] = Waiting(
@@ -216,7 +220,7 @@ public final class AssociationListener: @unchecked Sendable {
         switch state.step {
         case .request: readFirst(descriptor, state, hasAll: hasAll)
         case .place:
-            refuse("peer left while it waited for a place", state.peerAddress)
+            refuse("peer left while it waited for a place", state)
             forget(descriptor)
         case .drain:
             var sink = [UInt8](repeating: 0, count: 16_384)
@@ -247,10 +251,10 @@ public final class AssociationListener: @unchecked Sendable {
             let length = try AssociationRequest.length(header: bytes.prefix(AssociationRequest.headerBytes))
             guard bytes.count >= length else { return waitForRest(length, descriptor, state, hasAll: hasAll) }
             let request = try AssociationRequest(pdu: Array(bytes.prefix(length)))
-            if let rejection = rules.rejection(of: request) { return reject(rejection, descriptor, state.peerAddress) }
+            if let rejection = rules.rejection(of: request) { return reject(rejection, request, descriptor, state) }
             waitForPlace(descriptor, request)
         } catch {
-            refuse("\(error.text)\(advice(plain: bytes[0]))", state.peerAddress)
+            refuse("\(error.text)\(advice(plain: bytes[0]))", state)
             if bytes[0] == AssociationAbort.type { return forget(descriptor) }
             answer(AssociationAbort.pdu, descriptor)
         }
@@ -263,7 +267,7 @@ public final class AssociationListener: @unchecked Sendable {
             waitForPlace(descriptor, nil)
         } catch {
             let port = error == .plainDICOM ? ports.plain.map { ", or send to port \($0)" } : nil
-            refuse("\(error)\(port ?? "")", state.peerAddress)
+            refuse("\(error)\(port ?? "")", state)
             forget(descriptor)
         }
     }
@@ -283,7 +287,7 @@ public final class AssociationListener: @unchecked Sendable {
     private func waitForRest(_ count: Int, _ descriptor: Int32, _ state: Waiting, hasAll: Bool) {
         guard !hasAll else {
             let what = state.transport == .plain ? "association request" : "TLS hello"
-            refuse("peer left within its \(what)", state.peerAddress)
+            refuse("peer left within its \(what)", state)
             return forget(descriptor)
         }
         waitFor(count, descriptor)
@@ -328,13 +332,13 @@ public final class AssociationListener: @unchecked Sendable {
             switch state.step {
             case .request:
                 let what = state.transport == .plain ? "association request" : "TLS hello"
-                refuse("no complete \(what) in time", state.peerAddress)
+                refuse("no complete \(what) in time", state)
                 forget(descriptor)
-            case .place where state.transport == .tls:
+            case .place(let request?): reject(.full, request, descriptor, state)
+            case .place(nil):
                 // Within TLS a reason could be given, at the price of a handshake: what there is too much of.
-                refuse("\(Rejection.full.text); closed, since it speaks TLS", state.peerAddress)
+                refuse("\(Rejection.full.text); closed, since it speaks TLS", state)
                 forget(descriptor)
-            case .place: reject(.full, descriptor, state.peerAddress)
             case .drain: forget(descriptor)
             }
         }
@@ -342,8 +346,11 @@ public final class AssociationListener: @unchecked Sendable {
 
     // MARK: Refusing
 
-    private func reject(_ rejection: Rejection, _ descriptor: Int32, _ peer: String) {
-        refuse(rejection.text, peer)
+    private func reject(
+        _ rejection: Rejection, _ request: AssociationRequest, _ descriptor: Int32, _ state: Waiting
+    ) {
+        let reason = rules.associationRules.advised(rejection, on: request)
+        refuse(reason, state.peerAddress, state.transport, request)
         answer(rejection.pdu, descriptor)
     }
 
@@ -361,9 +368,17 @@ public final class AssociationListener: @unchecked Sendable {
         shutdown(descriptor, Int32(SHUT_WR))
     }
 
-    private func refuse(_ reason: String, _ peer: String) {
+    private func refuse(_ reason: String, _ state: Waiting) {
+        let request: AssociationRequest? = if case .place(let request) = state.step { request } else { nil }
+        refuse(reason, state.peerAddress, state.transport, request)
+    }
+
+    private func refuse(
+        _ reason: String, _ peer: String, _ transport: Transport, _ request: AssociationRequest? = nil
+    ) {
         refused.increment()
         audit(.refused(peerAddress: peer, reason: reason))
+        book.refused(peer, transport, request, reason)
         guard refusalsLogged.allows(at: Self.now()) else { return }
         logger.warning("connection refused", metadata: ["peer.address": "\(peer)", "reason": "\(reason)"])
     }

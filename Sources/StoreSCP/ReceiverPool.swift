@@ -64,23 +64,26 @@ public final class Reception: Service {
     /// - Parameters:
     ///   - commitments: takes what peers report on storage commitment.
     ///   - audit: is told what came from whom, and who was refused. Quick.
+    ///   - book: as well.
     public init(
         settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
         commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
-        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, logger: Logger
+        audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, book: AssociationBook = AssociationBook(),
+        logger: Logger
     ) throws {
         self.settings = settings
         self.logger = logger
         (admitted, admitting) = AsyncStream.makeStream()
         listener = try AssociationListener(
-            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, audit: audit, logger: logger
+            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, audit: audit, book: book,
+            logger: logger
         ) { [admitting] connection in
             // The node is stopping: nobody will serve it.
             if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
         }
         pool = ReceiverPool(
             settings: settings, spool: spool, programs: programs, intake: intake, commitments: commitments,
-            audit: audit, logger: logger)
+            audit: audit, book: book, logger: logger)
     }
 
     public func run() async throws {
@@ -149,6 +152,7 @@ actor ReceiverPool {
     private let intake: StudyIntake
     private let commitments: @Sendable (CommitmentReport) async -> CommitmentAnswer
     private let audit: @Sendable (ReceptionEvent) -> Void
+    private let book: AssociationBook
     private let logger: Logger
     private var templates: [Transport: Prepared] = [:]
     private let starting = AsyncLock()
@@ -170,7 +174,7 @@ actor ReceiverPool {
     init(
         settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
         commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
-        audit: @escaping @Sendable (ReceptionEvent) -> Void, logger: Logger
+        audit: @escaping @Sendable (ReceptionEvent) -> Void, book: AssociationBook, logger: Logger
     ) {
         self.settings = settings
         self.spool = spool
@@ -178,6 +182,7 @@ actor ReceiverPool {
         self.intake = intake
         self.commitments = commitments
         self.audit = audit
+        self.book = book
         self.logger = logger
     }
 
@@ -281,6 +286,7 @@ actor ReceiverPool {
         log[metadataKey: "peer.address"] = "\(connection.peerAddress)"
         if let title = connection.callingAETitle { log[metadataKey: "peer.ae"] = "\(title)" }
         var course = Course(association: id, peer: connection.peerAddress)
+        book.opened(id, connection)
         // Within TLS there is none until the handshake is done and the request was admitted: nobody who only stalls
         // keeps a study open.
         if connection.transport == .plain { await opened(&course) }
@@ -303,6 +309,7 @@ actor ReceiverPool {
             log.error("cannot remove what an association left", metadata: ["error": "\(error)"])
         }
         course.transfers.end(trouble: course.ending == .released ? nil : course.trouble).forEach(audit)
+        book.ended(id, course.entryEnding)
         if course.isOpen { await intake.associationEnded(id, course.ending) }
     }
 
@@ -314,6 +321,8 @@ actor ReceiverPool {
         /// Until the worker tells of another: it died.
         var ending = AssociationConclusion.imageLost
         var trouble = "the receive worker died"
+        /// Why there was no association.
+        var refusal: String?
         var hasRefusedImage = false
         /// Of the instances that the worker tells of.
         var common: CommonAttributes?
@@ -323,6 +332,11 @@ actor ReceiverPool {
             self.association = association
             self.peer = peer
             transfers = ReceivedTransfers(peerAddress: peer)
+        }
+
+        var entryEnding: AssociationEntry.Ending {
+            if let refusal { return .refused(refusal) }
+            return ending == .released ? .released : .broken(trouble)
         }
     }
 
@@ -383,6 +397,7 @@ actor ReceiverPool {
             let event = try frame.message(ReceiveEvent.self)
             if case .accepted(let accepted) = event {
                 log[metadataKey: "peer.ae"] = "\(accepted.callingAETitle)"
+                book.change(course.association) { $0.accepted(accepted) }
                 await opened(&course)
             }
             if case .common(let common) = event { course.common = common }
@@ -428,6 +443,7 @@ actor ReceiverPool {
             stored.increment()
             let record = InstanceRecord(common, own)
             course.transfers.add(record, record.version == 1 ? .created : .versioned).forEach(audit)
+            book.change(id) { $0.stored(record, isKnown: false) }
             await take(record, association: id)
         case .collision(let collision):
             let (verdict, version) = await judge(collision)
@@ -436,15 +452,19 @@ actor ReceiverPool {
                 var record = collision.record
                 record.version = version
                 course.transfers.add(record, .alreadyHeld).forEach(audit)
+                book.change(id) { $0.stored(record, isKnown: true) }
                 await take(record, association: id)
             }
             try await worker.send(ReceiveRequest.verdict(verdict))
         case .refused(let refusal):
             refusedInstances.increment()
+            book.change(id) { $0.refusedObject(refusal.reason) }
             log.warning(
                 "object refused",
                 metadata: ["status": "0x\(String(refusal.status, radix: 16))", "reason": "\(refusal.reason)"])
-        case .echoed: log.debug("echo answered")
+        case .echoed:
+            book.change(id) { $0.echoes += 1 }
+            log.debug("echo answered")
         case .commitment(let report):
             let answer = await commitments(report)
             if answer == .unknown { warn("report of commitment refused", "unknown Transaction UID", log) }
@@ -452,10 +472,12 @@ actor ReceiverPool {
         case .reportRefused(let reason): warn("report of commitment refused", reason, log)
         case .ended(let ended) where ended.how == .handshake:
             failedHandshakes.increment()
+            course.refusal = ended.reason
             audit(.refused(peerAddress: course.peer, reason: ended.reason))
             warn("TLS handshake failed", ended.reason, log)
         case .ended(let ended) where ended.how == .rejected:
             refusedAssociations.increment()
+            course.refusal = ended.reason
             audit(.refused(peerAddress: course.peer, reason: ended.reason))
             warn("connection refused", ended.reason, log)
         case .ended(let ended):

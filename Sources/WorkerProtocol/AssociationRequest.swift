@@ -161,4 +161,22 @@ public struct AssociationRules: Codable, Sendable, Equatable {
         if request.proposesStorage && !hasRoom() { return .diskFull }
         return nil
     }
+
+    /// The text, and what to change, for whoever sets up the sender.
+    public func advised(_ rejection: Rejection, on request: AssociationRequest) -> String {
+        "\(rejection.text)\(advice(on: rejection, request).map { ": \($0)" } ?? "")"
+    }
+
+    private func advice(on rejection: Rejection, _ request: AssociationRequest) -> String? {
+        switch rejection {
+        case .calledAETitle(request.calledAETitle):
+            let near = calledAETitles.first { $0.string.lowercased() == request.calledAETitle.lowercased() }
+            let title = (near ?? calledAETitles.first)?.string ?? ""
+            return "name \(title) at the sender\(near == nil ? "" : " (case counts)"), "
+                + "or add it to node.further_ae_titles"
+        case .callingAETitle(request.callingAETitle): return "add it to dicom.allowed_calling_ae_titles"
+        case .full: return "the sender tries again; where it recurs, raise dicom.most_associations or _per_peer"
+        default: return nil
+        }
+    }
 }

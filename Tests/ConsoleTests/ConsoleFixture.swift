@@ -42,14 +42,19 @@ struct ConsoleFixture {
     let ledger: SQLiteLedger
     let actions = RecordedActions()
     let registry = MetricsRegistry()
+    let peers = FixedPeers()
+    /// The ledger's.
+    let file: URL
     let server: ConsoleServer
 
     init(_ visitor: Visitor = Visitor(user: "operator", role: .operator, csrfToken: "token")) throws {
-        let file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
+        file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         ledger = try SQLiteLedger(path: file.path)
         server = ConsoleServer(
             ConsoleSettings(),
-            parts: .init(ledger: ledger, actions: actions, registry: registry, clock: .system, notReady: { nil }),
+            parts: .init(
+                ledger: ledger, actions: actions, registry: registry, clock: .system, peers: peers,
+                notReady: { nil }),
             gate: FixedGate(visitor: visitor), logger: Logger(label: "console")
         ) { _ in }
     }

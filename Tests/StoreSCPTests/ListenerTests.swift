@@ -13,6 +13,7 @@ import WorkerProtocol
     /// The deadline is far beyond the test's patience: only what the listener notices itself ends a connection.
     private func listening(
         deadline: Duration = .seconds(300), most: Int = 64, queueTime: Duration = .seconds(5),
+        book: AssociationBook = AssociationBook(),
         _ body: @Sendable @escaping (_ plain: UInt16, _ tls: UInt16) throws -> Void
     ) async throws {
         let rules = AdmissionRules(
@@ -21,8 +22,8 @@ import WorkerProtocol
         var logger = Logger(label: "test")
         logger.handler = log
         let listener = try AssociationListener(
-            addresses: ["127.0.0.1"], ports: DICOMPorts(plain: 0, tls: 0), rules: rules, logger: logger,
-            admit: admitted.take)
+            addresses: ["127.0.0.1"], ports: DICOMPorts(plain: 0, tls: 0), rules: rules, book: book,
+            logger: logger, admit: admitted.take)
         let running = listener.start()
         let ports = (UInt16(try #require(listener.ports.plain)), UInt16(try #require(listener.ports.tls)))
         #expect(ports.0 != ports.1)
@@ -59,6 +60,29 @@ import WorkerProtocol
         #expect(admitted.count == 1)
         #expect(admitted.last?.transport == .plain)
         #expect(admitted.last?.callingAETitle == "CT1")
+    }
+
+    /// Whoever sets up a sender reads what to change.
+    @Test(arguments: [
+        ("FOO", "called AE title \"FOO\" is not ours: name ICHNODE at the sender, or add it to node.further_ae_titles"),
+        ("ichnode", "called AE title \"ichnode\" is not ours: name ICHNODE at the sender (case counts), or add it to "),
+    ])
+    func aRefusalSaysWhoCalledAndWhatToChange(called: String, expected: String) async throws {
+        let book = AssociationBook()
+        let request = AssociationRequestTests.pdu(called: called, calling: "CT1")
+        try await listening(book: book) { port, _ in
+            let peer = try Peer(port: port)
+            peer.send(request[...])
+            #expect(peer.receive(10) == [3, 0, 0, 0, 0, 4, 0, 1, 1, 7])
+        }
+        let refused = try #require(book.overview.refused.first)
+        #expect(refused.calledAETitle == called && refused.callingAETitle == "CT1")
+        #expect(refused.peerAddress == "127.0.0.1" && !refused.isSecure)
+        guard case .refused(let reason) = refused.ending else {
+            Issue.record("it was not refused")
+            return
+        }
+        #expect(reason.hasPrefix(expected), "\(reason)")
     }
 
     // MARK: The TLS port

@@ -98,16 +98,20 @@ struct Node {
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
         let watch = alerts.watch(
             ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry, logger: logger)
+        let book = AssociationBook(clock: clock)
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
             programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
-            audit: { audit?.record(.reception($0)) }, logger: logger)
+            audit: { audit?.record(.reception($0)) }, book: book, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
             configuration.console,
             parts: .init(
                 ledger: ledger, actions: commands, registry: registry, clock: clock,
+                peers: ConsolePeers(
+                    configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo,
+                    clock: clock),
                 audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
                 notReady: { await readiness.missing }),
             logger: logger
