@@ -475,9 +475,9 @@ public final class SQLiteLedger: Ledger {
     public func resendDeliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
         let now = clock.now()
         return try await database.write { database in
-            let results = try Self.deliveries(ofStudy: uid, database).filter { $0.message == nil }
-            guard let last = results.last else { return [] }
-            let sameReport = results.filter { $0.folder == last.folder }
+            let known = try Self.deliveries(ofStudy: uid, database)
+            guard let last = known.last(where: { $0.message == nil }) else { return [] }
+            let sameReport = known.filter { $0.message == nil && $0.folder == last.folder }
             for delivery in sameReport where delivery.state.isOpen {
                 try database.execute(
                     sql: "UPDATE delivery SET state = 'discarded' WHERE id = ?", arguments: [delivery.id])
@@ -489,7 +489,7 @@ public final class SQLiteLedger: Ledger {
             }
             let names = newest.map(\.destination).joined(separator: ", ")
             try Self.event("operator", "results are sent again to \(names)", uid, now, database)
-            return try Self.deliveries(ofStudy: uid, database).filter { $0.id > last.id }
+            return Array(try Self.deliveries(ofStudy: uid, database).dropFirst(known.count))
         }
     }
 
