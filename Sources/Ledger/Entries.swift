@@ -97,6 +97,12 @@ public struct StudyEntry: Codable, Sendable {
         guard let seenUntil, let flaggedAt else { return nil }
         return max(0, flaggedAt.timeIntervalSince(seenUntil))
     }
+
+    /// Begins the reason of a study that nobody is sent anything of until an operator decides whose it is.
+    public static let heldReason = "identity conflict"
+    public var isHeld: Bool {
+        outcome == .undetermined && decision == nil && reason?.hasPrefix(Self.heldReason) == true
+    }
 }
 
 /// Why a series was taken or left.

@@ -218,6 +218,19 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func resultObjects(ofStudy uid: UID) async throws -> [ComposedObject] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database, sql: "SELECT * FROM result_object WHERE study_uid = ? ORDER BY rowid",
+                arguments: [uid.string]
+            ).map { row in
+                guard let sopClass = UID(row["sop_class_uid"] as String), let object = UID(row["sop_uid"] as String)
+                else { throw LedgerError(reason: "a result object with a UID that is none") }
+                return ComposedObject(path: row["path"], sopClassUID: sopClass, sopInstanceUID: object)
+            }
+        }
+    }
+
     public func history(ofStudy uid: UID) async throws -> StudyHistory {
         try await database.read { StudyHistory(try Self.analyses(ofStudy: uid, $0)) }
     }
