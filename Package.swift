@@ -92,7 +92,7 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ]),
 
-        .testTarget(name: "ComposeTests", dependencies: ["WorkerProtocol", "DICOMWorker"]),
+        .testTarget(name: "ComposeTests", dependencies: ["AlertDispatcher", "WorkerProtocol", "DICOMWorker"]),
         .testTarget(
             name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol"], swiftSettings: optimised),
         .testTarget(name: "DICOMTests", dependencies: ["DICOM", "WorkerProtocol"]),

@@ -14,6 +14,7 @@ enum ConsoleAssets {
         "console.css": asset(PackageResources.console_css, "text/css; charset=utf-8"),
         "console.js": asset(PackageResources.console_js, "text/javascript; charset=utf-8"),
         "sign-in.css": asset(PackageResources.sign_in_css, "text/css; charset=utf-8"),
+        "study.css": asset(PackageResources.study_css, "text/css; charset=utf-8"),
         "theme.js": asset(PackageResources.theme_js, "text/javascript; charset=utf-8"),
         "exchange.css": asset(PackageResources.exchange_css, "text/css; charset=utf-8"),
         "live.js": asset(PackageResources.live_js, "text/javascript; charset=utf-8"),

@@ -19,6 +19,8 @@ public struct ConsoleServer: Service {
         public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
+        /// nil: there are none to show.
+        public var results: ResultFolder?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
@@ -39,6 +41,7 @@ public struct ConsoleServer: Service {
     private let settings: ConsoleSettings
     private let parts: Parts
     private let gate: any Gate
+    private let outcomes = ActionOutcomes()
     private let logger: Logger
     private let hub: LiveHub
     private let fragments: LiveFragments
@@ -108,6 +111,7 @@ public struct ConsoleServer: Service {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
             + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
+            + StudyRoutes(parts: parts, outcomes: outcomes).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

@@ -97,6 +97,12 @@ public struct StudyEntry: Codable, Sendable {
         guard let seenUntil, let flaggedAt else { return nil }
         return max(0, flaggedAt.timeIntervalSince(seenUntil))
     }
+
+    /// Begins the reason of a study that nobody is sent anything of until an operator decides whose it is.
+    public static let heldReason = "identity conflict"
+    public var isHeld: Bool {
+        outcome == .undetermined && decision == nil && reason?.hasPrefix(Self.heldReason) == true
+    }
 }
 
 /// Why a series was taken or left.
@@ -224,6 +230,16 @@ public struct NewDelivery: Sendable {
         self.priority = priority
         self.objects = objects.map { DeliveryObject(object: $0, state: .pending, status: nil) }
         if !alternatives.isEmpty && !objects.isEmpty { self.objects[0].alternatives = alternatives }
+    }
+
+    /// The same objects to the same destination, in the SOP classes that it was last offered.
+    init(again delivery: DeliveryEntry) {
+        self.init(destination: delivery.destination, priority: delivery.priority, objects: [])
+        objects = delivery.objects.map { earlier in
+            var object = DeliveryObject(object: earlier.object, state: .pending, status: nil)
+            object.alternatives = earlier.alternatives
+            return object
+        }
     }
 
     public init(destination: String, priority: Int, message: OutboundMessage) {

@@ -42,6 +42,8 @@ public protocol Ledger: Sendable {
     /// Gives an analysis up that was begun, as if it had not been: the study is put together again.
     /// - Parameter counts: whether it stays among those begun that never ended.
     func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws
+    /// All result objects of a study, in the order that they were made.
+    func resultObjects(ofStudy uid: UID) async throws -> [ComposedObject]
     func history(ofStudy uid: UID) async throws -> StudyHistory
     func decision(onStudy uid: UID) async throws -> OperatorDecision?
     /// - Returns: false where no such study is known.
@@ -82,6 +84,10 @@ public protocol Ledger: Sendable {
     /// Withdraws a delivery that waits or was given up.
     /// - Returns: nil where no such delivery is open.
     func discardDelivery(_ id: Int64) async throws -> DeliveryEntry?
+    /// Makes new deliveries of the objects of the study's latest report, as they are, to every destination that they
+    /// were owed to. What is still open of the earlier ones is withdrawn; messages are not sent again.
+    /// - Returns: the deliveries; none where the study has no report.
+    func resendDeliveries(ofStudy uid: UID) async throws -> [DeliveryEntry]
 
     // MARK: Storage commitment
 
@@ -116,6 +122,8 @@ public protocol Ledger: Sendable {
     func operatorAlerts(
         _ standing: OperatorAlertStanding, limit: Int, offset: Int
     ) async throws -> LedgerPage<OperatorAlertEntry>
+    /// The latest alerts about one subject, newest first.
+    func operatorAlerts(about subject: String, limit: Int) async throws -> [OperatorAlertEntry]
 
     // MARK: Looking
 

@@ -151,6 +151,20 @@ extension SQLiteLedger {
         }
     }
 
+    public func operatorAlerts(about subject: String, limit: Int) async throws -> [OperatorAlertEntry] {
+        try await database.read { database in
+            // The kinds are named for the index.
+            let kinds = OperatorAlertKind.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
+            return try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT * FROM operator_alert WHERE kind IN (\(kinds)) AND subject = ? ORDER BY id DESC LIMIT ?
+                    """,
+                arguments: [subject, limit]
+            ).map(Self.operatorAlert)
+        }
+    }
+
     private static func operatorAlert(_ row: Row) throws -> OperatorAlertEntry {
         guard let kind = OperatorAlertKind(rawValue: row["kind"]) else {
             throw LedgerError(reason: "an operator alert of an unknown kind")

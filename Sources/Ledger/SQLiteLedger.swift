@@ -218,6 +218,19 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func resultObjects(ofStudy uid: UID) async throws -> [ComposedObject] {
+        try await database.read { database in
+            try Row.fetchAll(
+                database, sql: "SELECT * FROM result_object WHERE study_uid = ? ORDER BY rowid",
+                arguments: [uid.string]
+            ).map { row in
+                guard let sopClass = UID(row["sop_class_uid"] as String), let object = UID(row["sop_uid"] as String)
+                else { throw LedgerError(reason: "a result object with a UID that is none") }
+                return ComposedObject(path: row["path"], sopClassUID: sopClass, sopInstanceUID: object)
+            }
+        }
+    }
+
     public func history(ofStudy uid: UID) async throws -> StudyHistory {
         try await database.read { StudyHistory(try Self.analyses(ofStudy: uid, $0)) }
     }
@@ -472,6 +485,27 @@ public final class SQLiteLedger: Ledger {
         try await changeOpenDelivery(id, "withdrawn by an operator") { delivery, _ in delivery.state = .discarded }
     }
 
+    public func resendDeliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
+        let now = clock.now()
+        return try await database.write { database in
+            let known = try Self.deliveries(ofStudy: uid, database)
+            guard let last = known.last(where: { $0.message == nil }) else { return [] }
+            let sameReport = known.filter { $0.message == nil && $0.folder == last.folder }
+            for delivery in sameReport where delivery.state.isOpen {
+                try database.execute(
+                    sql: "UPDATE delivery SET state = 'discarded' WHERE id = ?", arguments: [delivery.id])
+            }
+            // One that was sent again before is there more than once.
+            let newest = Dictionary(sameReport.map { ($0.destination, $0) }) { $1 }.values.sorted { $0.id < $1.id }
+            for delivery in newest {
+                try Self.insert(NewDelivery(again: delivery), study: uid, at: now, into: database)
+            }
+            let names = newest.map(\.destination).joined(separator: ", ")
+            try Self.event("operator", "results are sent again to \(names)", uid, now, database)
+            return Array(try Self.deliveries(ofStudy: uid, database).dropFirst(known.count))
+        }
+    }
+
     private func changeOpenDelivery(
         _ id: Int64, _ what: String, _ change: @escaping @Sendable (inout DeliveryEntry, Date) -> Void
     ) async throws -> DeliveryEntry? {
@@ -633,6 +667,11 @@ public final class SQLiteLedger: Ledger {
     static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
         try JSONDecoder().decode(type, from: Data(text.utf8))
     }
+}
+
+extension DeliveryEntry {
+    /// All objects that go with one report lie in one.
+    fileprivate var folder: String? { objects.first.map { ($0.object.path as NSString).deletingLastPathComponent } }
 }
 
 /// A row that no version of the node writes.

@@ -29,7 +29,7 @@ import Glibc
 
     private static let connecting: Set = ["send", "echo", "find", "move", "commit"]
 
-    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "commit", "certificates"])
+    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "commit", "certificates", "describe"])
     func aWorkerIsConfined(verb: String) async throws {
         try await probe(verb) { try WorkerProcess($0) }
     }
@@ -65,7 +65,7 @@ import Glibc
             switch verb {
             case "receive": ["--incoming", allowed, "--studies", allowed]
             case "decode": ["--spool", allowed]
-            case "send": ["--results", allowed]
+            case "send", "describe": ["--results", allowed]
             default: [String]()
             }
         let worker = try await start(

@@ -54,7 +54,8 @@ extension HTML {
         switch outcome {
         case .positive: return "<span class=\"tag positive\">positive</span>"
         case .undetermined: return "<span class=\"tag warning\">undetermined</span>"
-        case .negative: return "<span class=\"tag good\">negative</span>"
+        // Not the colour of what is well: it is no proof that nothing bleeds.
+        case .negative: return "<span class=\"tag\">negative</span>"
         case .notHeadCT: return "<span class=\"tag\">not a head CT</span>"
         }
     }

@@ -105,16 +105,15 @@ struct Node {
             audit: { audit?.record(.reception($0)) }, book: book, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
+        var parts = ConsoleServer.Parts(
+            ledger: ledger, actions: commands, registry: registry, clock: clock,
+            peers: ConsolePeers(
+                configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo, clock: clock),
+            audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing })
+        let reports = ReportReader(program: programs.describe)
+        parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
         let console = ConsoleServer(
-            configuration.console,
-            parts: .init(
-                ledger: ledger, actions: commands, registry: registry, clock: clock,
-                peers: ConsolePeers(
-                    configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo,
-                    clock: clock),
-                audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
-                notReady: { await readiness.missing }),
-            logger: logger
+            configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
         // audit trail when nothing happens any more.

@@ -258,7 +258,7 @@ actor StudyAnalyzer {
 
 /// One Study Instance UID with two patients.
 enum IdentityConflict {
-    static let reason = "identity conflict"
+    static let reason = StudyEntry.heldReason
 
     /// - Parameters:
     ///   - records: all versions.

@@ -7,6 +7,7 @@ struct WorkerPrograms {
     let receive: ReceivePrograms
     let decode: WorkerProgram
     let compose: WorkerProgram
+    let describe: WorkerProgram
     let send: WorkerProgram
     let echo: WorkerProgram
     let find: WorkerProgram
@@ -28,6 +29,7 @@ struct WorkerPrograms {
             tlsFiles: tls?.paths ?? [])
         decode = WorkerProgram(path: path, arguments: ["decode", "--spool", spool.path])
         compose = WorkerProgram(path: path, arguments: ["compose", "--spool", spool.path, "--output", results.path])
+        describe = WorkerProgram(path: path, arguments: ["describe", "--results", results.path])
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
         echo = WorkerProgram(path: path, arguments: ["echo"])
         find = WorkerProgram(path: path, arguments: ["find"])
