@@ -1,5 +1,7 @@
 #include "clinux.h"
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/err.h>
 
 
 clinux_sha256 *clinux_sha256_new(void) {
@@ -19,3 +21,15 @@ void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out) {
     EVP_DigestFinal_ex((EVP_MD_CTX *)digest, out, NULL);
     EVP_MD_CTX_free((EVP_MD_CTX *)digest);
 }
+
+int clinux_scrypt(
+    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r, uint64_t p,
+    uint8_t *out, size_t out_count) {
+    // What the parameters need, and OpenSSL's own overhead with it.
+    uint64_t memory = 128 * r * (n + p + 2) + (1 << 20);
+    int done = EVP_PBE_scrypt(password, password_count, salt, salt_count, n, r, p, memory, out, out_count);
+    if (done != 1) ERR_clear_error();
+    return done == 1 ? 0 : -1;
+}
+
+int clinux_equal(const void *one, const void *other, size_t count) { return CRYPTO_memcmp(one, other, count) == 0; }

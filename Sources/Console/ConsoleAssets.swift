@@ -13,6 +13,7 @@ enum ConsoleAssets {
     static let all: [String: Asset] = [
         "console.css": asset(PackageResources.console_css, "text/css; charset=utf-8"),
         "console.js": asset(PackageResources.console_js, "text/javascript; charset=utf-8"),
+        "sign-in.css": asset(PackageResources.sign_in_css, "text/css; charset=utf-8"),
         "theme.js": asset(PackageResources.theme_js, "text/javascript; charset=utf-8"),
         "icon.svg": asset(PackageResources.icon_svg, "image/svg+xml"),
     ]

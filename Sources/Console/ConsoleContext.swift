@@ -1,4 +1,5 @@
 internal import Hummingbird
+internal import NIOCore
 
 /// What is known of a request while it is answered.
 struct ConsoleContext: RequestContext {
@@ -6,8 +7,15 @@ struct ConsoleContext: RequestContext {
     var visitor = Visitor()
     /// Of a form that was posted.
     var form: [String: String] = [:]
+    /// Of the connection: a proxy's, where there is one.
+    let peer: SocketAddress?
+    /// Whether the session that the request came with goes on: what is sent for longer asks now and then.
+    var isStillAdmitted: @Sendable () -> Bool = { true }
 
-    init(source: ApplicationRequestContextSource) { coreContext = .init(source: source) }
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        peer = source.channel.remoteAddress
+    }
 }
 
 /// One thing that can be asked of the console.

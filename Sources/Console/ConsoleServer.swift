@@ -1,5 +1,7 @@
 internal import HTTPTypes
 internal import Hummingbird
+internal import HummingbirdCore
+internal import HummingbirdTLS
 public import Ledger
 public import Logging
 internal import NIOCore
@@ -13,23 +15,25 @@ public struct ConsoleServer: Service {
         public var actions: any NodeActions
         public var registry: MetricsRegistry
         public var clock: WallClock
+        public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
+            audit: ConsoleAudit = ConsoleAudit { _ in },
             notReady: @escaping @Sendable () async -> String?
         ) {
             self.ledger = ledger
             self.actions = actions
             self.registry = registry
             self.clock = clock
+            self.audit = audit
             self.notReady = notReady
         }
     }
 
-    private let host: String
-    private let port: Int
+    private let settings: ConsoleSettings
     private let parts: Parts
     private let gate: any Gate
     private let logger: Logger
@@ -37,17 +41,18 @@ public struct ConsoleServer: Service {
 
     /// - Parameter onListening: called with the bound port once requests are answered.
     public init(
-        host: String, port: Int, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
+        _ settings: ConsoleSettings, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
     ) {
-        self.init(host: host, port: port, parts: parts, gate: ClosedGate(), logger: logger, onListening: onListening)
+        self.init(
+            settings, parts: parts, gate: AccessGate(settings, audit: parts.audit, clock: parts.clock), logger: logger,
+            onListening: onListening)
     }
 
     init(
-        host: String, port: Int, parts: Parts, gate: any Gate, logger: Logger,
+        _ settings: ConsoleSettings, parts: Parts, gate: any Gate, logger: Logger,
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
-        self.host = host
-        self.port = port
+        self.settings = settings
         self.parts = parts
         self.gate = gate
         self.logger = logger
@@ -56,20 +61,41 @@ public struct ConsoleServer: Service {
 
     public func run() async throws {
         let application = Application(
-            router: router, configuration: .init(address: .hostname(host, port: port), serverName: "ichnode"),
+            router: router, server: try server(),
+            configuration: .init(
+                address: .hostname(settings.host, port: settings.port), serverName: "ichnode",
+                availableConnectionsDelegate: .maximum(settings.mostConnections, logger: logger)),
             onServerRunning: { [onListening] channel in await onListening(channel.localAddress?.port ?? 0) },
             logger: logger)
         try await application.run()
     }
 
+    private static let mostHeaderBytes = 16 << 10
+
+    private func server() throws -> HTTPServerBuilder {
+        let counts = ConnectionCounts(
+            most: settings.isBehindProxy ? settings.mostConnections : settings.mostConnectionsPerAddress)
+        let plain = HTTPServerBuilder.http1(
+            configuration: .init(
+                additionalChannelHandlers: [ConnectionGuard(counts: counts, settings: settings)],
+                idleTimeout: .milliseconds(Int64(settings.idleSeconds * 1000)),
+                httpDecoderConfiguration: .init(
+                    maxHeaderFieldSize: Self.mostHeaderBytes, maxHeaderListSize: Self.mostHeaderBytes,
+                    maxHeaderFieldCount: 100)))
+        guard let files = settings.tls else { return plain }
+        return try .tls(
+            plain, tlsConfiguration: try ConsoleCertificate(files, logger: logger).configuration())
+    }
+
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route]
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes
     }
 
     /// Nothing is answered that the gate did not let through.
     var router: Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self)
+        router.add(middleware: ConsoleMiddleware(settings: settings))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)

@@ -48,7 +48,7 @@ struct ConsoleFixture {
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         ledger = try SQLiteLedger(path: file.path)
         server = ConsoleServer(
-            host: "127.0.0.1", port: 0,
+            ConsoleSettings(),
             parts: .init(ledger: ledger, actions: actions, registry: registry, clock: .system, notReady: { nil }),
             gate: FixedGate(visitor: visitor), logger: Logger(label: "console")
         ) { _ in }

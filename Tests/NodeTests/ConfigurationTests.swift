@@ -304,7 +304,7 @@ import WorkerProtocol
             "test.yaml:3: selection.institutions[0].name is missing"
         ),
         ("retention: {keep_days: 0}", "test.yaml:1: retention.keep_days has to be days, or none, from 0.01"),
-        ("console: {host: 0.0.0.0}", "test.yaml:1: console has no users and no TLS yet"),
+        ("console: {host: 0.0.0.0}", "test.yaml:1: console.host reaches beyond this machine"),
         (
             "dicom: {allowed_networks: [\"0.0.0.0/0\"]}",
             "test.yaml:1: dicom allows every network and every calling AE title"

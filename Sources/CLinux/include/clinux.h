@@ -109,6 +109,15 @@ void clinux_sha256_update(clinux_sha256 *digest, const void *bytes, size_t count
 /// Writes 32 bytes and frees the digest.
 void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out);
 
+// MARK: Passwords
+
+/// scrypt (RFC 7914) from OpenSSL; takes 128 * r * n bytes. 0, or -1 for parameters that it cannot have.
+int clinux_scrypt(
+    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r, uint64_t p,
+    uint8_t *out, size_t out_count);
+/// Whether all bytes are the same; takes as long whichever differ.
+int clinux_equal(const void *one, const void *other, size_t count);
+
 #ifdef __cplusplus
 }
 #endif

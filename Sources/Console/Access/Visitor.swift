@@ -13,11 +13,14 @@ public struct Visitor: Sendable, Equatable {
     public var role: Role?
     /// Sent back with every form: what another site makes a browser send does not have it.
     public var csrfToken: String
+    /// Where the request comes from.
+    public var address: String
 
-    public init(user: String? = nil, role: Role? = nil, csrfToken: String = "") {
+    public init(user: String? = nil, role: Role? = nil, csrfToken: String = "", address: String = "") {
         self.user = user
         self.role = role
         self.csrfToken = csrfToken
+        self.address = address
     }
 
     public var isSignedIn: Bool { user != nil }

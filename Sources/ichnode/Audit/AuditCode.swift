@@ -17,10 +17,13 @@ struct AuditCode: Sendable, Equatable {
     static let studyDeleted = dcm("110105", "DICOM Study Deleted")
     static let query = dcm("110112", "Query")
     static let securityAlert = dcm("110113", "Security Alert")
+    static let userAuthentication = dcm("110114", "User Authentication")
 
     // CID 401, Audit Event Type Code.
     static let applicationStart = dcm("110120", "Application Start")
     static let applicationStop = dcm("110121", "Application Stop")
+    static let login = dcm("110122", "Login")
+    static let logout = dcm("110123", "Logout")
     static let nodeAuthentication = dcm("110126", "Node Authentication")
     static let auditRecordingStopped = dcm("110133", "Audit Recording Stopped")
 

@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import Foundation
 import StoreSCP
 import WorkerProtocol
@@ -16,6 +17,10 @@ enum AuditEvent: Sendable {
     /// Retention removed a study's images.
     case removed(study: UID, files: Int, trouble: String?)
     case auditLogUsed(by: String)
+    /// Of the console.
+    case access(AccessEvent)
+    /// Sign-ins that were refused, beyond what is recorded singly.
+    case furtherSignIns(Int)
     /// Messages that found no room in the queue.
     case lost(Int)
 
@@ -25,7 +30,9 @@ enum AuditEvent: Sendable {
         case .delivery(let attempt, _): attempt.studyInstanceUID
         case .command(let action): action.studyInstanceUID
         case .removed(let study, _, _): study
-        case .started, .stopped, .reception, .furtherRefusals, .query, .auditLogUsed, .lost: nil
+        case .access(.viewed(let study, _, _)): study
+        case .started, .stopped, .reception, .furtherRefusals, .query, .auditLogUsed, .access, .furtherSignIns, .lost:
+            nil
         }
     }
 }

@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import Foundation
 import StoreSCP
 import WorkerProtocol
@@ -35,6 +36,15 @@ struct AuditMessages: Sendable {
         case .command(let action): [operated(action, subject)]
         case .removed(let study, let files, let trouble): [removed(study, files, trouble, subject)]
         case .auditLogUsed(let user): [used(by: user)]
+        case .access(let event): [accessed(event, subject)]
+        case .furtherSignIns(let count):
+            [
+                accessed(
+                    .signInRefused(
+                        user: "several", address: LocalUser.hostName,
+                        reason: "\(count) more refusals in the minute before; see ichnode_console_sign_ins_total"),
+                    subject)
+            ]
         case .lost(let count): [lost(count)]
         }
     }
@@ -218,5 +228,34 @@ struct AuditMessages: Sendable {
                     kind: .system, role: .securityResource, idType: .uri, id: auditLog.absoluteString,
                     name: "Security Audit Log")
             ])
+    }
+
+    // MARK: The console
+
+    private func accessed(_ event: AccessEvent, _ subject: AuditSubject) -> AuditMessage {
+        switch event {
+        case .signedIn(let user, let address): authenticated(user, address, .login)
+        case .signInRefused(let user, let address, let reason): authenticated(user, address, .login, refusal: reason)
+        case .signedOut(let user, let address): authenticated(user, address, .logout)
+        case .viewed(let uid, let user, let address):
+            // §A.5.3.6
+            AuditMessage(
+                event: .instancesAccessed, action: .read, participants: [person(user, address), node()],
+                objects: [study(uid, subject.accessionNumber, [:]), patient(subject.patient)])
+        }
+    }
+
+    private func person(_ user: String, _ address: String) -> AuditMessage.Participant {
+        .init(userID: user, isRequestor: true, address: address)
+    }
+
+    /// §A.5.3.12. Minor failure: the refusal was what there was to do.
+    private func authenticated(
+        _ user: String, _ address: String, _ type: AuditCode, refusal: String? = nil
+    ) -> AuditMessage {
+        AuditMessage(
+            event: .userAuthentication, type: type, action: .execute,
+            outcome: refusal == nil ? .success : .minorFailure, outcomeDescription: refusal,
+            participants: [person(user, address), node()])
     }
 }

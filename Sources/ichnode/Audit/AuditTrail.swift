@@ -1,3 +1,4 @@
+import Console
 import Foundation
 import Ledger
 import Logging
@@ -21,6 +22,7 @@ final class AuditTrail: Service {
         var events: [Recorded] = []
         var lost = 0
         var refusals = RefusalLimit()
+        var refusedSignIns = RefusalLimit()
     }
 
     private static let mostInBatch = 256
@@ -80,6 +82,11 @@ final class AuditTrail: Service {
             if case .reception(.refused) = event {
                 let verdict = queue.refusals.admit(at: now)
                 if verdict.earlier > 0 { add(.furtherRefusals(verdict.earlier), now, &queue) }
+                guard verdict.isAdmitted else { return }
+            }
+            if case .access(.signInRefused) = event {
+                let verdict = queue.refusedSignIns.admit(at: now)
+                if verdict.earlier > 0 { add(.furtherSignIns(verdict.earlier), now, &queue) }
                 guard verdict.isAdmitted else { return }
             }
             add(event, now, &queue)

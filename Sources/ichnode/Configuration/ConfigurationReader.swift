@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import Foundation
 import ICHModel
 import StoreSCP
@@ -200,12 +201,6 @@ enum ConfigurationReader {
         defer { section.finish() }
         return NodeConfiguration.Alerts(
             mostStudyAgeHours: section.number("most_study_age_hours", default: 24, 0.01...87600, "hours"))
-    }
-
-    private static func readConsole(_ section: YAMLSection) -> NodeConfiguration.Console {
-        defer { section.finish() }
-        return NodeConfiguration.Console(
-            host: section.string("host", default: "127.0.0.1"), port: section.int("port", default: 8080, 0...65535))
     }
 
     private static func readPeers(
@@ -428,12 +423,8 @@ enum ConfigurationReader {
                 "allows every network and every calling AE title: name your networks in allowed_networks, "
                     + "the AE titles in allowed_calling_ae_titles, or receive by TLS with client certificates alone")
         }
-        let loopback = ["127.0.0.1", "::1", "localhost"]
-        if !loopback.contains(configuration.console.host) {
-            root.problem("console", "has no users and no TLS yet: host has to be 127.0.0.1 or ::1")
-        }
         for peer in configuration.peers
-        where peer.remote.aeTitle == configuration.node.aeTitle && loopback.contains(peer.remote.host)
+        where peer.remote.aeTitle == configuration.node.aeTitle && ConsoleSettings.loopback.contains(peer.remote.host)
             && [dicom.port, configuration.tls?.port].contains(peer.remote.port)
         {
             root.problem("peers", "\"\(peer.name)\" is this node itself: name the PACS that wants the results")

@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import Foundation
 import ICHModel
 import StoreSCP
@@ -90,11 +91,6 @@ struct NodeConfiguration: Sendable, Equatable {
         var mostStudyAgeHours: Double
     }
 
-    struct Console: Sendable, Equatable {
-        var host: String
-        var port: Int
-    }
-
     struct Peer: Sendable, Equatable {
         /// Whether results are delivered when they are accepted, or when the peer has committed to keep them.
         enum Commitment: String, CaseIterable, Sendable { case none, required }
@@ -148,7 +144,7 @@ struct NodeConfiguration: Sendable, Equatable {
     var delivery: Delivery
     var audit: Audit
     var alerts: Alerts
-    var console: Console
+    var console: ConsoleSettings
     var peers: [Peer]
     var webhooks: [Webhook]
     var operatorAlerts: OperatorAlerts
@@ -162,7 +158,7 @@ struct NodeConfiguration: Sendable, Equatable {
 
     /// All of it, each once.
     var keyMaterials: [KeyMaterial] {
-        var found = tls.map { [KeyMaterial(files: $0.files, side: .accepting)] } ?? []
+        var found = [tls?.files, console.tls].compactMap { $0 }.map { KeyMaterial(files: $0, side: .accepting) }
         for files in (peers.map(\.remote.tls) + hl7.map(\.tls)).compactMap({ $0?.files }) {
             let material = KeyMaterial(files: files, side: .requesting)
             if !found.contains(material) { found.append(material) }

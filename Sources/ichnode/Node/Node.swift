@@ -105,9 +105,10 @@ struct Node {
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let console = ConsoleServer(
-            host: configuration.console.host, port: configuration.console.port,
+            configuration.console,
             parts: .init(
                 ledger: ledger, actions: commands, registry: registry, clock: clock,
+                audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
                 notReady: { await readiness.missing }),
             logger: logger
         ) { await readiness.consoleListens(on: $0) }

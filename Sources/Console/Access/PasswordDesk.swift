@@ -1,0 +1,25 @@
+internal import Dispatch
+internal import Synchronization
+
+/// Compares passwords one after the other, on a thread of its own: a flood of sign-ins takes one core at most, and none
+/// of the cooperative pool.
+final class PasswordDesk: Sendable {
+    private static let mostWaiting = 8
+
+    private let line = DispatchQueue(label: "console.passwords", qos: .utility)
+    private let waiting = Mutex(0)
+
+    /// - Returns: nil where too many wait.
+    func matches(_ password: String, _ hash: PasswordHash) async -> Bool? {
+        let isAdmitted = waiting.withLock { waiting in
+            guard waiting < Self.mostWaiting else { return false }
+            waiting += 1
+            return true
+        }
+        guard isAdmitted else { return nil }
+        defer { waiting.withLock { $0 -= 1 } }
+        return await withCheckedContinuation { continuation in
+            line.async { continuation.resume(returning: hash.matches(password)) }
+        }
+    }
+}
