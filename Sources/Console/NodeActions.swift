@@ -11,6 +11,8 @@ public enum NodeAction: Sendable, Equatable {
     case ignore(UID)
     /// Analyse what was ignored, or held for a conflict of identity.
     case release(UID)
+    /// The results of its latest analysis go once more to where they went.
+    case resend(UID)
     /// A delivery, now.
     case retry(Int64)
     /// A delivery is withdrawn.

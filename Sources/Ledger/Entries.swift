@@ -226,6 +226,16 @@ public struct NewDelivery: Sendable {
         if !alternatives.isEmpty && !objects.isEmpty { self.objects[0].alternatives = alternatives }
     }
 
+    /// The same objects to the same destination, in the SOP classes that it was last offered.
+    init(again delivery: DeliveryEntry) {
+        self.init(destination: delivery.destination, priority: delivery.priority, objects: [])
+        objects = delivery.objects.map { earlier in
+            var object = DeliveryObject(object: earlier.object, state: .pending, status: nil)
+            object.alternatives = earlier.alternatives
+            return object
+        }
+    }
+
     public init(destination: String, priority: Int, message: OutboundMessage) {
         self.init(destination: destination, priority: priority, objects: [])
         self.message = message

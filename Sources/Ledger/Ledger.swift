@@ -81,6 +81,10 @@ public protocol Ledger: Sendable {
     /// Withdraws a delivery that waits or was given up.
     /// - Returns: nil where no such delivery is open.
     func discardDelivery(_ id: Int64) async throws -> DeliveryEntry?
+    /// Makes new deliveries of the objects of the study's latest report, as they are, to every destination that they
+    /// were owed to. What is still open of the earlier ones is withdrawn; messages are not sent again.
+    /// - Returns: the deliveries; none where the study has no report.
+    func resendDeliveries(ofStudy uid: UID) async throws -> [DeliveryEntry]
 
     // MARK: Storage commitment
 

@@ -481,6 +481,27 @@ public final class SQLiteLedger: Ledger {
         try await changeOpenDelivery(id, "withdrawn by an operator") { delivery, _ in delivery.state = .discarded }
     }
 
+    public func resendDeliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
+        let now = clock.now()
+        return try await database.write { database in
+            let results = try Self.deliveries(ofStudy: uid, database).filter { $0.message == nil }
+            guard let last = results.last else { return [] }
+            let sameReport = results.filter { $0.folder == last.folder }
+            for delivery in sameReport where delivery.state.isOpen {
+                try database.execute(
+                    sql: "UPDATE delivery SET state = 'discarded' WHERE id = ?", arguments: [delivery.id])
+            }
+            // One that was sent again before is there more than once.
+            let newest = Dictionary(sameReport.map { ($0.destination, $0) }) { $1 }.values.sorted { $0.id < $1.id }
+            for delivery in newest {
+                try Self.insert(NewDelivery(again: delivery), study: uid, at: now, into: database)
+            }
+            let names = newest.map(\.destination).joined(separator: ", ")
+            try Self.event("operator", "results are sent again to \(names)", uid, now, database)
+            return try Self.deliveries(ofStudy: uid, database).filter { $0.id > last.id }
+        }
+    }
+
     private func changeOpenDelivery(
         _ id: Int64, _ what: String, _ change: @escaping @Sendable (inout DeliveryEntry, Date) -> Void
     ) async throws -> DeliveryEntry? {
@@ -642,6 +663,11 @@ public final class SQLiteLedger: Ledger {
     static func value<Value: Decodable>(_ type: Value.Type, _ text: String) throws -> Value {
         try JSONDecoder().decode(type, from: Data(text.utf8))
     }
+}
+
+extension DeliveryEntry {
+    /// All objects that go with one report lie in one.
+    fileprivate var folder: String? { objects.first.map { ($0.object.path as NSString).deletingLastPathComponent } }
 }
 
 /// A row that no version of the node writes.

@@ -7,7 +7,7 @@ struct StudyCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "study", abstract: "See and steer the studies of the running node.",
         subcommands: [
-            List.self, Show.self, Explain.self, Complete.self, Reprocess.self, Ignore.self, Release.self,
+            List.self, Show.self, Explain.self, Complete.self, Reprocess.self, Ignore.self, Release.self, Resend.self,
         ])
 
     /// Options of all that ask the running node.
@@ -108,6 +108,17 @@ struct StudyCommand: AsyncParsableCommand {
                 """)
         @OptionGroup var study: ActedOn
         func run() async throws { try await study.act { .releaseStudy($0) } }
+    }
+
+    struct Resend: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Send the results of a study's latest analysis once more, to where they went.",
+            discussion: """
+                The same objects under the same UIDs, for a destination that has lost them. What is still owed of them \
+                is withdrawn for it. Alerts are not sent again.
+                """)
+        @OptionGroup var study: ActedOn
+        func run() async throws { try await study.act { .resendStudy($0) } }
     }
 
     /// A study that the running node is told to do something about.

@@ -11,6 +11,7 @@ extension OperatorCommands: NodeActions {
             case .reprocess(let uid): .reprocessStudy(uid)
             case .ignore(let uid): .ignoreStudy(uid)
             case .release(let uid): .releaseStudy(uid)
+            case .resend(let uid): .resendStudy(uid)
             case .retry(let id): .retryDelivery(id)
             case .discard(let id): .discardDelivery(id)
             }

@@ -14,6 +14,8 @@ enum ControlRequest: Codable, Sendable {
     case ignoreStudy(UID)
     /// Analyse what was ignored, or held for a conflict of identity.
     case releaseStudy(UID)
+    /// The results of its latest analysis go once more to where they went.
+    case resendStudy(UID)
     case explainStudy(UID)
     case listDeliveries(all: Bool, limit: Int)
     case retryDelivery(Int64)

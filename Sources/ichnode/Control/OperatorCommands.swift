@@ -34,6 +34,7 @@ struct OperatorCommands: Sendable {
         case .reprocessStudy: ("study reprocess", false)
         case .ignoreStudy: ("study ignore", true)
         case .releaseStudy: ("study release", true)
+        case .resendStudy: ("study resend", false)
         case .retryDelivery(let id): ("outbox retry \(id)", false)
         case .discardDelivery(let id): ("outbox discard \(id)", true)
         case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit: nil
@@ -44,7 +45,8 @@ struct OperatorCommands: Sendable {
     private func answer(_ request: ControlRequest, _ subject: inout UID?, _ user: String) async -> ControlResponse {
         do {
             switch request {
-            case .completeStudy(let uid), .reprocessStudy(let uid), .ignoreStudy(let uid), .releaseStudy(let uid):
+            case .completeStudy(let uid), .reprocessStudy(let uid), .ignoreStudy(let uid), .releaseStudy(let uid),
+                .resendStudy(let uid):
                 subject = uid
             default: break
             }
@@ -55,6 +57,7 @@ struct OperatorCommands: Sendable {
             case .reprocessStudy(let uid): return .done(try await reprocess(uid))
             case .ignoreStudy(let uid): return .done(try await ignore(uid))
             case .releaseStudy(let uid): return .done(try await release(uid))
+            case .resendStudy(let uid): return .done(try await resend(uid))
             case .explainStudy(let uid): return .explanation(try await explain(uid))
             case .listDeliveries(let all, let limit):
                 return .deliveries(try await ledger.deliveries(all: all, limit: max(1, min(limit, 10_000))))
@@ -112,6 +115,16 @@ struct OperatorCommands: Sendable {
         }
         _ = try await ledger.record(study.decision == .ignored ? nil : .released, onStudy: uid)
         return try await startAgain(study, "released")
+    }
+
+    private func resend(_ uid: UID) async throws -> String {
+        _ = try await study(uid)
+        let deliveries = try await ledger.resendDeliveries(ofStudy: uid)
+        guard !deliveries.isEmpty else {
+            throw Refusal(reason: "study \(uid) has no results that were sent to anybody")
+        }
+        let names = deliveries.map(\.destination).joined(separator: ", ")
+        return "the \(deliveries[0].objects.count) result objects of study \(uid) are sent again to \(names)"
     }
 
     private func startAgain(_ study: StudyEntry, _ event: String) async throws -> String {
