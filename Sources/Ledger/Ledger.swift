@@ -71,9 +71,10 @@ public protocol Ledger: Sendable {
     func pendingDeliveryCount() async throws -> Int
     /// All that the study ever had, oldest first.
     func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry]
-    /// The latest deliveries, newest first.
-    /// - Parameter all: also those that are done or withdrawn.
-    func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry]
+    func deliveries(_ query: DeliveryQuery) async throws -> LedgerPage<DeliveryEntry>
+    /// Of the destinations named, and of all others that something is owed to, by name.
+    /// - Parameter since: from when on what was delivered counts.
+    func destinationFigures(of names: [String], since: Date) async throws -> [DestinationFigures]
     /// Has a delivery that waits or was given up tried again now, for all objects that the destination has not taken,
     /// or not committed.
     /// - Returns: nil where no such delivery is open.
@@ -115,9 +116,10 @@ public protocol Ledger: Sendable {
         to conditions: [OperatorCondition],
         messages: @escaping @Sendable ([OperatorAlertEntry]) throws -> [NewDelivery]
     ) async throws -> [OperatorAlertEntry]
-    /// The latest alerts, newest first.
-    /// - Parameter all: also those that are over.
-    func operatorAlerts(all: Bool, limit: Int) async throws -> [OperatorAlertEntry]
+    /// Newest first.
+    func operatorAlerts(
+        _ standing: OperatorAlertStanding, limit: Int, offset: Int
+    ) async throws -> LedgerPage<OperatorAlertEntry>
 
     // MARK: Looking
 

@@ -44,6 +44,9 @@ enum LedgerSchema {
             try database.execute(sql: worklist)
             try fillPatients(database)
         }
+        migrator.registerMigration("deliveries by their end") { database in
+            try database.execute(sql: "CREATE INDEX delivery_by_end ON delivery (destination, delivered_at)")
+        }
         return migrator
     }
 

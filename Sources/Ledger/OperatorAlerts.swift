@@ -56,6 +56,9 @@ public struct OperatorAlertEntry: Codable, Sendable, Equatable, Identifiable {
     }
 }
 
+/// Which alerts are asked for.
+public enum OperatorAlertStanding: Sendable { case all, active, over }
+
 /// What the node has yet to do, for whoever watches that it does.
 public struct OpenWork: Sendable, Equatable {
     /// A study without a result that anybody has.

@@ -132,12 +132,22 @@ extension SQLiteLedger {
             occurrence: occurrence, raisedAt: now)
     }
 
-    public func operatorAlerts(all: Bool, limit: Int) async throws -> [OperatorAlertEntry] {
-        try await database.read { database in
-            let active = all ? "" : "WHERE cleared_at IS NULL"
-            return try Row.fetchAll(
-                database, sql: "SELECT * FROM operator_alert \(active) ORDER BY id DESC LIMIT ?", arguments: [limit]
-            ).map(Self.operatorAlert)
+    public func operatorAlerts(
+        _ standing: OperatorAlertStanding, limit: Int, offset: Int
+    ) async throws -> LedgerPage<OperatorAlertEntry> {
+        let filter =
+            switch standing {
+            case .all: ""
+            case .active: "WHERE cleared_at IS NULL"
+            case .over: "WHERE cleared_at IS NOT NULL"
+            }
+        return try await database.read { database in
+            LedgerPage(
+                try Row.fetchAll(
+                    database, sql: "SELECT * FROM operator_alert \(filter) ORDER BY id DESC LIMIT ? OFFSET ?",
+                    arguments: [max(0, limit), max(0, offset)]
+                ).map(Self.operatorAlert),
+                of: try Int.fetchOne(database, sql: "SELECT count(*) FROM operator_alert \(filter)") ?? 0)
         }
     }
 

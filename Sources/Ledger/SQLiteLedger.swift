@@ -438,15 +438,6 @@ public final class SQLiteLedger: Ledger {
         ).map(delivery)
     }
 
-    public func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry] {
-        try await database.read { database in
-            let open = all ? "" : "WHERE state IN ('pending', 'accepted', 'dead')"
-            return try Row.fetchAll(
-                database, sql: "SELECT * FROM delivery \(open) ORDER BY id DESC LIMIT ?", arguments: [limit]
-            ).map(Self.delivery)
-        }
-    }
-
     // MARK: Storage commitment
 
     public func dueCommitments(at now: Date) async throws -> [DeliveryEntry] {
@@ -627,7 +618,7 @@ public final class SQLiteLedger: Ledger {
 
     private static func moment(_ seconds: Double?) -> Date? { seconds.map(Date.init(timeIntervalSince1970:)) }
 
-    private static func delivery(_ row: Row) throws -> DeliveryEntry {
+    static func delivery(_ row: Row) throws -> DeliveryEntry {
         guard let state = DeliveryState(rawValue: row["state"]) else {
             throw LedgerError(reason: "a delivery row has an impossible state")
         }
