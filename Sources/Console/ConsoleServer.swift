@@ -89,13 +89,14 @@ public struct ConsoleServer: Service {
 
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + APIRoutes(parts: parts).routes
     }
 
     /// Nothing is answered that the gate did not let through.
     var router: Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self)
         router.add(middleware: ConsoleMiddleware(settings: settings))
+        router.add(middleware: APIMethods(routes: routes))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)
