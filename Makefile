@@ -19,6 +19,8 @@ TARGET ?=
 NAMES ?=
 # Only each third, or fourth, of them.
 EVERY ?= 1
+# Of `make fuzz-api`: requests for each operation and phase, at most.
+EXAMPLES ?= 200
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
 REPEATS ?= 5
 IMAGES ?= 400
@@ -33,7 +35,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: validate validate-all scenarios bench-receive fuzz deb lint clean
+.PHONY: validate validate-all scenarios bench-receive fuzz fuzz-api deb lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -91,6 +93,11 @@ load-test: build ## store from 64 associations at once; nothing may be lost [INS
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_LOAD_INSTANCES=$(INSTANCES) $(PYTHON) -m unittest discover --verbose \
 		--start-directory Tests/Tools --pattern test_node_load.py
+
+fuzz-api: build ## ask the API of a running node everything that its description allows, and more [EXAMPLES=200]
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_API_EXAMPLES=$(EXAMPLES) $(PYTHON) -m unittest discover --verbose \
+		--start-directory Tests/Tools --pattern test_console_api.py
 
 scenarios: build ## deliver studies in every way there is, with a clock that is set, and compare what is decided [NAMES="a b"] [EVERY=n]
 	@scripts/setup test

@@ -111,6 +111,7 @@ let package = Package(
                 .product(name: "CoreMetrics", package: "swift-metrics"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "Yams", package: "Yams"),
             ]),
         .testTarget(name: "NodeTests", dependencies: ["ichnode", "DICOMWorker"]),
         .testTarget(name: "TidyTests"),

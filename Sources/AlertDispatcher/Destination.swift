@@ -1,4 +1,5 @@
 public import Ledger
+internal import Metrics
 public import WorkerProtocol
 
 /// What became of one object at a destination.
@@ -166,10 +167,13 @@ public struct DICOMDestination: Destination {
 public struct SendClient: Sendable {
     private let program: WorkerProgram
     private let deadline: Duration
+    private let crashes: Counter
 
     public init(program: WorkerProgram, deadline: Duration) {
         self.program = program
         self.deadline = deadline
+        let verb = program.arguments.first ?? "send"
+        crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", verb)])
     }
 
     /// - Returns: all events up to `done`, or up to the worker's death.
@@ -188,6 +192,7 @@ public struct SendClient: Sendable {
                     if case .done = event { return events }
                     events.append(event)
                 }
+                if !Task.isCancelled { crashes.increment() }
                 throw WorkerError(.closed, "send worker ended before it was done")
             } catch {
                 events.append(.failed(SendFailure(kind: .other, reason: "\(error)")))

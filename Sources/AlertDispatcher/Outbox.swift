@@ -49,6 +49,7 @@ public actor Outbox: Service {
     private let failed = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "failed")])
     private let dead = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "dead")])
     private let depth = Gauge(label: "ichnode_outbox_pending")
+    private var flags = FlagTimes()
 
     /// - Parameter audit: is told what became of objects that were handed over. Quick.
     public init(
@@ -115,6 +116,7 @@ public actor Outbox: Service {
 
     private func attempt(_ delivery: DeliveryEntry) async throws {
         var delivery = delivery
+        let wasOwed = delivery.objects.first?.state == .pending
         delivery.attempts += 1
         // What was asked for before says nothing about what is sent now.
         (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
@@ -126,6 +128,14 @@ public actor Outbox: Service {
         }
         try await ledger.updateDelivery(delivery)
         report(delivery)
+        if wasOwed && delivery.hasTakenFirst { await noteFlag(delivery) }
+    }
+
+    private func noteFlag(_ delivery: DeliveryEntry) async {
+        do {
+            guard let flag = try await FlagTimes.flag(ofReportIn: delivery, ledger) else { return }
+            flags.note(flag, at: clock.now())
+        } catch { logger.warning("a time to flag is not measured", metadata: ["error": "\(error)"]) }
     }
 
     /// - Returns: whether there was an answer.
@@ -154,14 +164,14 @@ public actor Outbox: Service {
             throw Unreachable("no destination is named \(taker): configure it again, and it will be served")
         }
         if let message = delivery.message {
-            take(try await destination.deliver(message), of: &delivery)
+            take(try await timed(taker) { try await destination.deliver(message) }, of: &delivery)
             return
         }
         // All of a study's objects go to one taker.
         let isMoving = taker != delivery.taker
         let outstanding = delivery.objects.filter { $0.state == .pending || isMoving && $0.state != .dead }
         let owed = Self.order(outstanding.map(\.object), of: delivery)
-        let fates = try await destination.deliver(owed)
+        let fates = try await timed(taker) { try await destination.deliver(owed) }
         // What is about the node itself has no objects.
         if let study = delivery.studyInstanceUID { audit(DeliveryAttempt(study, to: taker, owed, fates)) }
         if fates.isEmpty { throw WorkerError(.failed, "no answer for any object") }
@@ -193,6 +203,13 @@ public actor Outbox: Service {
         case .retry(let reason): postpone(&delivery, pause(of: delivery), because: reason)
         case .refused(let reason): (delivery.state, delivery.lastError) = (.dead, reason)
         }
+    }
+
+    private func timed<R: Sendable>(_ destination: String, _ body: () async throws -> R) async throws -> R {
+        let time = Metrics.Timer(label: "ichnode_delivery_seconds", dimensions: [("destination", destination)])
+        let begun = ContinuousClock.now
+        defer { time.record(duration: begun.duration(to: .now)) }
+        return try await body()
     }
 
     // MARK: Ways

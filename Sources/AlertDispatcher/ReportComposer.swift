@@ -2,6 +2,7 @@ internal import CLinux
 public import Foundation
 public import Ledger
 public import Logging
+internal import Metrics
 public import WorkerProtocol
 
 /// The durable objects of a result.
@@ -103,6 +104,7 @@ public struct ReportComposer: Sendable {
     private static let deadline: Duration = .seconds(120)
 
     private let program: WorkerProgram
+    private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "compose")])
     private let results: URL
     private let installation: String
     private let device: Device
@@ -213,6 +215,7 @@ public struct ReportComposer: Sendable {
             try check(objects, against: request)
             return (objects, identity)
         } catch {
+            if !Task.isCancelled && (error as? WorkerError)?.code == .closed { crashes.increment() }
             await worker.stop(patience: .milliseconds(200))
             throw error
         }

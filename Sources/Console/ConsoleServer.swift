@@ -110,8 +110,9 @@ public struct ConsoleServer: Service {
     var routes: [ConsoleRoute] {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
-            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
             + StudyRoutes(parts: parts, outcomes: outcomes).routes
+            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
+            + APIRoutes(parts: parts).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }
@@ -120,6 +121,7 @@ public struct ConsoleServer: Service {
     func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self)
         router.add(middleware: ConsoleMiddleware(settings: settings))
+        router.add(middleware: APIMethods(routes: routes))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)

@@ -7,7 +7,8 @@ struct HealthRoutes {
     let parts: ConsoleServer.Parts
 
     var routes: [ConsoleRoute] {
-        [
+        let gauges = LedgerGauges(parts: parts)
+        return [
             .get("/health/live", .open) { _, _ in Self.text("live\n", .ok) },
             .get("/health/ready", .open) { [parts] _, _ in
                 if let missing = await parts.notReady() {
@@ -16,7 +17,8 @@ struct HealthRoutes {
                 return Self.text("ready\n", .ok)
             },
             .get("/metrics", .open) { [parts] _, _ in
-                Self.text(parts.registry.prometheusText(), .ok, type: "text/plain; version=0.0.4; charset=utf-8")
+                await gauges.refresh()
+                return Self.text(parts.registry.prometheusText(), .ok, type: "text/plain; version=0.0.4; charset=utf-8")
             },
         ]
     }

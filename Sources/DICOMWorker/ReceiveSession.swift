@@ -16,6 +16,8 @@ final class ReceiveSession {
     private let identity: TLSIdentity?
     private var stored = 0
     private var toldCommon: CommonAttributes?
+    /// When the command of the object that is received was read.
+    private var begun = ContinuousClock.now
     /// Whether a message has begun and not ended.
     private var isWithinMessage = false
     private var mustStop = false
@@ -183,6 +185,7 @@ final class ReceiveSession {
         _ command: CommandSet, _ contextID: UInt8, _ context: AcceptedAssociation.Context,
         _ association: AcceptedAssociation
     ) throws {
+        begun = .now
         do {
             try store(command, contextID, context, association)
             try association.send(command.response(.success), contextID: contextID)
@@ -263,7 +266,8 @@ final class ReceiveSession {
         let common = CommonAttributes(record)
         if common != toldCommon { try channel.send(ReceiveEvent.common(common)) }
         toldCommon = common
-        try channel.send(ReceiveEvent.stored(OwnAttributes(record)))
+        let microseconds = begun.duration(to: .now) / .microseconds(1)
+        try channel.send(ReceiveEvent.stored(OwnAttributes(record), microseconds: Int(microseconds)))
     }
 
     /// The name is taken: where to put the object.

@@ -21,7 +21,7 @@ enum Rehearsal {
             callingAETitle: title, calledAETitle: title, acceptedContexts: 1, proposedContexts: 1)
         let record = try record()
         for event: ReceiveEvent in [
-            .accepted(accepted), .common(CommonAttributes(record)), .stored(OwnAttributes(record)),
+            .accepted(accepted), .common(CommonAttributes(record)), .stored(OwnAttributes(record), microseconds: 1),
             .ended(AssociationEnded(how: .released, storedInstances: 1)),
         ] {
             try worker.send(event)

@@ -160,11 +160,14 @@ public struct AnalysisEntry: Codable, Sendable {
     public var seriesInstanceUID: UID?
     /// The report that was made of it; nil where none was.
     public var report: ImageReference?
+    /// When the last image came that the analysis saw; nil where an operator asked for it, or an earlier version of the
+    /// node did not keep it.
+    public var lastArrival: Date?
     public init(
         studyInstanceUID: UID, revisionDigest: String, modelDigest: String, configurationDigest: String, route: String,
         startedAt: Date, completedAt: Date, outcome: Outcome, reason: String, completion: String,
         studyProbability: Double?, threshold: Double?, flaggedSlices: Int, seriesInstanceUID: UID? = nil,
-        report: ImageReference? = nil
+        report: ImageReference? = nil, lastArrival: Date? = nil
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.revisionDigest = revisionDigest
@@ -181,6 +184,7 @@ public struct AnalysisEntry: Codable, Sendable {
         self.flaggedSlices = flaggedSlices
         self.seriesInstanceUID = seriesInstanceUID
         self.report = report
+        self.lastArrival = lastArrival
     }
 }
 

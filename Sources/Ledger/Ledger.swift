@@ -71,6 +71,7 @@ public protocol Ledger: Sendable {
     /// Where it is accepted, earlier ones of the study that the destination still has to take are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
+    func delivery(_ id: Int64) async throws -> DeliveryEntry?
     /// All that the study ever had, oldest first.
     func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry]
     func deliveries(_ query: DeliveryQuery) async throws -> LedgerPage<DeliveryEntry>
@@ -110,6 +111,8 @@ public protocol Ledger: Sendable {
     /// What is not done yet.
     /// - Parameter reason: begins the reason of studies that are held.
     func openWork(heldFor reason: String) async throws -> OpenWork
+    /// The same in numbers.
+    func backlog() async throws -> Backlog
     /// Raises the conditions that are not active, and clears what is active and not among them, together with the
     /// messages about both, all or nothing.
     /// - Parameter messages: of what was raised and cleared; not called where nothing was.

@@ -9,12 +9,7 @@ extension SQLiteLedger {
         try await database.read { database in
             var work = OpenWork()
             work.held = try String.fetchAll(database, sql: Self.heldStudies, arguments: [reason]).compactMap { UID($0) }
-            work.lanes = try Row.fetchAll(database, sql: Self.lanes).map { row in
-                let owedSince: Double? = row["owed_since"]
-                return OpenWork.Lane(
-                    destination: row["destination"], owed: row["owed"],
-                    owedSince: owedSince.map(Date.init(timeIntervalSince1970:)), givenUp: row["given_up"])
-            }
+            work.lanes = try Self.openLanes(database)
             work.studies = try Row.fetchAll(database, sql: Self.openStudies, arguments: [reason])
                 .compactMap(Self.openStudy)
             let indices = Dictionary(uniqueKeysWithValues: work.studies.indices.map { (work.studies[$0].id, $0) })
@@ -47,7 +42,7 @@ extension SQLiteLedger {
         ORDER BY 3
         """
 
-    private static let isNotIgnored = "(decision IS NULL OR decision <> 'ignored')"
+    static let isNotIgnored = "(decision IS NULL OR decision <> 'ignored')"
     private static let lastAnalysis =
         "(SELECT coalesce(max(a.completed_at), 0) FROM analysis a WHERE a.study_uid = s.study_uid)"
 
@@ -68,6 +63,15 @@ extension SQLiteLedger {
         SELECT study_uid FROM study WHERE state = 'concluded' AND outcome = 'undetermined' AND decision IS NULL
         AND reason LIKE ? || '%' ORDER BY open_since
         """
+
+    static func openLanes(_ database: Database) throws -> [OpenWork.Lane] {
+        try Row.fetchAll(database, sql: lanes).map { row in
+            let owedSince: Double? = row["owed_since"]
+            return OpenWork.Lane(
+                destination: row["destination"], owed: row["owed"],
+                owedSince: owedSince.map(Date.init(timeIntervalSince1970:)), givenUp: row["given_up"])
+        }
+    }
 
     private static func openStudy(_ row: Row) -> OpenWork.Study? {
         guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else {

@@ -441,6 +441,12 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func delivery(_ id: Int64) async throws -> DeliveryEntry? {
+        try await database.read {
+            try Row.fetchOne($0, sql: "SELECT * FROM delivery WHERE id = ?", arguments: [id]).map(Self.delivery)
+        }
+    }
+
     public func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
         try await database.read { try Self.deliveries(ofStudy: uid, $0) }
     }

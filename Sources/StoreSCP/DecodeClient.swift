@@ -26,6 +26,7 @@ public actor DecodeClient {
     private var served = 0
     private let turn = AsyncLock()
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "decode")])
+    private let decodeTime = Metrics.Timer(label: "ichnode_decode_seconds")
 
     /// Files that one worker decodes before it is replaced: what leaks goes with it.
     private static let filesPerWorker = 20_000
@@ -111,6 +112,8 @@ public actor DecodeClient {
     private func decode(_ asked: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
         let process = try await running()
         served += asked.count
+        let begun = ContinuousClock.now
+        defer { decodeTime.record(duration: begun.duration(to: .now)) }
         return try await withWatchdog(process) {
             try await process.send(DecodeRequest.decode(frames: asked))
             var outcomes: [FrameLocation: Outcome] = [:]

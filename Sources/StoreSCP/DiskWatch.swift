@@ -54,6 +54,9 @@ public final class DiskWatch: Service, @unchecked Sendable {
         self.interval = interval
         self.logger = logger
         self.freeBytes = freeBytes
+        for (refuses, bytes) in [("associations", watermarks.association), ("objects", watermarks.object)] {
+            Gauge(label: "ichnode_disk_watermark_bytes", dimensions: [("refuses", refuses)]).record(bytes)
+        }
         look()
     }
 

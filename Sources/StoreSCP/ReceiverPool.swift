@@ -166,6 +166,8 @@ actor ReceiverPool {
     private var startFailuresLogged = RateLimit(perMinute: 6)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
     private let associations = Counter(label: "ichnode_associations_total")
+    private let associationTime = Metrics.Timer(label: "ichnode_association_seconds")
+    private let receiveTime = Metrics.Timer(label: "ichnode_instance_receive_seconds")
     private let refusedAssociations = Counter(label: "ichnode_associations_refused_total")
     private let failedHandshakes = Counter(label: "ichnode_tls_handshakes_failed_total")
     private let stored = Counter(label: "ichnode_instances_stored_total")
@@ -285,6 +287,7 @@ actor ReceiverPool {
         log[metadataKey: "association.id"] = "\(id)"
         log[metadataKey: "peer.address"] = "\(connection.peerAddress)"
         if let title = connection.callingAETitle { log[metadataKey: "peer.ae"] = "\(title)" }
+        let begun = ContinuousClock.now
         var course = Course(association: id, peer: connection.peerAddress)
         book.opened(id, connection)
         // Within TLS there is none until the handshake is done and the request was admitted: nobody who only stalls
@@ -310,7 +313,10 @@ actor ReceiverPool {
         }
         course.transfers.end(trouble: course.ending == .released ? nil : course.trouble).forEach(audit)
         book.ended(id, course.entryEnding)
-        if course.isOpen { await intake.associationEnded(id, course.ending) }
+        if course.isOpen {
+            associationTime.record(duration: begun.duration(to: .now))
+            await intake.associationEnded(id, course.ending)
+        }
     }
 
     /// How far an association has come.
@@ -436,11 +442,12 @@ actor ReceiverPool {
         switch event {
         case .accepted(let accepted): log.info("association accepted", metadata: Self.metadata(accepted))
         case .common: break
-        case .stored(let own):
+        case .stored(let own, let microseconds):
             guard let common = course.common else {
                 throw WorkerError(.protocolViolation, "an instance before what it has in common with others")
             }
             stored.increment()
+            receiveTime.recordMicroseconds(max(0, microseconds))
             let record = InstanceRecord(common, own)
             course.transfers.add(record, record.version == 1 ? .created : .versioned).forEach(audit)
             book.change(id) { $0.stored(record, isKnown: false) }

@@ -33,6 +33,7 @@ public struct Retention: Service {
     private let ledger: any Ledger
     private let clock: WallClock
     private let logger: Logger
+    private let purgedStudies = Counter(label: "ichnode_studies_purged_total")
     private let isShort: @Sendable () -> Bool
     private let audit: @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void
 
@@ -73,7 +74,7 @@ public struct Retention: Service {
                 throw error
             }
             audit(purged.study, purged.paths.count, nil)
-            Counter(label: "ichnode_studies_purged_total").increment()
+            purgedStudies.increment()
             logger.notice(
                 "pixels removed by retention",
                 metadata: ["study.uid": "\(purged.study)", "files": "\(purged.paths.count)"])

@@ -110,7 +110,7 @@ extension [ReceiveEvent] {
         var common: CommonAttributes?
         return compactMap { event in
             if case .common(let told) = event { common = told }
-            guard case .stored(let own) = event, let common else { return nil }
+            guard case .stored(let own, _) = event, let common else { return nil }
             return InstanceRecord(common, own)
         }
     }

@@ -62,6 +62,25 @@ import WorkerProtocol
         try await ledger.openWork(heldFor: "identity conflict").studies
     }
 
+    @Test func countsWhatIsUnderWayAndOwed() async throws {
+        let ledger = try ledger()
+        #expect(try await ledger.backlog() == Backlog(studies: [:]))
+        try await receive(ledger, 1, at: 1000)
+        try await receive(ledger, 2, at: 1500)
+        let start = Date(timeIntervalSince1970: 1000)
+        #expect(try await ledger.backlog() == Backlog(studies: [.receiving: 1], openSince: start))
+        try await conclude(ledger, seeing: 2, at: 2000, to: "pacs", "archive")
+        let owed = Date(timeIntervalSince1970: 2000)
+        let lanes = ["archive", "pacs"].map {
+            OpenWork.Lane(destination: $0, owed: 1, owedSince: owed, givenUp: 0)
+        }
+        #expect(try await ledger.backlog() == Backlog(studies: [.concluded: 1], lanes: lanes))
+        try await settle(ledger, "pacs", .dead)
+        try await settle(ledger, "archive", .delivered)
+        let refused = OpenWork.Lane(destination: "pacs", owed: 0, owedSince: nil, givenUp: 1)
+        #expect(try await ledger.backlog() == Backlog(studies: [.concluded: 1], lanes: [refused]))
+    }
+
     @Test func aStudyIsOpenFromItsFirstImageUntilSomebodyHasItsResult() async throws {
         let ledger = try ledger()
         #expect(try await open(ledger).isEmpty)

@@ -71,7 +71,7 @@ extension ReceiveEvent {
                         SecureConnection(
                             version: $0.text(), cipher: $0.text(), peerCertificate: $0.optional { $0.text() })
                     }))
-        case 1: .stored(OwnAttributes(.generated(&source)))
+        case 1: .stored(OwnAttributes(.generated(&source)), microseconds: source.integer())
         case 5: .common(CommonAttributes(.generated(&source)))
         case 2:
             .collision(

@@ -33,6 +33,8 @@ public actor InferenceChild: InferenceEngine {
     private var child: WorkerProcess?
     private var starts = 0
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "infer")])
+    private let encodeTime = Metrics.Timer(label: "ichnode_encode_seconds")
+    private let scoreTime = Metrics.Timer(label: "ichnode_score_seconds")
 
     /// - Parameters:
     ///   - executable: the program whose `infer` subcommand calls `InferenceServer.run`.
@@ -75,15 +77,17 @@ public actor InferenceChild: InferenceEngine {
     public func encode(planes: [Float], count: Int) async throws -> [EncodedPlane] {
         try sizes.checkEncode(planes, count: count)
         let request = InferRequest.encode(count: count, size: sizes.input)
-        let answer = try await exchange(request, bulk: [Floats.bytes(planes)], within: deadlines.encode, hasBulk: true)
-        guard case .encoded(count) = answer.event, let bulk = answer.bulk else { throw unexpected() }
-        return try sizes.split(try Floats.values(bulk), count: count)
+        let bulk = [Floats.bytes(planes)]
+        let answer = try await exchange(request, bulk, within: deadlines.encode, hasBulk: true, encodeTime)
+        guard case .encoded(count) = answer.event, let encoded = answer.bulk else { throw unexpected() }
+        return try sizes.split(try Floats.values(encoded), count: count)
     }
 
     public func score(embeddings: [Float], logits: [Float], count: Int) async throws -> StudyScores {
         try sizes.checkScore(embeddings: embeddings, logits: logits, count: count)
         let bulk = [Floats.bytes(embeddings), Floats.bytes(logits)]
-        let answer = try await exchange(.score(count: count), bulk: bulk, within: deadlines.score, hasBulk: false)
+        let request = InferRequest.score(count: count)
+        let answer = try await exchange(request, bulk, within: deadlines.score, hasBulk: false, scoreTime)
         guard case .scored(let scores) = answer.event else { throw unexpected() }
         try sizes.check(scores, count: count)
         return scores
@@ -101,9 +105,11 @@ public actor InferenceChild: InferenceEngine {
     private typealias Answer = (event: InferEvent, bulk: Data?)
 
     private func exchange(
-        _ request: InferRequest, bulk: [Data], within deadline: Duration, hasBulk: Bool
+        _ request: InferRequest, _ bulk: [Data], within deadline: Duration, hasBulk: Bool, _ time: Metrics.Timer
     ) async throws -> Answer {
         try await turn.inTurn { [self] in
+            let begun = ContinuousClock.now
+            defer { time.record(duration: begun.duration(to: .now)) }
             do { return try await ask(request, bulk, deadline, hasBulk) } catch let error as WorkerError
                 where error.code == .closed
             {

@@ -100,7 +100,8 @@ public enum ReceiveEvent: Codable, Sendable {
     case common(CommonAttributes)
     /// An object is durable in the spool, under the name that its UIDs and version give. Sent right before the C-STORE
     /// response. Where `refused` follows, its name may not survive a power cut, and the sender was told to come again.
-    case stored(OwnAttributes)
+    /// - Parameter microseconds: since its command was read.
+    case stored(OwnAttributes, microseconds: Int)
     /// The final name exists already; the worker waits for the verdict.
     case collision(Collision)
     /// An object was refused with a status of the 0xA000 or 0xC000 range; nothing of it remains.

@@ -39,6 +39,11 @@ actor StudyPipeline: Service {
     private var concluding: Set<UID> = []
     /// Assembled, and not begun.
     private var next: [UID: AssembledStudy] = [:]
+    private let concluded = Dictionary(
+        uniqueKeysWithValues: Outcome.allCases.map {
+            ($0, Counter(label: "ichnode_studies_total", dimensions: [("outcome", $0.rawValue)]))
+        })
+    private let timeToComplete = Timer(label: "ichnode_time_to_complete_seconds")
     private let timeToReport = Timer(label: "ichnode_time_to_report_seconds")
 
     init(
@@ -104,6 +109,8 @@ actor StudyPipeline: Service {
     /// it.
     private func conclude(_ study: AssembledStudy) async {
         let uid = study.studyInstanceUID
+        // What is analysed again has waited for an operator.
+        if !study.isReprocessed { timeToComplete.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         next[uid] = study
         guard concluding.insert(uid).inserted else { return }
         while let study = next.removeValue(forKey: uid) { await concludeOne(study) }
@@ -261,7 +268,7 @@ actor StudyPipeline: Service {
             completion: study.decision.description, studyProbability: analysis.finding?.probability,
             threshold: threshold.value,
             flaggedSlices: analysis.finding?.flaggedSlices.count ?? 0, seriesInstanceUID: analysis.seriesInstanceUID,
-            report: composed?.report)
+            report: composed?.report, lastArrival: study.isReprocessed ? nil : study.lastArrival)
         let priority = analysis.outcome == .positive ? 0 : 1
         var deliveries: [NewDelivery] = []
         if let report, let composed {
@@ -276,7 +283,7 @@ actor StudyPipeline: Service {
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
         try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
-        timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now())
+        if !study.isReprocessed { timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         announce(analysis, uid)
     }
 
@@ -294,7 +301,7 @@ actor StudyPipeline: Service {
     }
 
     private func announce(_ analysis: StudyAnalyzer.Analysis, _ uid: UID) {
-        Counter(label: "ichnode_studies_total", dimensions: [("outcome", analysis.outcome.rawValue)]).increment()
+        concluded[analysis.outcome]?.increment()
         let level: Logger.Level = analysis.outcome == .undetermined ? .warning : .notice
         tools.logger.log(
             level: level, "study concluded",

@@ -6,18 +6,20 @@ internal import Foundation
 /// Names are used as they are given: they carry their unit and `_total`. `@unchecked Sendable` is safe because all
 /// state is guarded by `lock`.
 public final class MetricsRegistry: @unchecked Sendable {
-    /// Upper bounds of duration histograms, seconds.
-    private static let buckets = [0.005, 0.02, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300]
-
     private struct Series: Hashable {
         var name: String
         var labels: String
     }
 
     private struct Histogram {
-        var counts = [Int](repeating: 0, count: buckets.count)
+        /// Upper bounds, and how many were at most that.
+        var buckets: [(bound: Double, count: Int)]
         var count = 0
         var sum = 0.0
+
+        init(of name: String) {
+            buckets = (MetricsTable.description(name)?.buckets ?? MetricsTable.quick).map { ($0, 0) }
+        }
     }
 
     private let lock = NSLock()
@@ -54,7 +56,12 @@ public final class MetricsRegistry: @unchecked Sendable {
     ) {
         var named = ""
         for (series, value) in all.sorted(by: { ($0.key.name, $0.key.labels) < ($1.key.name, $1.key.labels) }) {
-            if series.name != named { lines.append("# TYPE \(series.name) \(type)") }
+            if series.name != named {
+                if let help = MetricsTable.description(series.name)?.help {
+                    lines.append("# HELP \(series.name) \(help)")
+                }
+                lines.append("# TYPE \(series.name) \(type)")
+            }
             named = series.name
             lines += text(series, value)
         }
@@ -65,7 +72,7 @@ public final class MetricsRegistry: @unchecked Sendable {
             let inner = series.labels.isEmpty ? "" : series.labels.dropFirst().dropLast() + ","
             return "{\(inner)le=\"\(bound)\"}"
         }
-        return zip(buckets, histogram.counts).map { "\(series.name)_bucket\(labels("\($0)")) \($1)" } + [
+        return histogram.buckets.map { "\(series.name)_bucket\(labels("\($0.bound)")) \($0.count)" } + [
             "\(series.name)_bucket\(labels("+Inf")) \(histogram.count)",
             "\(series.name)_sum\(series.labels) \(histogram.sum)",
             "\(series.name)_count\(series.labels) \(histogram.count)",
@@ -73,8 +80,25 @@ public final class MetricsRegistry: @unchecked Sendable {
     }
 
     private static func series(_ label: String, _ dimensions: [(String, String)]) -> Series {
-        let inner = dimensions.map { "\($0.0)=\"\($0.1)\"" }.joined(separator: ",")
+        let inner = dimensions.map { "\($0.0)=\"\(escaped($0.1))\"" }.joined(separator: ",")
         return Series(name: label, labels: inner.isEmpty ? "" : "{\(inner)}")
+    }
+
+    private static func escaped(_ value: String) -> String {
+        value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    }
+
+    /// Sets a gauge for each value of its only label, and forgets it for all others.
+    func replace(_ name: String, by label: String, _ values: [String: Double]) {
+        lock.withLock {
+            gauges = gauges.filter { $0.key.name != name }
+            for (value, number) in values { gauges[Self.series(name, [(label, value)])] = number }
+        }
+    }
+
+    /// - Parameter value: nil: it is not known.
+    func set(_ name: String, _ value: Double?) {
+        lock.withLock { gauges[Self.series(name, [])] = value }
     }
 
     fileprivate func add(_ amount: Int64, _ label: String, _ dimensions: [(String, String)]) {
@@ -91,11 +115,14 @@ public final class MetricsRegistry: @unchecked Sendable {
 
     fileprivate func observe(_ value: Double, _ label: String, _ dimensions: [(String, String)]) {
         lock.withLock {
-            var histogram = histograms[Self.series(label, dimensions)] ?? Histogram()
-            for (index, bound) in Self.buckets.enumerated() where value <= bound { histogram.counts[index] += 1 }
+            let series = Self.series(label, dimensions)
+            var histogram = histograms[series] ?? Histogram(of: label)
+            for index in histogram.buckets.indices where value <= histogram.buckets[index].bound {
+                histogram.buckets[index].count += 1
+            }
             histogram.count += 1
             histogram.sum += value
-            histograms[Self.series(label, dimensions)] = histogram
+            histograms[series] = histogram
         }
     }
 }
