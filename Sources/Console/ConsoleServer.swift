@@ -96,7 +96,7 @@ public struct ConsoleServer: Service {
 
     /// Nothing is answered that the gate did not let through.
     func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
-        let router = Router(context: ConsoleContext.self)
+        let router = Router(context: ConsoleContext.self, options: .autoGenerateHeadEndpoints)
         router.add(middleware: ConsoleMiddleware(settings: settings))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in

@@ -127,6 +127,14 @@ class Commands(ConsoleTestCase):
                 self.assertIn("console.host reaches beyond this machine, which needs tls and users", result.stdout)
                 self.assertRegex(result.stdout, r"ichnode\.yaml:\d+: ")
 
+    def test_the_doctor_wants_hashes_kept_from_others(self):
+        node = self.make_node("doctor", users=USERS)
+        for mode, is_said in ((0o644, True), (0o640, False)):
+            node.configuration.chmod(mode)
+            said = ichnode("doctor", "--config", str(node.configuration)).stdout
+            self.assertIn("data directory", said)
+            self.assertEqual("warn  " in said and "holds hashes of passwords" in said, is_said, said)
+
 
 @needs_node
 class SignIn(ConsoleTestCase):
