@@ -97,7 +97,7 @@ public struct ConsoleServer: Service {
     /// Nothing is answered that the gate did not let through.
     func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self, options: .autoGenerateHeadEndpoints)
-        router.add(middleware: ConsoleMiddleware(settings: settings))
+        router.add(middleware: ConsoleMiddleware(settings: settings, gate: gate))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in
                 var (request, context) = (request, context)

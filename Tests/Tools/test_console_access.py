@@ -362,7 +362,7 @@ class OverTLS(ConsoleTestCase):
         node = self.start("node", certificates)
         refused = ichnode("serve", "--config", str(node.configuration))
         self.assertEqual(refused.returncode, 78)
-        self.assertIn("is open to others (mode 604)", refused.stdout)
+        self.assertIn("is open to others (mode 0604)", refused.stdout)
         self.assertIn("console.tls", ichnode("config", "check", str(node.configuration)).stdout)
         certificates.key("console").chmod(0o600)
         self.addCleanup(node.stop)
