@@ -12,10 +12,11 @@ enum RequestChecks {
         return (ConsoleSettings.loopback + settings.hostNames).contains { $0.lowercased() == name }
     }
 
-    /// Browsers say where a request that changes something comes from.
+    /// Browsers say where a request that changes something comes from. Origin is "null" in our own forms too, since
+    /// they send no referrer (Fetch, "append a request Origin header"): then the token of the form decides.
     static func isFromElsewhere(_ request: Request) -> Bool {
-        if let site = request.headers[.secFetchSite], site != "same-origin" && site != "none" { return true }
-        guard let origin = request.headers[.origin] else { return false }
+        if let site = request.headers[.secFetchSite] { return site != "same-origin" && site != "none" }
+        guard let origin = request.headers[.origin], origin != "null" else { return false }
         guard let separator = origin.range(of: "://") else { return true }
         return hostName(of: String(origin[separator.upperBound...])) != hostName(of: request.head.authority ?? "")
     }

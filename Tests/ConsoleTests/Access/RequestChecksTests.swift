@@ -37,9 +37,12 @@ import Testing
 
     private static let fields: [(HTTPFields, Bool)] = [
         ([:], false), ([.origin: "http://localhost:8080"], false), ([.origin: "https://localhost"], false),
-        ([.origin: "http://evil.example"], true), ([.origin: "null"], true), ([.origin: ""], true),
+        ([.origin: "http://evil.example"], true), ([.origin: "null"], false), ([.origin: ""], true),
         ([.origin: "http://localhost.evil.example:8080"], true), ([.secFetchSite: "same-origin"], false),
-        ([.secFetchSite: "none"], false), ([.secFetchSite: "same-site"], true), ([.secFetchSite: "cross-site"], true),
+        ([.secFetchSite: "none"], false),
+        ([.secFetchSite: "same-origin", .origin: "null"], false),
+        ([.secFetchSite: "cross-site", .origin: "null"], true), ([.secFetchSite: "same-site"], true),
+        ([.secFetchSite: "cross-site"], true),
     ]
 
     @Test(arguments: fields)
