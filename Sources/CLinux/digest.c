@@ -1,7 +1,7 @@
 #include "clinux.h"
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/err.h>
+#include <openssl/evp.h>
 
 
 clinux_sha256 *clinux_sha256_new(void) {
@@ -23,8 +23,8 @@ void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out) {
 }
 
 int clinux_scrypt(
-    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r, uint64_t p,
-    uint8_t *out, size_t out_count) {
+    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r,
+    uint64_t p, uint8_t *out, size_t out_count) {
     // What the parameters need, and OpenSSL's own overhead with it.
     uint64_t memory = 128 * r * (n + p + 2) + (1 << 20);
     int done = EVP_PBE_scrypt(password, password_count, salt, salt_count, n, r, p, memory, out, out_count);

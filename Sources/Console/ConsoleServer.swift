@@ -119,8 +119,8 @@ public struct ConsoleServer: Service {
 
     /// Nothing is answered that the gate did not let through.
     func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
-        let router = Router(context: ConsoleContext.self)
-        router.add(middleware: ConsoleMiddleware(settings: settings))
+        let router = Router(context: ConsoleContext.self, options: .autoGenerateHeadEndpoints)
+        router.add(middleware: ConsoleMiddleware(settings: settings, gate: gate))
         router.add(middleware: APIMethods(routes: routes))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in

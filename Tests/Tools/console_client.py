@@ -51,14 +51,7 @@ class ConsoleClient:
     def request(self, method: str, path: str, headers: dict[str, str], body: str | None = None) -> Answer:
         if self.cookies:
             headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} | headers
-        try:
-            self.connection.request(method, path, body, headers)
-            response = self.connection.getresponse()
-            answer = Answer(response.status, response.headers, response.read())
-        except (http.client.HTTPException, OSError):
-            # The next request opens a new one.
-            self.connection.close()
-            raise
+        answer = self._exchange(method, path, headers, body)
         for line in answer.headers.get_all("Set-Cookie") or []:
             name, _, value = line.partition(";")[0].partition("=")
             self.cookies[name] = value
@@ -67,6 +60,19 @@ class ConsoleClient:
         if found := re.search(rb'<meta name="csrf-token" content="([^"]*)"', answer.body):
             self.token = found[1].decode()
         return answer
+
+    def _exchange(self, method: str, path: str, headers: dict[str, str], body: str | None) -> Answer:
+        """Once more where the server closed a connection that was idle, as browsers do."""
+        was_open = self.connection.sock is not None
+        try:
+            self.connection.request(method, path, body, headers)
+            response = self.connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        except (http.client.HTTPException, OSError):
+            self.connection.close()
+            if not was_open:
+                raise
+        return self._exchange(method, path, headers, body)
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.request("GET", path, PAGE | headers)

@@ -127,6 +127,14 @@ class Commands(ConsoleTestCase):
                 self.assertIn("console.host reaches beyond this machine, which needs tls and users", result.stdout)
                 self.assertRegex(result.stdout, r"ichnode\.yaml:\d+: ")
 
+    def test_the_doctor_wants_hashes_kept_from_others(self):
+        node = self.make_node("doctor", users=USERS)
+        for mode, is_said in ((0o644, True), (0o640, False)):
+            node.configuration.chmod(mode)
+            said = ichnode("doctor", "--config", str(node.configuration)).stdout
+            self.assertIn("data directory", said)
+            self.assertEqual("warn  " in said and "holds hashes of passwords" in said, is_said, said)
+
 
 @needs_node
 class SignIn(ConsoleTestCase):
@@ -354,7 +362,7 @@ class OverTLS(ConsoleTestCase):
         node = self.start("node", certificates)
         refused = ichnode("serve", "--config", str(node.configuration))
         self.assertEqual(refused.returncode, 78)
-        self.assertIn("is open to others (mode 604)", refused.stdout)
+        self.assertIn("is open to others (mode 0604)", refused.stdout)
         self.assertIn("console.tls", ichnode("config", "check", str(node.configuration)).stdout)
         certificates.key("console").chmod(0o600)
         self.addCleanup(node.stop)

@@ -113,8 +113,8 @@ void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out);
 
 /// scrypt (RFC 7914) from OpenSSL; takes 128 * r * n bytes. 0, or -1 for parameters that it cannot have.
 int clinux_scrypt(
-    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r, uint64_t p,
-    uint8_t *out, size_t out_count);
+    const void *password, size_t password_count, const void *salt, size_t salt_count, uint64_t n, uint64_t r,
+    uint64_t p, uint8_t *out, size_t out_count);
 /// Whether all bytes are the same; takes as long whichever differ.
 int clinux_equal(const void *one, const void *other, size_t count);
 

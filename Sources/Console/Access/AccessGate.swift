@@ -30,37 +30,36 @@ struct AccessGate: Gate {
     var routes: [ConsoleRoute] { SignInRoutes(gate: self).routes }
 
     func admit(_ request: Request, to route: ConsoleRoute, _ context: inout ConsoleContext) async throws -> Response? {
-        let address = address(of: request, context)
-        context.visitor = Visitor(address: address)
-        var isToken = false
-        if let authorization = request.headers[.authorization], route.access != .open {
-            context.visitor = try visitor(authorization, address)
-            isToken = true
-        } else if let value = cookie(request), let session = sessions.session(value, isUse: Self.isUse(request)) {
-            context.visitor = Visitor(
-                user: session.user, role: session.role, csrfToken: session.csrfToken, address: address)
+        let isToken = request.headers[.authorization] != nil && route.access != .open
+        let address = ClientAddress.of(request, peer: context.peer, isBehindProxy: settings.isBehindProxy)
+        context.visitor = isToken ? try bearer(request, address) : visitor(of: request)
+        context.visitor.address = address
+        if !isToken, context.visitor.isSignedIn, let value = cookie(request) {
             context.isStillAdmitted = { [sessions] in sessions.session(value, isUse: false) != nil }
         }
         try checkOrigin(request, route, context, isToken: isToken)
         return try refusal(request, route.access, context.visitor)
     }
 
-    func address(of request: Request, _ context: ConsoleContext) -> String {
-        ClientAddress.of(request, peer: context.peer, isBehindProxy: settings.isBehindProxy)
-    }
-
     // MARK: Who
+
+    func visitor(of request: Request) -> Visitor {
+        guard let value = cookie(request), let session = sessions.session(value, isUse: Self.isUse(request)) else {
+            return Visitor()
+        }
+        return Visitor(user: session.user, role: session.role, csrfToken: session.csrfToken)
+    }
 
     private static func isUse(_ request: Request) -> Bool {
         request.headers[.background] == nil && request.headers[.accept] != "text/event-stream"
     }
 
-    private func visitor(_ authorization: String, _ address: String) throws -> Visitor {
-        let parts = authorization.split(separator: " ")
+    private func bearer(_ request: Request, _ address: String) throws -> Visitor {
+        let parts = request.headers[.authorization]?.split(separator: " ") ?? []
         if parts.count == 2, parts[0].lowercased() == "bearer",
             let token = tokens[APIToken.digest(of: String(parts[1]))]
         {
-            return Visitor(user: token.name, role: token.role, address: address)
+            return Visitor(user: token.name, role: token.role)
         }
         audit.tell(.signInRefused(user: "bearer token", address: address, reason: "the token is not known"))
         throw Self.unauthorized("the token is not known", error: "invalid_token")

@@ -7,6 +7,7 @@ struct ConsoleMiddleware: RouterMiddleware {
     typealias Context = ConsoleContext
 
     let settings: ConsoleSettings
+    let gate: any Gate
 
     func handle(
         _ request: Request, context: ConsoleContext, next: (Request, ConsoleContext) async throws -> Response
@@ -24,7 +25,11 @@ struct ConsoleMiddleware: RouterMiddleware {
                 .misdirectedRequest, message: "the console does not go by this name: see console.host_names")
             return Self.response(to: error, request, context)
         }
-        do { return try await next(request, context) } catch { return Self.response(to: error, request, context) }
+        do { return try await next(request, context) } catch {
+            var context = context
+            context.visitor = gate.visitor(of: request)
+            return Self.response(to: error, request, context)
+        }
     }
 
     /// Without anything of the node's inside.

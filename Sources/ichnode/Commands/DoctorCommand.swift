@@ -1,5 +1,6 @@
 import AlertDispatcher
 import ArgumentParser
+import Console
 import Foundation
 import ICHModel
 import Logging
@@ -17,7 +18,7 @@ struct DoctorCommand: AsyncParsableCommand {
         try await Terminal.run {
             let configuration = try options.load()
             let logger = Logger.node(level: "error")
-            let findings = await Doctor(configuration, logger: logger).examine()
+            let findings = await Doctor(configuration, logger: logger).examine() + secrets(configuration)
             for finding in findings {
                 Terminal.say("\(finding.isWarning ? "warn" : finding.isGood ? "good" : "BAD ")  \(finding.text)")
             }
@@ -26,6 +27,22 @@ struct DoctorCommand: AsyncParsableCommand {
                 throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change")
             }
         }
+    }
+}
+
+extension DoctorCommand {
+    /// Hashes of passwords can be guessed at leisure.
+    private func secrets(_ configuration: NodeConfiguration) -> [Doctor.Finding] {
+        guard !configuration.console.users.isEmpty,
+            let attributes = try? FileManager.default.attributesOfItem(atPath: options.config),
+            let mode = attributes[.posixPermissions] as? Int, mode & 0o007 != 0
+        else { return [] }
+        return [
+            .init(
+                isGood: true, isWarning: true,
+                text: "\(options.config) holds hashes of passwords and is open to others (mode "
+                    + "\(String(mode, radix: 8))): chmod 640, with the node's group")
+        ]
     }
 }
 

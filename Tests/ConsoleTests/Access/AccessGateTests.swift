@@ -256,6 +256,7 @@ import WorkerProtocol
         #expect(broken.contains("Something went wrong") && !broken.contains("Cocoa") && broken.contains("vera"))
         let missing = try await console.send(.get, "/<script>").text
         #expect(missing.contains("Not found") && !missing.contains("<script>"))
+        #expect(try await console.send(.get, "/nothing", viewer).text.contains("Sign out"))
     }
 
     // MARK: Who looked at what

@@ -39,8 +39,10 @@ import Testing
         ([:], false), ([.origin: "http://localhost:8080"], false), ([.origin: "https://localhost"], false),
         ([.origin: "http://evil.example"], true), ([.origin: "null"], true), ([.origin: ""], true),
         ([.origin: "http://localhost.evil.example:8080"], true), ([.secFetchSite: "same-origin"], false),
+        ([.secFetchSite: "none"], false),
         ([.secFetchSite: "same-origin", .origin: "null"], false),
-        ([.secFetchSite: "none"], false), ([.secFetchSite: "same-site"], true), ([.secFetchSite: "cross-site"], true),
+        ([.secFetchSite: "cross-site", .origin: "null"], true), ([.secFetchSite: "same-site"], true),
+        ([.secFetchSite: "cross-site"], true),
     ]
 
     @Test(arguments: fields)
