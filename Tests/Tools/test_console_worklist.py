@@ -57,7 +57,7 @@ class Worklist(NodeTestCase):
         return any(f'id="study-{uid}"' in self.get(f"/worklist/list?page={page}")[2] for page in range(1, 6))
 
     def test_what_is_stored_is_news_and_is_listed(self):
-        study = phantom(self.folder / "phantom", "--slices", "4")
+        study = phantom(self.folder / "phantom")
         studies, one, other = (self.events(each) for each in ("studies", f"study:{study.uid}", "study:1.2.3"))
         self.assertFalse(self.is_listed(study.uid))
         send_all(self.node, study.files)
