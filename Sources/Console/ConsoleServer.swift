@@ -148,3 +148,8 @@ public struct ConsoleServer: Service {
         }
     }
 }
+
+extension ConsoleServer: CustomStringConvertible {
+    /// As logs name a service: without its secrets.
+    public var description: String { "ConsoleServer" }
+}
