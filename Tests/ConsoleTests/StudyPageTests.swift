@@ -134,7 +134,7 @@ final class StudyFixture {
             studyInstanceUID: study, revisionDigest: "r\(revision)", modelDigest: "m", configurationDigest: "c",
             route: "default", startedAt: start, completedAt: start.addingTimeInterval(0.001), outcome: outcome,
             reason: reason, completion: "grace",
-            studyProbability: outcome == .undetermined ? nil : outcome == .positive ? 0.934 : 0.012, threshold: 0.5,
+            studyProbability: outcome == .positive ? 0.934 : 0.012, threshold: 0.5,
             flaggedSlices: outcome == .positive ? 3 : 0, seriesInstanceUID: UID("1.2.3.4"), report: report)
         try await Task.sleep(for: .milliseconds(5))
         try await ledger.conclude(
@@ -208,6 +208,8 @@ final class StudyFixture {
         let page = try await fixture.page()
         #expect(
             page.contains("this is no negative result") && page.contains("Why: \(reason).") && page.contains(advice))
+        // What is below the threshold would be taken for a negative.
+        #expect(!page.contains("0.012"))
     }
 
     @Test func aHeldStudyCanBeReleasedOnly() async throws {

@@ -40,6 +40,11 @@ struct ShownStudy: Sendable {
     }
 }
 
+extension AnalysisEntry {
+    /// An undetermined study has none that anybody could take for a negative.
+    var shownProbability: Double? { outcome == .undetermined ? nil : studyProbability }
+}
+
 extension ComposedObject {
     /// Path of the folder that it lies in.
     var folder: Substring { path.lastIndex(of: "/").map { path[..<$0] } ?? "" }

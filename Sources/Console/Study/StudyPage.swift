@@ -73,7 +73,7 @@ struct StudyPage {
         let called = entry.calledAETitle.map { ", to \($0)" } ?? ""
         facts.append(("Sender", "\(entry.callingAETitle ?? "without AE title")\(called)"))
         facts.append(("Images", "\(images)"))
-        if let latest = study.latest, let probability = latest.studyProbability, let threshold = latest.threshold {
+        if let latest = study.latest, let probability = latest.shownProbability, let threshold = latest.threshold {
             let text = "\(Words.probability(probability)); flagged from \(Words.probability(threshold)) on"
             facts.append(("Probability", "\(text)"))
         }

@@ -77,7 +77,7 @@ struct StudyTimeline {
         let series = chosen.map { "series \($0.number.map(String.init) ?? "?"): \($0.reason)" }
         let start = Entry(at: analysis.startedAt, what: "Analysis begins", text: series ?? "without a series")
         var words = ["took \(Words.span(analysis.completedAt.timeIntervalSince(analysis.startedAt)))"]
-        if let probability = analysis.studyProbability, let threshold = analysis.threshold {
+        if let probability = analysis.shownProbability, let threshold = analysis.threshold {
             words.append("probability \(Words.probability(probability)), threshold \(Words.probability(threshold))")
         }
         if analysis.outcome == .positive { words.append("\(analysis.flaggedSlices) slices flagged") }
