@@ -42,6 +42,7 @@ public struct ConsoleServer: Service {
     private let logger: Logger
     private let hub: LiveHub
     private let fragments: LiveFragments
+    private let outcomes = ActionOutcomes()
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
@@ -107,7 +108,8 @@ public struct ConsoleServer: Service {
     var routes: [ConsoleRoute] {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
-            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
+            + DeliveriesPage(parts: parts, outcomes: outcomes).routes + AlertsPage(parts: parts).routes
+            + PeersPage(parts: parts, outcomes: outcomes).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

@@ -129,7 +129,10 @@
   // Makes `old` what `fresh` is, and touches no node that stays.
   function merge(old, fresh, isRoot) {
     if (!isRoot) {
-      for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+      // What the reader has opened stays open.
+      for (const { name } of [...old.attributes]) {
+        if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name);
+      }
       for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     const byID = new Map([...old.children].filter((each) => each.id).map((each) => [each.id, each]));

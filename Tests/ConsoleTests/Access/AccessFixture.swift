@@ -51,7 +51,8 @@ struct AccessFixture {
             settings,
             parts: .init(
                 ledger: try SQLiteLedger(path: file.path), actions: RecordedActions(), registry: MetricsRegistry(),
-                clock: time.clock, audit: audit, notReady: { nil }), logger: Logger(label: "console")
+                clock: time.clock, peers: FixedPeers(), audit: audit, notReady: { nil }),
+            logger: Logger(label: "console")
         ) { _ in }
         router = server.router(server.routes + Self.routes)
     }
