@@ -69,7 +69,6 @@ import WorkerProtocol
         try await watching(.init(pause: .milliseconds(400))) { hub in
             let stream = try #require(hub.open([.studies]))
             let begun = ContinuousClock.now
-            var told = 0
             let listener = Task {
                 var told = 0
                 for await _ in stream.signals where hub.news(for: stream) == [.studies] { told += 1 }
@@ -79,7 +78,7 @@ import WorkerProtocol
             let rounds = Int((ContinuousClock.now - begun) / .milliseconds(400)) + 1
             try await Task.sleep(for: .milliseconds(500))
             hub.close()
-            told = await listener.value
+            let told = await listener.value
             // The first at once, the last not left out.
             #expect((2...rounds + 2).contains(told))
         }
@@ -103,45 +102,59 @@ import WorkerProtocol
             let reading = Task { for await _ in quick.signals { hub.wasTaken(by: quick) } }
             // Ends, or the test does not.
             for await _ in slow.isKept {}
-            let keeping = Task { for await _ in quick.isKept {} }
             try await Task.sleep(for: .milliseconds(300))
-            #expect(!reading.isCancelled)
+            let isDropped = Task {
+                for await _ in quick.isKept {}
+                return !Task.isCancelled
+            }
+            try await Task.sleep(for: .milliseconds(50))
+            isDropped.cancel()
+            #expect(await isDropped.value == false)
             hub.close()
             await reading.value
-            keeping.cancel()
+        }
+    }
+
+    /// Numbers what it makes.
+    private final class Numbered: Sendable {
+        private let fragments: LiveFragments
+        private let last = Mutex(0)
+
+        init(_ hub: LiveHub) { fragments = LiveFragments(hub: hub) }
+
+        var count: Int { last.withLock { $0 } }
+
+        /// - Returns: the tag of the answer.
+        func ask(showsPatients: Bool = true) async throws -> String {
+            let request = Request(
+                head: .init(method: .get, scheme: nil, authority: nil, path: "/"), body: .init(buffer: ByteBuffer()))
+            let key = LiveFragments.Key(content: "/x", showsPatients: showsPatients)
+            let response = try await fragments.response(key, to: request) {
+                let number = self.last.withLock { last in
+                    last += 1
+                    return last
+                }
+                try await Task.sleep(for: .milliseconds(20))
+                return "<p>\(number)</p>"
+            }
+            return response.headers[.eTag] ?? ""
         }
     }
 
     @Test func aFragmentIsMadeOnceForAllUntilThereAreNews() async throws {
         try await watching { hub in
-            let fragments = LiveFragments(hub: hub)
-            let made = Mutex(0)
-            @Sendable func ask(_ content: String = "/x", showsPatients: Bool = true) async throws -> String {
-                let request = Request(
-                    head: .init(method: .get, scheme: nil, authority: nil, path: "/"), body: .init(buffer: ByteBuffer())
-                )
-                let key = LiveFragments.Key(content: content, showsPatients: showsPatients)
-                let response = try await fragments.response(key, to: request) {
-                    let number = made.withLock { made in
-                        made += 1
-                        return made
-                    }
-                    try await Task.sleep(for: .milliseconds(20))
-                    return "<p>\(number)</p>"
-                }
-                return response.headers[.eTag] ?? ""
-            }
+            let numbered = Numbered(hub)
             let tags = try await withThrowingTaskGroup(of: String.self) { group in
-                for _ in 1...50 { group.addTask { try await ask() } }
+                for _ in 1...50 { group.addTask { try await numbered.ask() } }
                 return try await group.reduce(into: Set<String>()) { $0.insert($1) }
             }
-            #expect(tags.count == 1 && made.withLock { $0 } == 1)
+            #expect(tags.count == 1 && numbered.count == 1)
             // Not the same for who may see less.
-            #expect(try await ask(showsPatients: false) != tags.first)
-            try await record(1)
+            #expect(try await numbered.ask(showsPatients: false) != tags.first)
             let version = hub.version
+            try await record(1)
             while hub.version == version { try await Task.sleep(for: .milliseconds(5)) }
-            #expect(try await ask() != tags.first)
+            #expect(try await numbered.ask() != tags.first)
         }
     }
 
