@@ -59,7 +59,7 @@ struct DeliveryTable {
         switch delivery.state {
         case .pending where delivery.attempts == 0: "<span class=\"tag busy\">waiting</span>"
         case .pending: "<span class=\"tag warning\">tried again</span>"
-        case .accepted: "<span class=\"tag busy\">accepted, not committed</span>"
+        case .accepted: "<span class=\"tag busy\">not committed yet</span>"
         case .delivered where delivery.transactionUID != nil: "<span class=\"tag good\">committed</span>"
         case .delivered: "<span class=\"tag good\">delivered</span>"
         case .dead: "<span class=\"tag positive\">given up</span>"

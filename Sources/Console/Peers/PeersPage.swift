@@ -23,7 +23,7 @@ struct PeersPage {
             content: """
                 \(Page.liveHead("Peers and associations", parts.clock.now()))
                 \(await outcomes.notice(request))
-                <div id="peers" data-live="/peers/list" data-topics="studies,deliveries">
+                <div id="peers" data-live="/peers/list" data-topics="studies,deliveries" data-beat>
                 \(try await list(context.visitor))
                 </div>
                 """
