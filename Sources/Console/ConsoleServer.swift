@@ -45,6 +45,7 @@ public struct ConsoleServer: Service {
     private let logger: Logger
     private let hub: LiveHub
     private let fragments: LiveFragments
+    private let outcomes = ActionOutcomes()
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
@@ -111,8 +112,8 @@ public struct ConsoleServer: Service {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
             + StudyRoutes(parts: parts, outcomes: outcomes).routes
-            + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
-            + APIRoutes(parts: parts).routes
+            + DeliveriesPage(parts: parts, outcomes: outcomes).routes + AlertsPage(parts: parts).routes
+            + PeersPage(parts: parts, outcomes: outcomes).routes + APIRoutes(parts: parts).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

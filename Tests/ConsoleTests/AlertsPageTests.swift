@@ -21,7 +21,7 @@ import Testing
         for text in [
             "Active <span class=\"soft\">(3)</span>", "href=\"/studies/1.2.3\"", "<code>ichnode study show</code>",
             "href=\"/deliveries?destination=pacs%20%26%20co&amp;state=given-up\"", "href=\"/system\"",
-            "&lt;b&gt;1.0 GiB&lt;/b&gt;", "data-live=\"alerts\"", "No alert has been over yet.",
+            "&lt;b&gt;1.0 GiB&lt;/b&gt;", "data-topics=\"alerts\"", "No alert has been over yet.",
         ] {
             #expect(body.contains(text), "\(text)")
         }

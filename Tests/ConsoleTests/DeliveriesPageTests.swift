@@ -63,7 +63,7 @@ import WorkerProtocol
         #expect(status == .ok)
         for text in [
             "pacs.example:4242", "ARCHIVE", "HL7 receiver", "out of reach", "7 attempts", "cannot connect: refused",
-            ">2 deliveries</a>, the oldest for", "not configured", ">answers<", "data-live=\"deliveries\"",
+            ">2 deliveries</a>, the oldest for", "not configured", ">answers<", "data-live=\"/deliveries/list\"",
         ] {
             #expect(body.contains(text), "\(text)")
         }
@@ -95,6 +95,21 @@ import WorkerProtocol
         #expect(body.contains("out of reach") && body.contains("given up"))
         #expect(!body.contains("MUELLER"))
         #expect(body.contains("the reason is shown after signing in"))
+    }
+
+    /// What a page asks again for is what it showed at first.
+    @Test func thePartThatFollowsIsThatOfThePage() async throws {
+        let fixture = try await fixture(deliveries: Paging.size + 3)
+        let filter = "?destination=pacs&state=waiting&page=2"
+        let page = try await fixture.get("/deliveries\(filter)").body
+        #expect(page.contains("data-live=\"/deliveries/list\(filter.replacing("&", with: "&amp;"))\""))
+        let part = try await fixture.get("/deliveries/list\(filter)").body
+        #expect(part.components(separatedBy: "<tr id=").count - 1 == 3)
+        #expect(!part.contains("<html"))
+        for path in ["/alerts/list?page=1", "/peers/list"] {
+            let (status, body) = try await fixture.get(path)
+            #expect(status == .ok && !body.contains("<html"))
+        }
     }
 
     @Test func onlyOperatorsAreOfferedActions() async throws {
@@ -178,7 +193,7 @@ import WorkerProtocol
     @Test func aLedgerThatCannotBeReadIsAnError() async throws {
         let fixture = try await fixture()
         try fixture.breakLedger()
-        for path in ["/deliveries", "/alerts", "/peers"] {
+        for path in ["/deliveries", "/deliveries/list", "/alerts", "/alerts/list", "/peers", "/peers/list"] {
             #expect(try await fixture.get(path).status == .internalServerError)
         }
     }

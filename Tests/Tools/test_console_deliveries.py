@@ -105,7 +105,7 @@ class ConsoleDeliveries(unittest.TestCase):
         study = self.send()
         page = self.wait_for_text("/deliveries", "out of reach", study)
         self.assertRegex(page, r"pacs out of reach DICOM peer, ORTHANC at 127\.0\.0\.1:\d+ Nothing reaches it since")
-        self.assertRegex(page, r"1 attempt\. Next attempt in \d+ min")
+        self.assertRegex(page, r"1 attempt\. Next attempt at \d{4}-")
         self.assertIn("cannot connect", page)
         verified = self.console.act("/peers/verify", peer="pacs")
         self.assertRegex(verified, r"Not done: peer pacs \(ORTHANC at .*\): .*cannot connect.* in all\)")

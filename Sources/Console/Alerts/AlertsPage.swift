@@ -9,33 +9,48 @@ struct AlertsPage {
 
     let parts: ConsoleServer.Parts
 
-    var routes: [ConsoleRoute] { [.get("/alerts", .overview, show)] }
+    var routes: [ConsoleRoute] {
+        [
+            .get("/alerts", .overview, show),
+            .get("/alerts/list", .overview) { request, _ in
+                try await list(Paging.number(request.uri.queryParameters["page"])).response()
+            },
+        ]
+    }
 
     @Sendable private func show(_ request: Request, _ context: ConsoleContext) async throws -> Response {
         let number = Paging.number(request.uri.queryParameters["page"])
+        return Page(
+            title: ConsoleArea.alerts.title, area: .alerts, visitor: context.visitor, styles: ["exchange.css"],
+            scripts: ["live.js"],
+            content: """
+                \(Page.liveHead("Alerts", parts.clock.now()))
+                <p class="soft">What the node asks an operator to look at. Findings are told to PACS, RIS and webhooks \
+                as <a href="/deliveries?state=all">deliveries</a>.</p>
+                <div id="alerts" data-live="/alerts/list?page=\(number)" data-topics="alerts">
+                \(try await list(number))
+                </div>
+                """
+        ).response()
+    }
+
+    /// What follows the node. It has nothing of a patient.
+    private func list(_ number: Int) async throws -> HTML {
         let now = parts.clock.now()
         let active = try await parts.ledger.operatorAlerts(.active, limit: Self.mostActive, offset: 0)
-        let over = try await parts.ledger.operatorAlerts(
-            .over, limit: Paging.size, offset: Paging.offset(number))
-        let content: HTML = """
-            <h1>Alerts</h1>
-            <p class="soft">What the node asks an operator to look at. Findings are told to PACS, RIS and webhooks \
-            as <a href="/deliveries?state=all">deliveries</a>.</p>
-            <section aria-labelledby="active-title" id="active" data-live="alerts">
+        let over = try await parts.ledger.operatorAlerts(.over, limit: Paging.size, offset: Paging.offset(number))
+        return """
+            <section aria-labelledby="active-title">
             <h2 id="active-title">Active <span class="soft">(\(active.total))</span></h2>
             \(active.entries.isEmpty ? Self.nothing : "\(active.entries.map { Self.card($0, now) })")
             \(Self.more(active))
             </section>
-            <section class="card" aria-labelledby="history-title" id="history" data-live="alerts">
+            <section class="card" aria-labelledby="history-title">
             <h2 id="history-title">Over</h2>
             \(Self.history(over.entries))
             \(Paging(number: number, total: over.total).navigation { $0 == 1 ? "/alerts" : "/alerts?page=\($0)" })
             </section>
             """
-        return Page(
-            title: ConsoleArea.alerts.title, area: .alerts, visitor: context.visitor, styles: ["exchange.css"],
-            content: content
-        ).response()
     }
 
     private static let nothing: HTML = "<div class=\"notice good\">No alert is active.</div>"

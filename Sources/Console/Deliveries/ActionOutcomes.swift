@@ -27,6 +27,16 @@ actor ActionOutcomes {
     }
 }
 
+extension Page {
+    /// The heading of a page that follows the node, and of when it is.
+    static func liveHead(_ title: String, _ now: Date) -> HTML {
+        """
+        <div class="head"><h1>\(title)</h1><span id="live-state" class="soft">as of \(Words.time(now)): reload for \
+        news</span></div>
+        """
+    }
+}
+
 extension Response {
     /// After something was done: another look, which a browser may reload.
     static func seeOther(_ path: String) -> Response {

@@ -8,11 +8,14 @@ struct DeliveriesPage {
     static let mostRetried = 200
 
     let parts: ConsoleServer.Parts
-    let outcomes = ActionOutcomes()
+    let outcomes: ActionOutcomes
 
     var routes: [ConsoleRoute] {
         [
             .get("/deliveries", .overview, show),
+            .get("/deliveries/list", .overview) { request, context in
+                try await list(Self.filter(request), context.visitor).response()
+            },
             .post("/deliveries/{id}/retry", .acting) { request, context in
                 try await perform(NodeAction.retry, request, context)
             },
@@ -26,8 +29,26 @@ struct DeliveriesPage {
     // MARK: Showing
 
     @Sendable private func show(_ request: Request, _ context: ConsoleContext) async throws -> Response {
-        let filter = DeliveryFilter { request.uri.queryParameters[Substring($0)].map(String.init) }
-        let notice = await outcomes.notice(request)
+        let filter = Self.filter(request)
+        return Page(
+            title: ConsoleArea.deliveries.title, area: .deliveries, visitor: context.visitor, styles: ["exchange.css"],
+            scripts: ["live.js"],
+            content: """
+                \(Page.liveHead("Deliveries", parts.clock.now()))
+                \(await outcomes.notice(request))
+                <div id="deliveries" data-live="\(filter.path(under: "/deliveries/list"))" data-topics="deliveries">
+                \(try await list(filter, context.visitor))
+                </div>
+                """
+        ).response()
+    }
+
+    private static func filter(_ request: Request) -> DeliveryFilter {
+        DeliveryFilter { request.uri.queryParameters[Substring($0)].map(String.init) }
+    }
+
+    /// What follows the node.
+    private func list(_ filter: DeliveryFilter, _ visitor: Visitor) async throws -> HTML {
         let now = parts.clock.now()
         let known = parts.peers.destinations
         let figures = try await parts.ledger.destinationFigures(of: known.map(\.name), since: now - 86400)
@@ -36,30 +57,21 @@ struct DeliveriesPage {
         let cards = Self.inOrder(figures, known).map { each in
             DestinationCard(
                 figures: each, configured: known.first { $0.name == each.destination },
-                reach: reach[each.destination] ?? DestinationReach(), now: now, visitor: context.visitor)
+                reach: reach[each.destination] ?? DestinationReach(), now: now, visitor: visitor)
         }
         let table = DeliveryTable(
-            deliveries: found.entries, filter: filter, reach: reach, now: now, visitor: context.visitor)
-        let content: HTML = """
-            <h1>Deliveries</h1>
-            \(notice)
-            <section aria-label="Destinations" class="cards destinations" id="destinations" \
-            data-live="deliveries">
+            deliveries: found.entries, filter: filter, reach: reach, now: now, visitor: visitor)
+        return """
+            <section aria-label="Destinations" class="cards destinations">
             \(cards.map(\.html))
             </section>
             <section class="card" aria-labelledby="outbox-title">
             <h2 id="outbox-title">Outbox</h2>
             \(filterForm(filter, figures.map(\.destination)))
-            <div id="outbox" data-live="deliveries">
             \(table.html)
             \(Paging(number: filter.page, total: found.total).navigation { filter.path(page: $0) })
-            </div>
             </section>
             """
-        return Page(
-            title: ConsoleArea.deliveries.title, area: .deliveries, visitor: context.visitor, styles: ["exchange.css"],
-            content: content
-        ).response()
     }
 
     /// As configured; at the end those that are not any more.

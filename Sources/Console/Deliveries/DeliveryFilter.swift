@@ -53,13 +53,13 @@ struct DeliveryFilter: Equatable {
     }
 
     /// - Parameter told: key of what was done before.
-    func path(page: Int? = nil, told: String? = nil) -> String {
+    func path(under start: String = "/deliveries", page: Int? = nil, told: String? = nil) -> String {
         var parts: [String] = []
         if let destination { parts.append("destination=\(Self.encoded(destination))") }
         if standing != .open { parts.append("state=\(standing.rawValue)") }
         if (page ?? self.page) != 1 { parts.append("page=\(page ?? self.page)") }
         if let told { parts.append("told=\(told)") }
-        return parts.isEmpty ? "/deliveries" : "/deliveries?\(parts.joined(separator: "&"))"
+        return parts.isEmpty ? start : "\(start)?\(parts.joined(separator: "&"))"
     }
 
     private static func encoded(_ text: String) -> String {

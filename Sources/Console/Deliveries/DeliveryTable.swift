@@ -59,7 +59,7 @@ struct DeliveryTable {
         switch delivery.state {
         case .pending where delivery.attempts == 0: "<span class=\"tag busy\">waiting</span>"
         case .pending: "<span class=\"tag warning\">tried again</span>"
-        case .accepted: "<span class=\"tag busy\">accepted, not committed</span>"
+        case .accepted: "<span class=\"tag busy\">not committed yet</span>"
         case .delivered where delivery.transactionUID != nil: "<span class=\"tag good\">committed</span>"
         case .delivered: "<span class=\"tag good\">delivered</span>"
         case .dead: "<span class=\"tag positive\">given up</span>"
@@ -102,7 +102,8 @@ struct DeliveryTable {
         }
         let more = lines.count - Self.mostLines
         let rest: HTML? = more > 0 ? "<li>and \(more) more kinds</li>" : nil
-        return "<ul class=\"objects\">\(lines.prefix(Self.mostLines).map { item($0, $1) })\(rest)</ul>"
+        let items = lines.prefix(Self.mostLines).map { item($0, $1, said: delivery.lastError ?? "") }
+        return "<ul class=\"objects\">\(items)\(rest)</ul>"
     }
 
     private struct Line: Equatable {
@@ -129,7 +130,8 @@ struct DeliveryTable {
         ]
     }
 
-    private func item(_ line: Line, _ count: Int) -> HTML {
+    /// - Parameter said: stands beside it.
+    private func item(_ line: Line, _ count: Int, said: String) -> HTML {
         let state =
             switch line.state {
             case .pending: line.status == nil ? "waiting" : "to be tried again"
@@ -139,8 +141,8 @@ struct DeliveryTable {
             case .superseded, .discarded: "withdrawn"
             }
         let status: HTML? = line.status.map { " <small>(\(PeerStatus.words($0)))</small>" }
-        let isTold = line.reason == nil || !visitor.maySeePatients
-        let reason: HTML? = isTold ? nil : "<br><small>\(Words.bounded(line.reason ?? "", 200))</small>"
+        let own = line.reason.flatMap { visitor.maySeePatients && !said.contains($0) ? $0 : nil }
+        let reason: HTML? = own.map { "<br><small>\(Words.bounded($0, 200))</small>" }
         return "<li>\(count > 1 ? "\(count) × " : "")\(line.kind): \(state)\(status)\(reason)</li>"
     }
 

@@ -98,8 +98,7 @@ struct DestinationCard {
     // MARK: Words
 
     static func next(_ date: Date, _ now: Date) -> HTML {
-        let seconds = date.timeIntervalSince(now)
-        return seconds <= 0 ? "now" : "in \(Words.span(seconds)), at \(Words.timeElement(date))"
+        date <= now ? "now" : "at \(Words.timeElement(date))"
     }
 
     /// What a peer said may name a patient. Long ones are cut to be read, and in full for whoever asks.

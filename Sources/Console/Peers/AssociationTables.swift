@@ -34,7 +34,7 @@ struct AssociationTables {
             <td data-label="Who"><span>\(who(entry))</span></td>
             <td data-label="Called">\(title(entry.calledAETitle))</td>
             <td data-label="Times" class="number">\(times(entry))</td>
-            <td data-label="Why, and what to change"><span>\(reason(entry))</span></td></tr>
+            <td data-label="Why"><span>\(reason(entry))</span></td></tr>
 
             """
         }

@@ -6,45 +6,52 @@ internal import WorkerProtocol
 /// With whom the node exchanges: peers, who may call, and the associations of late.
 struct PeersPage {
     let parts: ConsoleServer.Parts
-    let outcomes = ActionOutcomes()
+    let outcomes: ActionOutcomes
 
     var routes: [ConsoleRoute] {
         [
             .get("/peers", .overview, show),
+            .get("/peers/list", .overview) { _, context in try await list(context.visitor).response() },
             .post("/peers/verify", .acting, verify),
         ]
     }
 
     @Sendable private func show(_ request: Request, _ context: ConsoleContext) async throws -> Response {
-        let notice = await outcomes.notice(request)
+        Page(
+            title: ConsoleArea.peers.title, area: .peers, visitor: context.visitor, styles: ["exchange.css"],
+            scripts: ["live.js"],
+            content: """
+                \(Page.liveHead("Peers and associations", parts.clock.now()))
+                \(await outcomes.notice(request))
+                <div id="peers" data-live="/peers/list" data-topics="studies,deliveries" data-beat>
+                \(try await list(context.visitor))
+                </div>
+                """
+        ).response()
+    }
+
+    /// What follows the node.
+    private func list(_ visitor: Visitor) async throws -> HTML {
         let peers = parts.peers.peers
-        let figures = try await parts.ledger.destinationFigures(of: peers.map(\.name), since: parts.clock.now())
+        let now = parts.clock.now()
+        let figures = try await parts.ledger.destinationFigures(of: peers.map(\.name), since: now)
         let reach = await parts.peers.reach()
         let verifications = await parts.peers.verifications()
-        let lines = AssociationTables(
-            overview: await parts.peers.associations(), now: parts.clock.now(), visitor: context.visitor)
+        let lines = AssociationTables(overview: await parts.peers.associations(), now: now, visitor: visitor)
         let cards = peers.map { peer in
             PeerCard(
                 peer: peer, reach: reach[peer.name] ?? DestinationReach(),
                 lastDeliveredAt: figures.first { $0.destination == peer.name }?.lastDeliveredAt,
-                verification: verifications[peer.name], now: parts.clock.now(), visitor: context.visitor)
+                verification: verifications[peer.name], now: now, visitor: visitor)
         }
         let none: HTML? = peers.isEmpty ? "<p class=\"empty\">No peer is configured.</p>" : nil
-        let content: HTML = """
-            <h1>Peers and associations</h1>
-            \(notice)
-            <section aria-label="Peers" class="cards destinations" id="peers" data-live="peers deliveries">
+        return """
+            <section aria-label="Peers" class="cards destinations">
             \(cards.map(\.html))\(none)
             </section>
             \(admission)
-            <div id="associations" data-live="peers">
             \(lines.html)
-            </div>
             """
-        return Page(
-            title: ConsoleArea.peers.title, area: .peers, visitor: context.visitor, styles: ["exchange.css"],
-            content: content
-        ).response()
     }
 
     private var admission: HTML {

@@ -44,7 +44,7 @@ actor ConsolePeers: NodePeers {
             mostAssociations: rules.mostAssociations, mostAssociationsPerPeer: rules.mostAssociationsPerPeer)
     }
 
-    private static func destinations(_ configuration: NodeConfiguration) -> [ConfiguredDestination] {
+    static func destinations(_ configuration: NodeConfiguration) -> [ConfiguredDestination] {
         func address(_ host: String, _ port: Int, _ tls: PeerTLS?) -> String {
             "\(host):\(port)\(tls == nil ? "" : " within TLS")"
         }
