@@ -14,7 +14,7 @@ enum RequestChecks {
 
     /// Browsers say where a request that changes something comes from.
     static func isFromElsewhere(_ request: Request) -> Bool {
-        if let site = request.headers[.secFetchSite], site != "same-origin" && site != "none" { return true }
+        if let site = request.headers[.secFetchSite] { return site != "same-origin" && site != "none" }
         guard let origin = request.headers[.origin] else { return false }
         guard let separator = origin.range(of: "://") else { return true }
         return hostName(of: String(origin[separator.upperBound...])) != hostName(of: request.head.authority ?? "")

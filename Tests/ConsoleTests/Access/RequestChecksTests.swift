@@ -39,6 +39,7 @@ import Testing
         ([:], false), ([.origin: "http://localhost:8080"], false), ([.origin: "https://localhost"], false),
         ([.origin: "http://evil.example"], true), ([.origin: "null"], true), ([.origin: ""], true),
         ([.origin: "http://localhost.evil.example:8080"], true), ([.secFetchSite: "same-origin"], false),
+        ([.secFetchSite: "same-origin", .origin: "null"], false), ([.origin: "null"], true),
         ([.secFetchSite: "none"], false), ([.secFetchSite: "same-site"], true), ([.secFetchSite: "cross-site"], true),
     ]
 
