@@ -57,13 +57,14 @@ struct Node {
             program: programs.compose, results: folders.results, installation: try folders.installation(),
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
+        let findings = FindingFiles(results: folders.results, logger: logger)
         let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable,
-            alerts: alerts.desk)
+            alerts: alerts.desk, findings: findings)
         let peerDestinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
