@@ -53,11 +53,17 @@ public struct HeatmapRenderer: Sendable {
             let grey = (Float(slice.hounsfield[index]) - Self.level) / Self.width + 0.5
             canvas.set(index, Colour(grey: max(0, min(1, grey))))
             let activation = max(0, min(1, slice.activation[index]))
-            guard activation > Self.floor else { continue }
-            let opacity = Self.mostOpacity * (activation - Self.floor) / (1 - Self.floor)
-            canvas.blend(index, ColourMap.heat.colour(at: activation), opacity)
+            guard let (colour, opacity) = Self.shade(activation) else { continue }
+            canvas.blend(index, colour, opacity)
         }
         return canvas
+    }
+
+    /// What is laid over a pixel; nil: nothing.
+    /// - Parameter activation: 0…1.
+    package static func shade(_ activation: Float) -> (colour: Colour, opacity: Float)? {
+        guard activation > floor else { return nil }
+        return (ColourMap.heat.colour(at: activation), mostOpacity * (activation - floor) / (1 - floor))
     }
 
     private func drawLegend(_ slice: HeatmapSlice, on canvas: inout Canvas) {

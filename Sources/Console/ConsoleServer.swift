@@ -21,12 +21,14 @@ public struct ConsoleServer: Service {
         public var notReady: @Sendable () async -> String?
         /// nil: there are none to show.
         public var results: ResultFolder?
+        /// nil: no images are shown.
+        public var images: (any StudyImages)?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
             peers: any NodePeers,
             audit: ConsoleAudit = ConsoleAudit { _ in },
-            notReady: @escaping @Sendable () async -> String?
+            notReady: @escaping @Sendable () async -> String?, images: (any StudyImages)? = nil
         ) {
             self.ledger = ledger
             self.actions = actions
@@ -35,6 +37,7 @@ public struct ConsoleServer: Service {
             self.peers = peers
             self.audit = audit
             self.notReady = notReady
+            self.images = images
         }
     }
 
@@ -45,7 +48,6 @@ public struct ConsoleServer: Service {
     private let logger: Logger
     private let hub: LiveHub
     private let fragments: LiveFragments
-    private let outcomes = ActionOutcomes()
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
@@ -111,7 +113,7 @@ public struct ConsoleServer: Service {
     var routes: [ConsoleRoute] {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
-            + StudyRoutes(parts: parts, outcomes: outcomes).routes
+            + StudyRoutes(parts: parts, outcomes: outcomes).routes + StudyViewer(parts: parts).routes
             + DeliveriesPage(parts: parts, outcomes: outcomes).routes + AlertsPage(parts: parts).routes
             + PeersPage(parts: parts, outcomes: outcomes).routes + APIRoutes(parts: parts).routes
     }

@@ -11,12 +11,15 @@ struct Decode: ParsableCommand {
     @Option(help: "The folder of stored objects; read only.")
     var spool: String
 
+    @Option(help: "How far it steps back behind others (setpriority(2)).")
+    var niceness = 5
+
     @OptionGroup var options: WorkerOptions
 
     func run() throws {
         let confinement = Confinement(
             addressSpaceBytes: 8 << 30, fileSizeBytes: 1 << 20, cpuSeconds: 0,
-            paths: [.init(spool, .read), .init("/dev/null", .write)], niceness: 5)
+            paths: [.init(spool, .read), .init("/dev/null", .write)], niceness: Int32(niceness))
         Worker.run(
             "decode", options, confinement: confinement,
             prepare: { try Library.prepare(needsDictionary: true, decodesPixels: true) },

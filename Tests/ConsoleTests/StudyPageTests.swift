@@ -313,7 +313,7 @@ final class StudyFixture {
         let fixture = try StudyFixture()
         try await fixture.receive()
         try await fixture.conclude(.positive, description: "DOE HEAD")
-        for path in ["/studies/1.2.3", "/studies/1.2.3/live"] {
+        for path in ["/studies/1.2.3", "/studies/1.2.3/live/finding"] {
             let page = try await fixture.get(path, as: Visitor(user: nil, role: nil)).body
             for text in ["DOE", "P77", "ACC-5", "Head routine", "1950", "Imaging Measurement", "objects/", "<form"] {
                 #expect(!page.contains(text), "\(text)")
@@ -369,7 +369,7 @@ final class StudyFixture {
         let unknown = try await fixture.get("/studies/1.2.9")
         #expect(unknown.status == .notFound && unknown.body.contains("Unknown study"))
         let id = try #require(try await fixture.ledger.deliveries(ofStudy: fixture.study).first).id
-        for path in ["/studies/abc", "/studies/1..2", "/studies/1.2.9/live", "/studies/1.2.3/objects/2.25.99"] {
+        for path in ["/studies/abc", "/studies/1..2", "/studies/1.2.9/live/course", "/studies/1.2.3/objects/2.25.99"] {
             #expect(try await fixture.get(path).status == .notFound, "\(path)")
         }
         for path in [

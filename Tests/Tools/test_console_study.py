@@ -119,7 +119,7 @@ class StudyPage(NodeTestCase):
         self.assertIn("Intracranial haemorrhage suspected", stranger.page(f"/studies/{study.uid}"))
         self.assertEqual(stranger.ask(paths[0][0])[0], 401)
         self.assertIn(PATIENT_ID, self.operator.page(f"/studies/{study.uid}"))
-        for path in (f"/studies/{study.uid}", f"/studies/{study.uid}/live", paths[0][0]):
+        for path in (f"/studies/{study.uid}", f"/studies/{study.uid}/live/course", paths[0][0]):
             self.assertNotIn(PATIENT_ID.encode(), stranger.ask(path)[2])
 
     def items(self, item):

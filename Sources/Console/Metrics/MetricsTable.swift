@@ -75,6 +75,9 @@ enum MetricsTable {
             "ichnode_time_to_flag_seconds", "outcome",
             help: "From the last image that an analysis saw to the acceptance of its report by the first destination.",
             slow),
+        counter(
+            "ichnode_findings_not_kept_total",
+            help: "Findings that were reported, but whose images cannot be looked at in the console."),
         gauge("ichnode_model_info", "name", "version", help: "The model package in use; always 1."),
     ]
 

@@ -10,6 +10,8 @@ struct StudyPage {
     let study: ShownStudy
     /// nil where there is none, or the visitor may not see it.
     let report: StudyReportView?
+    /// Images with their heatmaps; nil as the report.
+    let viewer: HTML?
     let notice: HTML?
     let now: Date
 
@@ -19,24 +21,36 @@ struct StudyPage {
 
     var page: Page {
         Page(
-            title: "Study", area: .worklist, visitor: visitor, styles: ["study.css"], scripts: ["live.js"],
+            title: "Study", area: .worklist, visitor: visitor, styles: ["study.css"] + StudyViewer.styles,
+            scripts: ["live.js"] + StudyViewer.scripts,
             content: """
                 <p><span id="live-state" class="soft">as of \(Words.time(now)): reload for news</span></p>
                 \(notice)\
-                <div id="study" data-live="\(address)/live" data-topics="study:\(study.uid.string)">\(live)</div>
-                \(viewer)\
+                \(part("finding", finding))
+                \(viewer)
                 \(report?.html(study.uid))
+                \(part("course", course))
                 \(StudyObjects(study: study).html)
                 """)
     }
 
-    /// Where the viewer of heatmaps goes.
-    private var viewer: HTML { "" }
+    /// A part that changes while one looks at it; by its name where that is asked for alone.
+    func part(named name: String) -> HTML? {
+        switch name {
+        case "finding": finding
+        case "course": course
+        default: nil
+        }
+    }
 
-    /// What changes while one looks at it.
-    var live: HTML {
+    private func part(_ name: String, _ content: HTML) -> HTML {
         """
-        \(head)
+        <div id="\(name)" data-live="\(address)/live/\(name)" data-topics="study:\(study.uid.string)">\(content)</div>
+        """
+    }
+
+    private var course: HTML {
+        """
         \(timeline)
         \(series)
         \(StudyDeliveries(study: study).html)
@@ -46,7 +60,7 @@ struct StudyPage {
 
     // MARK: Head
 
-    private var head: HTML {
+    private var finding: HTML {
         let statement = StudyStatement(study)
         let sentences = statement.sentences.filter { !$0.isEmpty }.map { "<p>\($0)</p>\n" as HTML }
         return """

@@ -18,14 +18,21 @@ struct StudyRoutes {
                 let notice = await outcomes.notice(request)
                 let revision = request.uri.queryParameters.get("revision").flatMap { Int($0) }
                 let report = await StudyReportView.read(study, revision: revision, parts)
-                return StudyPage(study: study, report: report, notice: notice, now: parts.clock.now()).page.response()
+                let viewer = try await images(study)
+                return StudyPage(
+                    study: study, report: report, viewer: viewer, notice: notice, now: parts.clock.now()
+                ).page.response()
             },
             // What changes while one looks at it.
-            .get("/studies/{uid}/live", .overview) { _, context in
+            .get("/studies/{uid}/live/{part}", .overview) { _, context in
                 guard let uid = context.parameters.get("uid").flatMap({ UID($0) }),
                     let study = try await ShownStudy(uid, parts, context.visitor)
                 else { throw HTTPError(.notFound, message: "no such study is known") }
-                return StudyPage(study: study, report: nil, notice: nil, now: parts.clock.now()).live.response()
+                let page = StudyPage(study: study, report: nil, viewer: nil, notice: nil, now: parts.clock.now())
+                guard let part = page.part(named: context.parameters.get("part") ?? "") else {
+                    throw HTTPError(.notFound, message: "the page has no such part")
+                }
+                return part.response()
             },
             .get("/studies/{uid}/objects/{object}", .patients) { _, context in
                 guard let uid = context.parameters.get("uid").flatMap({ UID($0) }),
@@ -50,6 +57,12 @@ struct StudyRoutes {
                 return await perform(action.nodeAction(id), on: uid, context)
             },
         ]
+    }
+
+    /// nil where there are none, or the visitor may not see them.
+    private func images(_ study: ShownStudy) async throws -> HTML? {
+        guard study.visitor.maySeePatients, study.latest != nil else { return nil }
+        return try await StudyViewer(parts: parts).section(of: study.detail)
     }
 
     private func perform(_ action: NodeAction, on uid: UID, _ context: ConsoleContext) async -> Response {

@@ -55,7 +55,7 @@ struct FindingBuilder {
         {
             slices[highest].isFlagged = true
         }
-        for index in slices.indices where slices[index].isFlagged {
+        for index in slices.indices {
             slices[index].lesionMap = encoded[index].lesionMap.map { 1 / (1 + exp(-$0)) }
         }
     }

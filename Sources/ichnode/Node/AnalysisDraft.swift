@@ -74,6 +74,7 @@ struct AnalysisDraft {
         analysis.seriesInstanceUID = analysed.isEmpty ? nil : known[analysed[0]]?.record.seriesInstanceUID
         analysis.basis = StudyAnalyzer.basis(selection, known)
         (analysis.encoderCalls, analysis.earlyEncoderCalls) = encoderCalls
+        analysis.record = finding.flatMap { FindingRecord($0, known) }
         if let presence, !images.isEmpty {
             analysis.report = StudyReport(
                 studyInstanceUID: study.studyInstanceUID, revisionDigest: revisionDigest(reason), presence: presence,

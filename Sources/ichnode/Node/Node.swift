@@ -58,13 +58,16 @@ struct Node {
             program: programs.compose, results: folders.results, installation: try folders.installation(),
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
+        let findings = FindingFiles(results: folders.results, logger: logger)
+        let images = ViewerImages(
+            findings: findings, ledger: ledger, program: programs.view, clock: clock, logger: logger)
         let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
                 package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
                 logger: logger),
             assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable,
-            alerts: alerts.desk)
+            alerts: alerts.desk, findings: findings)
         let peerDestinations = configuration.peers.map { peer in
             DICOMDestination(
                 name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
@@ -113,6 +116,7 @@ struct Node {
             audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing })
         let reports = ReportReader(program: programs.describe)
         parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
+        parts.images = images
         let console = ConsoleServer(
             configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
@@ -120,7 +124,7 @@ struct Node {
         // audit trail when nothing happens any more.
         services =
             (audit.map { [$0] } ?? []) + [
-                intake, assembler, pipeline, outbox, commitments, retention, watch, console, control, disk,
+                intake, assembler, pipeline, outbox, commitments, retention, watch, images, console, control, disk,
                 certificates, reception,
             ]
         self.logger = logger

@@ -16,6 +16,8 @@ actor StudyAnalyzer {
         var revisionDigest: String
         var verdicts: [SeriesVerdictEntry]
         var finding: Finding?
+        /// What is kept of it; nil without a finding.
+        var record: FindingRecord?
         /// nil where nothing is to be sent.
         var report: StudyReport?
         /// nil where none was analysed.

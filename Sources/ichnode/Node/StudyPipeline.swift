@@ -33,6 +33,7 @@ actor StudyPipeline: Service {
     private let composer: ReportComposer
     private let routes: RouteTable
     private let alerts: AlertDesk
+    private let findings: FindingFiles
     private var analyzers: [UID: StudyAnalyzer] = [:]
     private var arrived: [UID: [StoredInstance]] = [:]
     private var working: Set<UID> = []
@@ -48,7 +49,7 @@ actor StudyPipeline: Service {
 
     init(
         tools: StudyAnalyzer.Tools, assembler: StudyAssembler, ledger: any Ledger, composer: ReportComposer,
-        routes: RouteTable, alerts: AlertDesk
+        routes: RouteTable, alerts: AlertDesk, findings: FindingFiles
     ) {
         self.tools = tools
         self.assembler = assembler
@@ -56,6 +57,7 @@ actor StudyPipeline: Service {
         self.composer = composer
         self.routes = routes
         self.alerts = alerts
+        self.findings = findings
     }
 
     func run() async throws {
@@ -239,11 +241,14 @@ actor StudyPipeline: Service {
         try await ledger.recordVerdicts(analysis.verdicts, ofStudy: uid)
         let history = try await ledger.history(ofStudy: uid)
         let configurationDigest = SHA256Digest.hex(of: ["\(route)", "\(tools.rules)"])
+        // Beside composing, which takes longer. Of a study that is analysed again, because none was kept before.
+        async let isKept: Void = keepFinding(of: analysis, in: uid, configurationDigest)
         if let latest = history.latest, latest.revisionDigest == analysis.revisionDigest,
             !study.isReprocessed
                 || (latest.modelDigest == tools.package.modelDigest
                     && latest.configurationDigest == configurationDigest)
         {
+            await isKept
             return try await ledger.concludeUnchanged(
                 study: uid, because: "what is there changes nothing that was analysed")
         }
@@ -253,6 +258,7 @@ actor StudyPipeline: Service {
         report?.predecessor = history.predecessor
         var composed: ComposedResult?
         if let report { composed = try await composer.compose(report, route: route) }
+        await isKept
         if composed?.identity.isTextGuessed == true {
             let text = "patient or study text is not of the character set that the images declare: see what sends them"
             try await ledger.recordEvent("text", text, ofStudy: uid)
@@ -285,6 +291,17 @@ actor StudyPipeline: Service {
         try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
         if !study.isReprocessed { timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         announce(analysis, uid)
+    }
+
+    private nonisolated func keepFinding(
+        of analysis: StudyAnalyzer.Analysis, in study: UID, _ configurationDigest: String
+    ) async {
+        guard analysis.finding != nil else { return }
+        await findings.keep(
+            analysis.record, of: study,
+            as: AnalysisEntry.findingName(
+                revision: analysis.revisionDigest, model: tools.package.modelDigest, configuration: configurationDigest)
+        )
     }
 
     private func concludeWithoutRoute(_ study: AssembledStudy) async throws {
