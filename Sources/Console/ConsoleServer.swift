@@ -45,7 +45,6 @@ public struct ConsoleServer: Service {
     private let logger: Logger
     private let hub: LiveHub
     private let fragments: LiveFragments
-    private let outcomes = ActionOutcomes()
     private let onListening: @Sendable (Int) async -> Void
 
     /// - Parameter onListening: called with the bound port once requests are answered.
