@@ -18,7 +18,13 @@ extension SQLiteLedger {
         return try await database.read { [arguments] database in
             LedgerPage(
                 try Row.fetchAll(
-                    database, sql: "SELECT * FROM delivery \(filter) ORDER BY id DESC LIMIT ? OFFSET ?",
+                    database,
+                    // Among many, only numbers are sorted.
+                    sql: """
+                        SELECT * FROM delivery WHERE id IN
+                            (SELECT id FROM delivery \(filter) ORDER BY id DESC LIMIT ? OFFSET ?)
+                        ORDER BY id DESC
+                        """,
                     arguments: arguments + [limit, offset]
                 ).map(Self.delivery),
                 of: try Int.fetchOne(

@@ -78,10 +78,10 @@ struct AlertsPage {
             let lasted = alert.clearedAt.map { Words.span($0.timeIntervalSince(alert.raisedAt)) } ?? "–"
             return """
                 <tr><td data-label="Alert"><span>\(title(alert.kind))\(again(alert))</span></td>
-                <td data-label="About"><span>\(subject(alert))</span></td>
+                <td data-label="About" class="uid"><span>\(subject(alert))</span></td>
                 <td data-label="Raised">\(Words.timeElement(alert.raisedAt))</td>
                 <td data-label="Lasted" class="nowrap">\(lasted)</td>
-                <td data-label="What it said"><span>\(withCode(alert.text))</span></td></tr>
+                <td data-label="What it said"><span class="said">\(withCode(alert.text))</span></td></tr>
 
                 """
         }
