@@ -4,6 +4,7 @@ import http.client
 import os
 import pty
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -94,6 +95,7 @@ class Commands(ConsoleTestCase):
         shown = b""
         for question, line in zip((b"Password: ", b"Again: "), lines):
             while question not in shown:
+                self.assertTrue(select.select([controller], [], [], 10)[0], shown)
                 shown += os.read(controller, 1024)
             os.write(controller, line.encode() + b"\n")
         printed = process.communicate(timeout=20)[0]

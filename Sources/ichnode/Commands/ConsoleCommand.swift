@@ -71,14 +71,15 @@ enum PasswordPrompt {
     }
 
     private static func asked(_ question: String) throws -> String {
-        FileHandle.standardError.write(Data(question.utf8))
         var settings = termios()
         guard tcgetattr(STDIN_FILENO, &settings) == 0 else {
             throw CommandFailure(.failed, "the terminal cannot be told to hide what is typed")
         }
         var hidden = settings
         hidden.c_lflag &= ~tcflag_t(ECHO)
+        // What was typed before is thrown away: the question comes after that.
         tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden)
+        FileHandle.standardError.write(Data(question.utf8))
         defer {
             tcsetattr(STDIN_FILENO, TCSAFLUSH, &settings)
             FileHandle.standardError.write(Data("\n".utf8))
