@@ -20,6 +20,7 @@ NAMES ?=
 # Only each third, or fourth, of them.
 EVERY ?= 1
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
+# `make bench-console` takes all but IMAGES.
 REPEATS ?= 5
 IMAGES ?= 400
 CHECK ?=
@@ -33,7 +34,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: validate validate-all scenarios bench-receive fuzz lint clean
+.PHONY: validate validate-all scenarios bench-receive bench-console fuzz lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -117,6 +118,11 @@ bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [
 	@scripts/setup demo
 	@$(PYTHON) Benchmarks/receive.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
 		--images $(IMAGES) $(if $(CHECK),--check)
+
+bench-console: $(if $(ICHNODE),,release) ## measure the worklist over 10,000 studies, and receiving while 200 viewers follow it [REPEATS=5] [CHECK=1]
+	@scripts/setup demo
+	@$(PYTHON) Benchmarks/console.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
+		$(if $(CHECK),--check)
 
 fuzz: ## fuzz what reads foreign bytes [SECONDS=60] [TARGET=name]; see Fuzz/README.md
 	@scripts/setup build
