@@ -34,6 +34,7 @@ from processor_time import wait_until_quiet
 from receivers import NodeReceiver, wait_until_stored
 
 MOST_P95_SECONDS, LEAST_RATIO = 0.100, 0.95
+LISTS = ("", "?standing=positive", "?standing=under-way", "?period=7d", "?page=2")
 FIRST = ("JANE", "JOHN", "MARIA", "KARL", "AYSE", "OLGA", "PAUL", "NINA", "HUGO", "LENA")
 STUDY = """INSERT INTO study (study_uid, state, outcome, reason, probability, calling_ae, called_ae, accession_number,
     description, verdicts, first_received_at, last_received_at, concluded_at, open_since, patient_name, patient_id,
@@ -209,7 +210,7 @@ class Viewers:
             if b" 200 " not in (await reader.readuntil(b"\r\n\r\n")).splitlines()[0]:
                 raise ValueError("no stream")
             # Five lists are looked at by all of them.
-            path = "/worklist/list" + ("", "?standing=positive", "?standing=under-way", "?period=7d", "?page=2")[number % 5]
+            path = "/worklist/list" + LISTS[number % len(LISTS)]
             tag = await self._fetch(path, "", pages_reader, pages_writer)
             self.open += 1
             while line := await reader.readline():

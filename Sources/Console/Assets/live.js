@@ -56,7 +56,8 @@
     source.close();
     source = null;
     lostAt ??= new Date();
-    show("not live since " + lostAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false }) + ", reconnecting", true);
+    const since = lostAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    show("not live since " + since + ", reconnecting", true);
     setTimeout(connect, 1000 * pause * (0.75 + Math.random() / 2));
     pause = Math.min(2 * pause, mostPauseSeconds);
   }
