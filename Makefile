@@ -22,6 +22,7 @@ EVERY ?= 1
 # Of `make fuzz-api`: requests for each operation and phase, at most.
 EXAMPLES ?= 200
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
+# `make bench-console` takes all but IMAGES.
 REPEATS ?= 5
 IMAGES ?= 400
 CHECK ?=
@@ -35,7 +36,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: validate validate-all scenarios bench-receive fuzz fuzz-api deb lint clean
+.PHONY: validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -124,6 +125,11 @@ bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [
 	@scripts/setup demo
 	@$(PYTHON) Benchmarks/receive.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
 		--images $(IMAGES) $(if $(CHECK),--check)
+
+bench-console: $(if $(ICHNODE),,release) ## measure the worklist over 10,000 studies, and receiving while 200 viewers follow it [REPEATS=5] [CHECK=1]
+	@scripts/setup demo
+	@$(PYTHON) Benchmarks/console.py --ichnode $(or $(ICHNODE),.build/release/ichnode) --repeats $(REPEATS) \
+		$(if $(CHECK),--check)
 
 fuzz: ## fuzz what reads foreign bytes [SECONDS=60] [TARGET=name]; see Fuzz/README.md
 	@scripts/setup build

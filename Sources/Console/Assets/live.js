@@ -60,7 +60,8 @@
     source.close();
     source = null;
     lostAt ??= new Date();
-    show("not live since " + lostAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) + ", reconnecting", true);
+    const since = lostAt.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    show("not live since " + since + ", reconnecting", true);
     setTimeout(connect, 1000 * pause * (0.75 + Math.random() / 2));
     pause = Math.min(2 * pause, mostPauseSeconds);
   }
@@ -181,7 +182,7 @@
   function tick() {
     const now = Date.now() / 1000 + skewSeconds;
     for (const clock of document.querySelectorAll("time[data-since]")) {
-      clock.title ||= "since " + clock.textContent;
+      clock.title ||= clock.textContent;
       clock.textContent = span(now - Number(clock.dataset.since));
     }
   }

@@ -5,8 +5,8 @@ internal import NIOCore
 internal import Synchronization
 internal import WorkerProtocol
 
-/// Parts of pages that are asked for again at news: each is made once for all who look at the same, and sent only to who
-/// has another.
+/// Parts of pages that are asked for again at news: each is made once for all who look at the same, and sent only to
+/// who has another.
 final class LiveFragments: Sendable {
     /// What makes two fragments the same.
     struct Key: Hashable, Sendable {

@@ -41,7 +41,7 @@ final class LiveHub: Sendable {
         var topics = 8
         /// Between two rounds of news. With many streams it is longer: receiving has priority over looking.
         var pause: Duration = .seconds(1)
-        var pausePerStream: Duration = .milliseconds(10)
+        var pausePerStream: Duration = .milliseconds(20)
         /// Between two signs of life. A stream that did not take the one before by then is dropped.
         var heartbeat: Duration = .seconds(15)
     }

@@ -196,7 +196,7 @@ struct WorklistPage {
         }
         // To the second: what is made again within one is the same.
         let moment = Int(since.timeIntervalSince1970)
-        return "<span class=\"soft\">running since \(HTML.clock(since, moment))</span>"
+        return "<span class=\"soft\">running \(HTML.clock(since, moment))</span>"
     }
 
     private func owed(_ study: StudyEntry) -> HTML {
@@ -210,6 +210,6 @@ struct WorklistPage {
 extension HTML {
     /// A time of day that `live.js` turns into a running clock.
     fileprivate static func clock(_ date: Date, _ moment: Int) -> HTML {
-        "<time data-since=\"\(moment)\">\(String(Words.time(date).suffix(8)))</time>"
+        "<time data-since=\"\(moment)\">since \(String(Words.time(date).suffix(8)))</time>"
     }
 }
