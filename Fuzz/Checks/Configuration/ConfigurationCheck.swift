@@ -1,4 +1,5 @@
 import AlertDispatcher
+import Console
 import StoreSCP
 import WorkerProtocol
 @testable import ichnode
@@ -54,7 +55,9 @@ public enum ConfigurationCheck {
         try require(times.allSatisfy { (0...86400).contains($0) }, "times \(times)")
         try require(completion.graceSeconds <= completion.quietSeconds, "grace_seconds")
         try require(completion.quietSeconds <= completion.deadlineSeconds, "quiet_seconds")
-        try require(["127.0.0.1", "::1", "localhost"].contains(configuration.console.host), "console.host")
+        let console = configuration.console
+        let isLocal = ["127.0.0.1", "::1", "localhost"].contains(console.host)
+        try require(isLocal || (console.tls != nil && !console.users.isEmpty), "console.host")
         let names = configuration.peers.map(\.name)
         try require(Set(names).count == names.count, "two peers of one name")
         try require(!configuration.routes.isEmpty, "no route")
