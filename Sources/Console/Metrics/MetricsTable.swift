@@ -126,8 +126,9 @@ enum MetricsTable {
             What `/metrics` holds, in Prometheus' text format. Rules for alerts are in
             [packaging/prometheus](../packaging/prometheus/ichnode.rules.yml), a dashboard in
             [packaging/grafana](../packaging/grafana/ichnode.json); [OPERATIONS.md](OPERATIONS.md) says how to use them.
-            No label holds anything of a patient or a study. Durations are in seconds; counters start at 0 with the node.
-            What is by destination or state is read from the ledger when it is asked for, at most once in five seconds.
+            No label holds anything of a patient or a study. Durations are in seconds; counters start at 0 with the
+            node. What is by destination or state is read from the ledger when it is asked for, at most once in five
+            seconds; a destination that is owed nothing is left out.
 
             | metric | kind | labels | |
             |---|---|---|---|
