@@ -74,6 +74,29 @@ public struct StudyEntry: Codable, Sendable {
     public var concludedAt: Date?
     /// Deliveries that are still owed, or not yet committed.
     public var pendingDeliveries: Int
+    /// Deliveries that a destination refused for good.
+    public var givenUpDeliveries: Int?
+    /// As the first instance has it, PN as in the data set.
+    public var patientName: String?
+    public var patientID: String?
+    /// DA, TM: as in the data set.
+    public var birthDate: String?
+    public var sex: String?
+    public var studyDate: String?
+    public var studyTime: String?
+    /// When the last image came that the latest analysis saw.
+    public var seenUntil: Date?
+    /// When a destination first accepted the report of the latest analysis.
+    public var flaggedAt: Date?
+    /// It has no result although time is up.
+    public var isLate: Bool?
+
+    /// Seconds from the last image that the latest analysis saw to the first acceptance of its report; nil where there
+    /// is none.
+    public var timeToFlag: TimeInterval? {
+        guard let seenUntil, let flaggedAt else { return nil }
+        return max(0, flaggedAt.timeIntervalSince(seenUntil))
+    }
 }
 
 /// Why a series was taken or left.

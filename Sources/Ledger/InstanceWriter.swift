@@ -86,6 +86,7 @@ struct InstanceWriter {
             let statement = try database.cachedStatement(
                 sql: """
                     UPDATE study SET state = 'receiving', has_files = 1, last_received_at = max(last_received_at, ?1),
+                                     active_at = max(active_at, ?1),
                                      open_since = CASE state WHEN 'concluded' THEN ?1 ELSE open_since END
                     WHERE study_uid = ?2
                     """)
@@ -97,12 +98,28 @@ struct InstanceWriter {
         let statement = try database.cachedStatement(
             sql: """
                 INSERT INTO study (study_uid, state, calling_ae, called_ae, accession_number, description,
-                                   first_received_at, last_received_at, open_since)
-                VALUES (?, ?, ?, ?, ?, ?, ?7, ?7, ?7) ON CONFLICT (study_uid) DO NOTHING
+                                   first_received_at, last_received_at, open_since, active_at)
+                VALUES (?, ?, ?, ?, ?, ?, ?7, ?7, ?7, ?7) ON CONFLICT (study_uid) DO NOTHING
                 """)
         try statement.execute(arguments: [
             record.studyInstanceUID.string, state.rawValue, record.callingAETitle?.string,
             record.calledAETitle?.string, record.study.accessionNumber, record.study.description, at,
+        ])
+        if database.changesCount > 0 { try Self.writePatient(CommonAttributes(record), into: database) }
+    }
+
+    /// What a list of studies shows and searches beside what its row begins with.
+    static func writePatient(_ common: CommonAttributes, into database: Database) throws {
+        let (patient, study) = (common.patient, common.study)
+        let statement = try database.cachedStatement(
+            sql: """
+                UPDATE study SET patient_name = ?, patient_id = ?, birth_date = ?, sex = ?, study_date = ?,
+                                 study_time = ?, search_text = ? WHERE study_uid = ?
+                """)
+        try statement.execute(arguments: [
+            patient.name, patient.id, patient.birthDate, patient.sex, study.date, study.time,
+            StudySearch.text(patient.name, patient.id, study.accessionNumber, study.description),
+            common.studyInstanceUID.string,
         ])
     }
 

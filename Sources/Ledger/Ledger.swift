@@ -118,5 +118,6 @@ public protocol Ledger: Sendable {
     // MARK: Looking
 
     func studies(limit: Int) async throws -> [StudyEntry]
+    func studies(matching query: StudyQuery) async throws -> StudyListing
     func study(_ uid: UID) async throws -> StudyDetail?
 }

@@ -40,6 +40,10 @@ enum LedgerSchema {
         migrator.registerMigration("operator alerts") { database in
             try database.execute(sql: operatorAlerts)
         }
+        migrator.registerMigration("worklist") { database in
+            try database.execute(sql: worklist)
+            try fillPatients(database)
+        }
         return migrator
     }
 
@@ -151,6 +155,44 @@ enum LedgerSchema {
         CREATE INDEX delivery_by_study ON delivery (study_uid);
         CREATE INDEX delivery_by_transaction ON delivery (transaction_uid);
         """
+
+    /// `active_at`: when something last came or was concluded. `seeing_until`, `seen_until`: when the last image came
+    /// that the analysis under way, or the latest that ended, sees. A search reads one index and no row.
+    private static let worklist = """
+        ALTER TABLE study ADD COLUMN patient_name TEXT;
+        ALTER TABLE study ADD COLUMN patient_id TEXT;
+        ALTER TABLE study ADD COLUMN birth_date TEXT;
+        ALTER TABLE study ADD COLUMN sex TEXT;
+        ALTER TABLE study ADD COLUMN study_date TEXT;
+        ALTER TABLE study ADD COLUMN study_time TEXT;
+        ALTER TABLE study ADD COLUMN search_text TEXT NOT NULL DEFAULT '';
+        ALTER TABLE study ADD COLUMN active_at DOUBLE PRECISION NOT NULL DEFAULT 0;
+        ALTER TABLE study ADD COLUMN seeing_until DOUBLE PRECISION;
+        ALTER TABLE study ADD COLUMN seen_until DOUBLE PRECISION;
+        ALTER TABLE study ADD COLUMN flagged_at DOUBLE PRECISION;
+        UPDATE study SET active_at = max(last_received_at, coalesce(concluded_at, 0)),
+            seen_until = CASE WHEN last_received_at <= concluded_at THEN last_received_at END,
+            flagged_at = (SELECT min(d.delivered_at) FROM delivery d WHERE d.study_uid = study.study_uid
+                          AND d.message IS NULL AND d.transaction_uid IS NULL AND d.created_at >= study.concluded_at);
+        CREATE INDEX study_worklist ON study (
+            active_at, state, outcome, decision, last_received_at, study_uid, search_text);
+        CREATE INDEX instance_purged ON instance (study_uid) WHERE purged_at IS NOT NULL;
+        """
+
+    /// From the first instance of each study.
+    private static func fillPatients(_ database: Database) throws {
+        let rows = try Row.fetchCursor(
+            database,
+            sql: """
+                SELECT c.attributes FROM study s JOIN instance i ON i.id = (
+                    SELECT min(f.id) FROM instance f WHERE f.study_uid = s.study_uid)
+                JOIN common_attributes c ON c.id = i.common_id
+                """)
+        while let row = try rows.next() {
+            try InstanceWriter.writePatient(
+                try SQLiteLedger.value(CommonAttributes.self, row["attributes"]), into: database)
+        }
+    }
 
     /// A row as it was before `columnsOfInstances`: in the first schema with all in `record`.
     private static func instanceBefore(_ row: Row) throws -> StoredInstance {

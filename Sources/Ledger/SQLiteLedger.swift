@@ -99,6 +99,10 @@ public final class SQLiteLedger: Ledger {
                                      state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
                                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
                                              THEN 'analysing' ELSE state END,
+                                     seeing_until = (SELECT max(received_at) FROM (
+                                         SELECT received_at FROM instance i WHERE i.study_uid = ?1
+                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)
+                                         ORDER BY i.id LIMIT ?2)),
                                      open_since = CASE state WHEN 'concluded' THEN ?3 ELSE open_since END
                     WHERE study_uid = ?1
                     """,
@@ -162,6 +166,7 @@ public final class SQLiteLedger: Ledger {
                 sql: """
                     UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
                                      outcome = ?1, reason = ?2, probability = ?3, concluded_at = ?4, attempts = 0,
+                                     active_at = max(active_at, ?4), seen_until = seeing_until, flagged_at = NULL,
                                      open_since = CASE state WHEN 'receiving' THEN ?4 ELSE open_since END
                     WHERE study_uid = ?5
                     """,
@@ -347,12 +352,23 @@ public final class SQLiteLedger: Ledger {
                 delivery.transactionUID?.string, delivery.commitmentAskedAt?.timeIntervalSince1970, delivery.id,
             ])
         guard let study = delivery.studyInstanceUID else { return }
+        try noteFlag(delivery, of: study, now, database)
         if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, of: study, now, database) }
         // A destination that stays down for weeks fills no history.
         if delivery.state == .pending && known?.lastError == delivery.lastError { return }
         let text = text(delivery)
         if try isTold(text, delivery, of: study, database) { return }
         try event("delivery", text, study, now, database)
+    }
+
+    /// The report goes first: with it accepted, the study is flagged, whatever becomes of its images.
+    private static func noteFlag(
+        _ delivery: DeliveryEntry, of study: UID, _ now: Date, _ database: Database
+    ) throws {
+        guard let report = delivery.objects.first, [.accepted, .delivered].contains(report.state) else { return }
+        try database.execute(
+            sql: "UPDATE study SET flagged_at = ? WHERE study_uid = ? AND flagged_at IS NULL AND concluded_at <= ?",
+            arguments: [now.timeIntervalSince1970, study.string, delivery.createdAt.timeIntervalSince1970])
     }
 
     private static func text(_ delivery: DeliveryEntry) -> String {
@@ -555,22 +571,24 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
-    private static let studyQuery = """
+    static let studyQuery = """
         SELECT *, (SELECT count(*) FROM instance i WHERE i.study_uid = study.study_uid) AS instance_count,
                   (SELECT count(*) FROM instance i
                    WHERE i.study_uid = study.study_uid AND i.purged_at IS NOT NULL) AS purged_count,
                   (SELECT count(*) FROM delivery d
-                   WHERE d.study_uid = study.study_uid AND d.state IN ('pending', 'accepted')) AS pending
+                   WHERE d.study_uid = study.study_uid AND d.state IN ('pending', 'accepted')) AS pending,
+                  (SELECT count(*) FROM delivery d
+                   WHERE d.study_uid = study.study_uid AND d.state = 'dead') AS given_up,
+                  study_uid IN (\(StudyUrgency.lateStudies)) AS is_late
         FROM study
         """
 
     // MARK: Rows
 
-    private static func study(_ row: Row) -> StudyEntry? {
+    static func study(_ row: Row) -> StudyEntry? {
         guard let uid = UID(row["study_uid"] as String), let state = StudyState(rawValue: row["state"]) else {
             return nil
         }
-        let concludedAt: Double? = row["concluded_at"]
         return StudyEntry(
             studyInstanceUID: uid, state: state, outcome: (row["outcome"] as String?).flatMap(Outcome.init),
             reason: row["reason"], studyProbability: row["probability"],
@@ -580,8 +598,13 @@ public final class SQLiteLedger: Ledger {
             accessionNumber: row["accession_number"], description: row["description"],
             firstReceivedAt: Date(timeIntervalSince1970: row["first_received_at"]),
             lastReceivedAt: Date(timeIntervalSince1970: row["last_received_at"]),
-            concludedAt: concludedAt.map(Date.init(timeIntervalSince1970:)), pendingDeliveries: row["pending"])
+            concludedAt: moment(row["concluded_at"]), pendingDeliveries: row["pending"],
+            givenUpDeliveries: row["given_up"], patientName: row["patient_name"], patientID: row["patient_id"],
+            birthDate: row["birth_date"], sex: row["sex"], studyDate: row["study_date"], studyTime: row["study_time"],
+            seenUntil: moment(row["seen_until"]), flaggedAt: moment(row["flagged_at"]), isLate: row["is_late"])
     }
+
+    private static func moment(_ seconds: Double?) -> Date? { seconds.map(Date.init(timeIntervalSince1970:)) }
 
     private static func delivery(_ row: Row) throws -> DeliveryEntry {
         guard let state = DeliveryState(rawValue: row["state"]) else {
