@@ -15,6 +15,7 @@ enum ConsoleAssets {
         "console.js": asset(PackageResources.console_js, "text/javascript; charset=utf-8"),
         "sign-in.css": asset(PackageResources.sign_in_css, "text/css; charset=utf-8"),
         "theme.js": asset(PackageResources.theme_js, "text/javascript; charset=utf-8"),
+        "system.css": asset(PackageResources.system_css, "text/css; charset=utf-8"),
         "icon.svg": asset(PackageResources.icon_svg, "image/svg+xml"),
     ]
 

@@ -18,11 +18,13 @@ public struct ConsoleServer: Service {
         public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
+        /// What system, model and configuration are; nil: they have no pages.
+        public var facts: (any NodeFacts)?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
             audit: ConsoleAudit = ConsoleAudit { _ in },
-            notReady: @escaping @Sendable () async -> String?
+            notReady: @escaping @Sendable () async -> String?, facts: (any NodeFacts)? = nil
         ) {
             self.ledger = ledger
             self.actions = actions
@@ -30,6 +32,7 @@ public struct ConsoleServer: Service {
             self.clock = clock
             self.audit = audit
             self.notReady = notReady
+            self.facts = facts
         }
     }
 
@@ -89,7 +92,7 @@ public struct ConsoleServer: Service {
 
     /// All that can be asked of it.
     var routes: [ConsoleRoute] {
-        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes
+        HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + parts.aboutTheNode
     }
 
     var router: Router<ConsoleContext> { router(routes) }

@@ -21,9 +21,10 @@ struct Node {
 
     /// Opens spool and ledger, mends them, loads the model, binds the ports.
     /// - Throws: what an administrator has to change, in words.
-    init(_ configuration: NodeConfiguration, registry: MetricsRegistry, clock: WallClock = .system, logger: Logger)
-        async throws
-    {
+    init(
+        _ configuration: NodeConfiguration, from source: ConfigurationSource, registry: MetricsRegistry, log: LogRing,
+        clock: WallClock = .system, logger: Logger
+    ) async throws {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
@@ -98,18 +99,26 @@ struct Node {
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
         let watch = alerts.watch(
             ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry, logger: logger)
+        let refusals = RefusalCounts()
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
             programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
-            audit: { audit?.record(.reception($0)) }, logger: logger)
+            audit: {
+                refusals.note($0)
+                audit?.record(.reception($0))
+            }, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
+        let portrait = NodePortrait(
+            configuration: configuration, source: source, folders: folders, package: package, startedAt: clock.now(),
+            reception: reception, engine: engine, certificates: certificates, refusals: refusals, log: log,
+            logger: logger)
         let console = ConsoleServer(
             configuration.console,
             parts: .init(
                 ledger: ledger, actions: commands, registry: registry, clock: clock,
                 audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
-                notReady: { await readiness.missing }),
+                notReady: { await readiness.missing }, facts: portrait),
             logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
