@@ -90,7 +90,9 @@ let package = Package(
                 "CZlib", argumentParser, logging, metrics, lifecycle,
                 .product(name: "UnixSignals", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
-            ]),
+            ],
+            // The annotated example, which is also the help of the console.
+            resources: [.embedInCode("Resources/ichnode.yaml")]),
 
         .testTarget(name: "ComposeTests", dependencies: ["AlertDispatcher", "WorkerProtocol", "DICOMWorker"]),
         .testTarget(
@@ -109,6 +111,7 @@ let package = Package(
             dependencies: [
                 "Console", "Ledger", "WorkerProtocol", logging,
                 .product(name: "CoreMetrics", package: "swift-metrics"),
+                .product(name: "GRDB", package: "GRDB.swift"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "Yams", package: "Yams"),

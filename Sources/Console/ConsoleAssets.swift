@@ -22,6 +22,7 @@ enum ConsoleAssets {
         "worklist.js": asset(PackageResources.worklist_js, "text/javascript; charset=utf-8"),
         "viewer.css": asset(PackageResources.viewer_css, "text/css; charset=utf-8"),
         "viewer.js": asset(PackageResources.viewer_js, "text/javascript; charset=utf-8"),
+        "system.css": asset(PackageResources.system_css, "text/css; charset=utf-8"),
         "icon.svg": asset(PackageResources.icon_svg, "image/svg+xml"),
     ]
 

@@ -23,12 +23,15 @@ public struct ConsoleServer: Service {
         public var results: ResultFolder?
         /// nil: no images are shown.
         public var images: (any StudyImages)?
+        /// What system, model and configuration are; nil: they have no pages.
+        public var facts: (any NodeFacts)?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
             peers: any NodePeers,
             audit: ConsoleAudit = ConsoleAudit { _ in },
-            notReady: @escaping @Sendable () async -> String?, images: (any StudyImages)? = nil
+            notReady: @escaping @Sendable () async -> String?, images: (any StudyImages)? = nil,
+            facts: (any NodeFacts)? = nil
         ) {
             self.ledger = ledger
             self.actions = actions
@@ -38,6 +41,7 @@ public struct ConsoleServer: Service {
             self.audit = audit
             self.notReady = notReady
             self.images = images
+            self.facts = facts
         }
     }
 
@@ -115,7 +119,7 @@ public struct ConsoleServer: Service {
             + WorklistRoutes(parts: parts, fragments: fragments).routes
             + StudyRoutes(parts: parts, outcomes: outcomes).routes + StudyViewer(parts: parts).routes
             + DeliveriesPage(parts: parts, outcomes: outcomes).routes + AlertsPage(parts: parts).routes
-            + PeersPage(parts: parts, outcomes: outcomes).routes + APIRoutes(parts: parts).routes
+            + PeersPage(parts: parts, outcomes: outcomes).routes + parts.aboutTheNode + APIRoutes(parts: parts).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

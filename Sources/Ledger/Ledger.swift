@@ -128,6 +128,15 @@ public protocol Ledger: Sendable {
     /// The latest alerts about one subject, newest first.
     func operatorAlerts(about subject: String, limit: Int) async throws -> [OperatorAlertEntry]
 
+    // MARK: Figures
+
+    /// What became of the studies whose last image came within one of the days, and how long it took.
+    /// - Parameter days: each begins where the one before it ends.
+    func figures(ofDays days: [DateInterval]) async throws -> StudyFigures
+    func standing() async throws -> LedgerStanding
+    /// Looks at each image that the spool has: not for every request.
+    func spoolStanding(receivedSince moment: Date) async throws -> SpoolStanding
+
     // MARK: Looking
 
     func studies(limit: Int) async throws -> [StudyEntry]

@@ -129,6 +129,9 @@ public final class AssociationListener: @unchecked Sendable {
         wake()
     }
 
+    /// Admitted connections that have not ended.
+    var openCount: Int { lock.withLock { active.values.reduce(0, +) } }
+
     /// Gives back the place of an admitted connection.
     func release(_ connection: AdmittedConnection) {
         lock.withLock {

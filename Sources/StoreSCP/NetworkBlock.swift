@@ -27,12 +27,11 @@ public struct NetworkBlock: Sendable, Hashable, CustomStringConvertible {
     }
 
     public var description: String {
-        let text =
-            address.count == 4
-            ? address.map(String.init).joined(separator: ".")
-            : stride(from: 0, to: 16, by: 2).map { String(Int(address[$0]) << 8 | Int(address[$0 + 1]), radix: 16) }
-                .joined(separator: ":")
-        return "\(text)/\(prefixLength)"
+        var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
+        let family = address.count == 4 ? AF_INET : AF_INET6
+        guard inet_ntop(family, address, &text, socklen_t(text.count)) != nil else { return "?/\(prefixLength)" }
+        let characters = text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:))
+        return "\(String(decoding: characters, as: UTF8.self))/\(prefixLength)"
     }
 
     /// Network order; an IPv4 address mapped into IPv6 counts as IPv4.

@@ -59,6 +59,7 @@ public final class Reception: Service {
 
     /// The bound TCP ports.
     public var ports: DICOMPorts { listener.ports }
+    public var openAssociations: Int { listener.openCount }
 
     /// Binds the ports; accepts once `run` is called.
     /// - Parameters:

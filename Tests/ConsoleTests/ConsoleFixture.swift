@@ -47,14 +47,17 @@ struct ConsoleFixture {
     let file: URL
     let server: ConsoleServer
 
-    init(_ visitor: Visitor = Visitor(user: "operator", role: .operator, csrfToken: "token")) throws {
+    init(
+        _ visitor: Visitor = Visitor(user: "operator", role: .operator, csrfToken: "token"),
+        facts: (any NodeFacts)? = nil
+    ) throws {
         file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         ledger = try SQLiteLedger(path: file.path)
         server = ConsoleServer(
             ConsoleSettings(),
             parts: .init(
                 ledger: ledger, actions: actions, registry: registry, clock: .system, peers: peers,
-                notReady: { nil }),
+                notReady: { nil }, facts: facts),
             gate: FixedGate(visitor: visitor), logger: Logger(label: "console")
         ) { _ in }
     }

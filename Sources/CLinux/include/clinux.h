@@ -44,6 +44,8 @@ int clinux_sync_directory(const char *path);
 int clinux_lock_file(const char *path, double seconds);
 /// Free and total bytes of the file system that holds `path` for an unprivileged process.
 int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
+/// Whether the kernel takes its clock for synchronised; -1 where it does not say.
+int clinux_clock_is_synchronised(void);
 
 // MARK: Child processes
 

@@ -51,6 +51,11 @@ public final class MetricsRegistry: @unchecked Sendable {
         }
     }
 
+    /// What a counter has counted, whatever its labels.
+    public func count(of name: String) -> Int {
+        lock.withLock { Int(counters.reduce(0) { $1.key.name == name ? $0 + $1.value : $0 }) }
+    }
+
     private func write<Value>(
         _ type: String, _ all: [Series: Value], to lines: inout [String], _ text: (Series, Value) -> [String]
     ) {

@@ -17,23 +17,35 @@ struct ConfigurationOptions: ParsableArguments {
     @Option(name: .long, help: "Model package, instead of node.model.")
     var model: String?
 
-    func load() throws -> NodeConfiguration {
-        var configuration = try ConfigurationReader.read(path: config)
+    func load() throws -> NodeConfiguration { try loadWithSource().configuration }
+
+    /// Also where each setting comes from.
+    func loadWithSource() throws -> (configuration: NodeConfiguration, source: ConfigurationSource) {
+        let problems = ConfigurationProblems()
+        let text = try ConfigurationReader.text(path: config)
+        var configuration = try ConfigurationReader.parse(text, file: config, problems: problems)
         if let dataDirectory { configuration.node.dataDirectory = dataDirectory }
         if let runDirectory { configuration.node.runDirectory = runDirectory }
         if let model { configuration.node.model = model }
-        return configuration
+        let overrides: [(String, String?)] = [
+            ("data_directory", dataDirectory), ("run_directory", runDirectory), ("model", model),
+        ]
+        let source = ConfigurationSource(
+            file: config, text: text, problems,
+            options: Dictionary(uniqueKeysWithValues: overrides.compactMap { key, value in value.map { (key, $0) } }))
+        return (configuration, source)
     }
 }
 
 extension Logger {
     /// To standard error, where the journal reads it.
-    static func node(level: String) -> Logger {
+    /// - Parameter ring: also keeps warnings and errors.
+    static func node(level: String, keepingIn ring: LogRing? = nil) -> Logger {
         let level = Logger.Level(rawValue: level) ?? .info
         LoggingSystem.bootstrap { label in
             var handler = StreamLogHandler.standardError(label: label)
             handler.logLevel = level
-            return handler
+            return ring.map { MultiplexLogHandler([handler, LogRing.Handler(ring: $0)]) } ?? handler
         }
         return Logger(label: "ichnode")
     }

@@ -15,12 +15,15 @@ struct ServeCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await Terminal.run {
-            let configuration = try options.load()
-            let logger = Logger.node(level: configuration.node.logLevel)
+            let (configuration, source) = try options.loadWithSource()
+            let ring = LogRing()
+            let logger = Logger.node(level: configuration.node.logLevel, keepingIn: ring)
             let registry = MetricsRegistry()
             MetricsSystem.bootstrap(registry)
             let node: Node
-            do { node = try await Node(configuration, registry: registry, logger: logger) } catch {
+            do {
+                node = try await Node(configuration, from: source, registry: registry, log: ring, logger: logger)
+            } catch {
                 throw CommandFailure(.configuration, "the node cannot start: \(error)")
             }
             try await node.run()

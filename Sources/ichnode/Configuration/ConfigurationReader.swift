@@ -9,16 +9,20 @@ import Yams
 /// Reads the YAML file. Unknown keys, impossible values and unsafe combinations are errors with their line.
 enum ConfigurationReader {
     static func read(path: String) throws -> NodeConfiguration {
-        let text: String
-        do { text = try String(contentsOfFile: path, encoding: .utf8) } catch {
+        try parse(try text(path: path), file: path)
+    }
+
+    static func text(path: String) throws -> String {
+        do { return try String(contentsOfFile: path, encoding: .utf8) } catch {
             throw ConfigurationError(
                 file: path, problems: [.init(line: 1, text: "cannot be read: name a readable YAML file")])
         }
-        return try parse(text, file: path)
     }
 
-    static func parse(_ text: String, file: String) throws -> NodeConfiguration {
-        let problems = ConfigurationProblems()
+    /// - Parameter problems: keeps what was asked for.
+    static func parse(
+        _ text: String, file: String, problems: ConfigurationProblems = ConfigurationProblems()
+    ) throws -> NodeConfiguration {
         let node: Yams.Node
         do { node = try Yams.compose(yaml: text) ?? YAMLSection.empty } catch let error as YamlError {
             throw ConfigurationError(file: file, problems: [problem(error)])

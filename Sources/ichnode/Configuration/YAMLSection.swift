@@ -16,9 +16,30 @@ struct ConfigurationError: Error, CustomStringConvertible {
     }
 }
 
-/// Collects problems while a file is read.
+/// A key that the node asks a file for.
+struct AskedKey {
+    /// "dicom", "peers[0]".
+    var section: String
+    var key: String
+    /// nil: the file does not have it.
+    var node: Yams.Node?
+    /// As the file would write it; nil: none.
+    var fallback: String?
+}
+
+/// Collects problems while a file is read, and what it was asked for.
 final class ConfigurationProblems {
     private(set) var all: [ConfigurationError.Problem] = []
+    /// Each key once, in the order of asking.
+    private(set) var asked: [AskedKey] = []
+    /// Sections that the file does not have.
+    private(set) var absent: [String] = []
+    private var isAsked: Set<String> = []
+
+    func note(_ asked: AskedKey) {
+        if isAsked.insert("\(asked.section).\(asked.key)").inserted { self.asked.append(asked) }
+    }
+    func note(absent section: String) { absent.append(section) }
     func add(_ text: String, at node: Yams.Node) { add(text, line: node.mark?.line ?? 1) }
     func add(_ text: String, line: Int) { all.append(.init(line: line, text: text)) }
 }
@@ -58,18 +79,24 @@ final class YAMLSection {
     }
 
     func section(_ key: String) -> YAMLSection {
-        YAMLSection(value(key) ?? Self.empty, path: full(key), problems: problems)
+        YAMLSection(lookUp(key) ?? Self.empty, path: full(key), problems: problems)
     }
 
     /// nil where the key is not there at all. Empty, it is a section without its keys.
     func optionalSection(_ key: String) -> YAMLSection? {
         known.append(key)
-        guard let value = values[key] else { return nil }
+        guard let value = values[key] else {
+            problems.note(absent: full(key))
+            return nil
+        }
         return YAMLSection(value.null == nil ? value : Self.empty, path: full(key), problems: problems)
     }
 
     func sections(_ key: String) -> [YAMLSection] {
-        guard let value = value(key) else { return [] }
+        guard let value = lookUp(key) else {
+            problems.note(absent: full(key))
+            return []
+        }
         guard let sequence = value.sequence else {
             problem(key, "has to be a list: one \"- \" for each")
             return []
@@ -78,7 +105,7 @@ final class YAMLSection {
     }
 
     func string(_ key: String, default fallback: String) -> String {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: fallback) else { return fallback }
         guard let text = value.scalar?.string, !text.isEmpty else {
             problem(key, "has to be a text")
             return fallback
@@ -92,14 +119,14 @@ final class YAMLSection {
     }
 
     func bool(_ key: String, default fallback: Bool) -> Bool {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: "\(fallback)") else { return fallback }
         if let truth = value.bool { return truth }
         problem(key, "has to be true or false")
         return fallback
     }
 
     func int(_ key: String, default fallback: Int, _ range: ClosedRange<Int>) -> Int {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: "\(fallback)") else { return fallback }
         guard let number = value.int, range.contains(number) else {
             problem(key, "has to be a whole number from \(range.lowerBound) to \(range.upperBound)")
             return fallback
@@ -109,7 +136,7 @@ final class YAMLSection {
 
     /// A number, or `none` for nil.
     func port(_ key: String, default fallback: Int?) -> Int? {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: fallback.map { "\($0)" } ?? "none") else { return fallback }
         if value.scalar?.string == "none" { return nil }
         guard let number = value.int, (0...65535).contains(number) else {
             problem(key, "has to be a whole number from 0 to 65535, or none")
@@ -132,7 +159,7 @@ final class YAMLSection {
 
     /// - Parameter unit: in the plural.
     func number(_ key: String, default fallback: Double, _ range: ClosedRange<Double>, _ unit: String) -> Double {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: Self.text(fallback)) else { return fallback }
         guard let number = value.float ?? value.int.map(Double.init), range.contains(number) else {
             problem(key, "has to be \(unit) from \(range.lowerBound) to \(range.upperBound)")
             return fallback
@@ -144,7 +171,7 @@ final class YAMLSection {
     func numberOrNone(
         _ key: String, default fallback: Double?, _ range: ClosedRange<Double>, _ unit: String
     ) -> Double? {
-        guard let value = value(key) else { return fallback }
+        guard let value = value(key, or: fallback.map(Self.text) ?? "none") else { return fallback }
         if value.scalar?.string == "none" { return nil }
         return number(key, default: range.lowerBound, range, "\(unit), or none,")
     }
@@ -160,7 +187,8 @@ final class YAMLSection {
 
     /// - Parameter parse: nil for a text that is not one of the kind described by `kind`.
     func list<Value>(_ key: String, default fallback: [Value], _ kind: String, _ parse: (String) -> Value?) -> [Value] {
-        guard let value = value(key) else { return fallback }
+        let standard = "[\(fallback.map { "\($0)" }.joined(separator: ", "))]"
+        guard let value = value(key, or: standard) else { return fallback }
         guard let sequence = value.sequence else {
             problem(key, "has to be a list in brackets, such as [\(kind)]")
             return fallback
@@ -183,7 +211,17 @@ final class YAMLSection {
         }
     }
 
-    private func value(_ key: String) -> Yams.Node? {
+    /// - Parameter fallback: what counts where it is not there; nil: nothing.
+    private func value(_ key: String, or fallback: String? = nil) -> Yams.Node? {
+        let found = lookUp(key)
+        problems.note(AskedKey(section: path, key: key, node: found, fallback: fallback))
+        return found
+    }
+
+    /// Without needless digits.
+    private static func text(_ number: Double) -> String { Int(exactly: number).map { "\($0)" } ?? "\(number)" }
+
+    private func lookUp(_ key: String) -> Yams.Node? {
         known.append(key)
         guard let value = values[key], value.null == nil else { return nil }
         return value

@@ -21,9 +21,10 @@ struct Node {
 
     /// Opens spool and ledger, mends them, loads the model, binds the ports.
     /// - Throws: what an administrator has to change, in words.
-    init(_ configuration: NodeConfiguration, registry: MetricsRegistry, clock: WallClock = .system, logger: Logger)
-        async throws
-    {
+    init(
+        _ configuration: NodeConfiguration, from source: ConfigurationSource, registry: MetricsRegistry, log: LogRing,
+        clock: WallClock = .system, logger: Logger
+    ) async throws {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
@@ -103,20 +104,28 @@ struct Node {
         let watch = alerts.watch(
             ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry, logger: logger)
         let book = AssociationBook(clock: clock)
+        let refusals = RefusalCounts()
         let reception = try Reception(
             settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
             programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
-            audit: { audit?.record(.reception($0)) }, book: book, logger: logger)
+            audit: {
+                refusals.note($0)
+                audit?.record(.reception($0))
+            }, book: book, logger: logger)
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
+        let portrait = NodePortrait(
+            configuration: configuration, source: source, folders: folders, package: package, startedAt: clock.now(),
+            reception: reception, engine: engine, certificates: certificates, refusals: refusals, log: log,
+            logger: logger)
+        let reports = ReportReader(program: programs.describe)
         var parts = ConsoleServer.Parts(
             ledger: ledger, actions: commands, registry: registry, clock: clock,
             peers: ConsolePeers(
                 configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo, clock: clock),
-            audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing })
-        let reports = ReportReader(program: programs.describe)
+            audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing },
+            images: images, facts: portrait)
         parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
-        parts.images = images
         let console = ConsoleServer(
             configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
