@@ -19,6 +19,8 @@ enum ConsoleAssets {
         "live.js": asset(PackageResources.live_js, "text/javascript; charset=utf-8"),
         "worklist.css": asset(PackageResources.worklist_css, "text/css; charset=utf-8"),
         "worklist.js": asset(PackageResources.worklist_js, "text/javascript; charset=utf-8"),
+        "viewer.css": asset(PackageResources.viewer_css, "text/css; charset=utf-8"),
+        "viewer.js": asset(PackageResources.viewer_js, "text/javascript; charset=utf-8"),
         "icon.svg": asset(PackageResources.icon_svg, "image/svg+xml"),
     ]
 

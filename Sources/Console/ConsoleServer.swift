@@ -19,12 +19,14 @@ public struct ConsoleServer: Service {
         public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
+        /// nil: no images are shown.
+        public var images: (any StudyImages)?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
             peers: any NodePeers,
             audit: ConsoleAudit = ConsoleAudit { _ in },
-            notReady: @escaping @Sendable () async -> String?
+            notReady: @escaping @Sendable () async -> String?, images: (any StudyImages)? = nil
         ) {
             self.ledger = ledger
             self.actions = actions
@@ -33,6 +35,7 @@ public struct ConsoleServer: Service {
             self.peers = peers
             self.audit = audit
             self.notReady = notReady
+            self.images = images
         }
     }
 
@@ -108,6 +111,7 @@ public struct ConsoleServer: Service {
         HealthRoutes(parts: parts).routes + [ConsoleAssets.route] + gate.routes + EventRoutes(hub: hub).routes
             + WorklistRoutes(parts: parts, fragments: fragments).routes
             + DeliveriesPage(parts: parts).routes + AlertsPage(parts: parts).routes + PeersPage(parts: parts).routes
+            + StudyViewer(parts: parts).routes
     }
 
     var router: Router<ConsoleContext> { router(routes) }

@@ -37,7 +37,7 @@ extension HTTPField.Name {
     /// Of requests that a script makes by itself: they are no use of the session.
     static let background = constant("X-Background")
 
-    private static func constant(_ text: String) -> HTTPField.Name {
+    static func constant(_ text: String) -> HTTPField.Name {
         guard let name = HTTPField.Name(text) else { preconditionFailure("\(text) is a field name") }
         return name
     }

@@ -58,6 +58,8 @@ struct Node {
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
         let findings = FindingFiles(results: folders.results, logger: logger)
+        let images = ViewerImages(
+            findings: findings, ledger: ledger, program: programs.view, clock: clock, logger: logger)
         let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
@@ -114,14 +116,14 @@ struct Node {
                     configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo,
                     clock: clock),
                 audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) },
-                notReady: { await readiness.missing }),
+                notReady: { await readiness.missing }, images: images),
             logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
         // audit trail when nothing happens any more.
         services =
             (audit.map { [$0] } ?? []) + [
-                intake, assembler, pipeline, outbox, commitments, retention, watch, console, control, disk,
+                intake, assembler, pipeline, outbox, commitments, retention, watch, images, console, control, disk,
                 certificates, reception,
             ]
         self.logger = logger

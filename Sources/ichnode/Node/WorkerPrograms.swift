@@ -6,6 +6,8 @@ import WorkerProtocol
 struct WorkerPrograms {
     let receive: ReceivePrograms
     let decode: WorkerProgram
+    /// For looking at images: behind analyses.
+    let view: WorkerProgram
     let compose: WorkerProgram
     let send: WorkerProgram
     let echo: WorkerProgram
@@ -27,6 +29,7 @@ struct WorkerPrograms {
             tls: tls.map { WorkerProgram(path: path, arguments: folders + $0.arguments, heldDescriptors: held) },
             tlsFiles: tls?.paths ?? [])
         decode = WorkerProgram(path: path, arguments: ["decode", "--spool", spool.path])
+        view = WorkerProgram(path: path, arguments: ["decode", "--spool", spool.path, "--niceness", "15"])
         compose = WorkerProgram(path: path, arguments: ["compose", "--spool", spool.path, "--output", results.path])
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
         echo = WorkerProgram(path: path, arguments: ["echo"])
