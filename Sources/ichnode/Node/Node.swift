@@ -28,7 +28,7 @@ struct Node {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
-        NodeFacts.record(package, startedAt: clock.now())
+        NodeMeasures.record(package, startedAt: clock.now())
         let certificates = try await CertificateWatch(configuration.keyMaterials, logger: logger)
         let lock = try folders.spool.open()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
