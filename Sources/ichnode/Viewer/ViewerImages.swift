@@ -79,9 +79,9 @@ actor ViewerImages: StudyImages, Service {
     }
 
     func finding(_ name: String, ofStudy uid: UID) async throws -> FindingRecord? {
-        do { return try findings.read(name, of: uid) } catch let error as WorkerError {
+        do { return try findings.read(name, of: uid) } catch {
             logger.error("a kept finding cannot be read", metadata: ["study.uid": "\(uid)", "error": "\(error)"])
-            throw ImageRefusal.undecodable("the kept finding cannot be read: \(error.reason)")
+            throw ImageRefusal.undecodable("the kept finding cannot be read: see the node's log")
         }
     }
 
