@@ -113,8 +113,9 @@ class StudyPage(NodeTestCase):
             if uid in held:
                 self.assertEqual(self.data_set(content), self.data_set(held[uid]))
         # Looking at it is in the audit trail; who may not see patients sees none.
-        audit = "".join(map(read_or_empty, (self.console_node.folder / "data" / "audit").rglob("*")))
-        self.assertRegex(audit, r"<EventIdentification[^>]*>(?:(?!</AuditMessage>).)*UserID=\"operator\"")
+        viewed = re.compile(r"<EventIdentification[^>]*>(?:(?!</AuditMessage>).)*UserID=\"operator\"")
+        folder = self.console_node.folder / "data" / "audit"
+        wait_for(lambda: viewed.search("".join(map(read_or_empty, folder.rglob("*")))), "it is in the audit trail", 5)
         stranger = Console(self.console_node, None)
         self.assertIn("Intracranial haemorrhage suspected", stranger.page(f"/studies/{study.uid}"))
         self.assertEqual(stranger.ask(paths[0][0])[0], 401)

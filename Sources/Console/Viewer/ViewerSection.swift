@@ -119,7 +119,8 @@ struct ViewerSection {
             <div class="buttons windows" role="group" aria-label="Window">
             \(Self.windows.enumerated().map(Self.window))</div>
             <div class="row">
-            <label>Centre, HU<input type="number" data-window="centre" min="-1024" max="3071" step="1" value="40"></label>
+            <label>Centre, HU
+            <input type="number" data-window="centre" min="-1024" max="3071" step="1" value="40"></label>
             <label>Width, HU<input type="number" data-window="width" min="1" max="4096" step="1" value="80"></label>
             </div>
             <div class="row overlay">

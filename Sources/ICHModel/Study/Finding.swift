@@ -61,7 +61,8 @@ public struct AnalysedSlice: Codable, Sendable, Equatable {
     /// Share of the sequence head's attention; sums to 1 over the study.
     public var attention: Double
     public var isFlagged: Bool
-    /// [row][column] of the study box, 0…1; only where the study is positive. Stretched to the image by `Finding.heatmapGeometry`.
+    /// [row][column] of the study box, 0…1; only where the study is positive. Stretched to the image by
+    /// `Finding.heatmapGeometry`.
     public var lesionMap: [Float]?
 }
 
