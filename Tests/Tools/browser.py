@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, TimeoutException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -75,6 +75,18 @@ class Browser:
 
     def elements(self, selector: str) -> list:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def act(self, selector: str, action) -> None:
+        """Does something with an element, on pages that exchange theirs while they are read."""
+
+        def done():
+            try:
+                action(self.element(selector))
+                return True
+            except (NoSuchElementException, StaleElementReferenceException):
+                return False
+
+        self.wait(done, selector)
 
     def text(self, selector: str = "main") -> str:
         return self.element(selector).text

@@ -119,7 +119,11 @@ class Console(NodeTestCase):
         cls.undetermined.files[12].unlink()
         for each in ("positive", "negative", "undetermined"):
             storescu(cls.console, folder / each)
-        cls.console.command("study", "complete", cls.undetermined.uid)
+        wait_for(
+            lambda: "as it stands" in cls.console.command("study", "complete", cls.undetermined.uid),
+            "the study that lacks a slice waits for it",
+            10,
+        )
         studies = (cls.positive, cls.negative, cls.undetermined)
         wait_for(
             lambda: all((cls.console.study(each.uid) or {"analyses": []})["analyses"] for each in studies),
@@ -158,8 +162,7 @@ class Console(NodeTestCase):
 
     def test_the_worklist_leads_to_the_study_by_keyboard(self):
         self.open("/")
-        link = next(each for each in self.chromium.elements("main a") if self.positive.uid in each.get_attribute("href"))
-        link.send_keys("\n")
+        self.chromium.act(f"main a[href*='{self.positive.uid}']", lambda link: link.send_keys("\n"))
         self.chromium.wait(lambda: self.positive.uid in self.chromium.driver.current_url, "the study's page")
         self.assertIn("positive", self.chromium.text())
 
@@ -167,7 +170,7 @@ class Console(NodeTestCase):
         owed = self.console.command("outbox", "list")
         self.assertIn("archive", owed)
         self.open("/deliveries")
-        self.chromium.element("form[action$='/retry'] button").click()
+        self.chromium.act("form[action$='/retry'] button", lambda button: button.click())
         self.chromium.wait(lambda: "tried again now" in self.chromium.text(), "what was done is shown")
 
     def test_a_viewer_sees_studies_and_may_do_nothing(self):
