@@ -21,6 +21,8 @@ NAMES ?=
 EVERY ?= 1
 # Of `make fuzz-api`: requests for each operation and phase, at most.
 EXAMPLES ?= 200
+# Folder of `make console-pictures`.
+OUTPUT ?= console-pictures
 # Of `make bench-receive`; CHECK=1 fails when a required ratio is missed, ICHNODE measures another build than release.
 # `make bench-console` takes all but IMAGES.
 REPEATS ?= 5
@@ -36,7 +38,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb lint clean
+.PHONY: console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -120,6 +122,10 @@ validate-all: build ## send every kind of study in every SR class through the no
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_OBJECTS=all $(PYTHON) -m unittest discover --verbose \
 		--start-directory Tests/Tools --pattern test_node_objects.py
+
+console-pictures: build ## take pictures of every page of the console, in both themes and on a phone [OUTPUT=folder]
+	@scripts/setup test
+	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_PICTURES=$(abspath $(OUTPUT)) $(PYTHON) Tests/Tools/run.py test_console_browser
 
 bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [REPEATS=5] [IMAGES=400] [CHECK=1]
 	@scripts/setup demo

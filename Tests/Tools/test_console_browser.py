@@ -23,6 +23,7 @@ from node_fixture import (
 
 PICTURES = os.environ.get("ICHNODE_PICTURES")
 PASSWORD = "correct horse battery"
+ABDOMEN = ("--body-part", "ABDOMEN", "--study-description", "CT ABDOMEN", "--series-description", "ABDOMEN 5.0")
 PAGES = ("/", "/deliveries", "/alerts", "/peers", "/figures", "/system", "/model", "/configuration")
 
 # WCAG 2.2 on an open page, as far as a script can tell: contrast of each text (1.4.3), names of what can be used (4.1.2),
@@ -114,11 +115,15 @@ class Console(NodeTestCase):
         cls.console.start()
         folder = cls.console.folder
         cls.positive = example_head(folder / "positive", "PAINTED", BLEED_SEED)
-        cls.negative = phantom(folder / "negative")
-        cls.undetermined = phantom(folder / "undetermined", "--slices", "30")
+        cls.negative = phantom(folder / "negative", *cls.person("WEBER^KARL", "4711"))
+        cls.undetermined = phantom(folder / "undetermined", "--slices", "30", *cls.person("YILMAZ^AYSE", "4712"))
         cls.undetermined.files[12].unlink()
-        for each in ("positive", "negative", "undetermined"):
-            storescu(cls.console, folder / each)
+        others = [
+            phantom(folder / "abdomen", *cls.person("NOVAK^JANA", "4713"), "--uniform", "40", *ABDOMEN),
+            phantom(folder / "contrast", *cls.person("SMITH^JOHN", "4714"), "--contrast"),
+            phantom(folder / "second", *cls.person("MORI^HANA", "4715"), "--seed", "5"),
+        ]
+        storescu(cls.console, *(each.files[0].parent for each in (*others, cls.negative, cls.undetermined, cls.positive)))
         wait_for(
             lambda: "as it stands" in cls.console.command("study", "complete", cls.undetermined.uid),
             "the study that lacks a slice waits for it",
@@ -133,6 +138,10 @@ class Console(NodeTestCase):
         )
         cls.chromium = cls.enterClassContext(browser())
         cls.chromium.sign_in(cls.console.url, "operator", PASSWORD)
+
+    @staticmethod
+    def person(name: str, number: str) -> list[str]:
+        return ["--patient-name", name, "--patient-id", number, "--accession", f"A{number}"]
 
     def pages(self) -> dict[str, str]:
         """Path by a name for its picture."""
