@@ -98,6 +98,9 @@ public struct StudyEntry: Codable, Sendable {
         return max(0, flaggedAt.timeIntervalSince(seenUntil))
     }
 
+    /// An undetermined study has none that anybody could take for a negative.
+    public var shownProbability: Double? { outcome == .undetermined ? nil : studyProbability }
+
     /// Begins the reason of a study that nobody is sent anything of until an operator decides whose it is.
     public static let heldReason = "identity conflict"
     public var isHeld: Bool {

@@ -158,7 +158,7 @@ extension API.Study {
     init(_ entry: StudyEntry) {
         self.init(
             studyInstanceUID: entry.studyInstanceUID.string, state: entry.state.rawValue,
-            outcome: entry.outcome.map(API.word), reason: entry.reason, studyProbability: entry.studyProbability,
+            outcome: entry.outcome.map(API.word), reason: entry.reason, studyProbability: entry.shownProbability,
             decision: entry.decision?.rawValue, patientName: entry.patientName, patientID: entry.patientID,
             birthDate: entry.birthDate, sex: entry.sex, accessionNumber: entry.accessionNumber,
             description: entry.description, studyDate: entry.studyDate, studyTime: entry.studyTime,
@@ -199,7 +199,7 @@ extension API.Analysis {
     init(_ entry: AnalysisEntry) {
         self.init(
             outcome: API.word(entry.outcome), reason: entry.reason, completion: entry.completion,
-            startedAt: entry.startedAt, completedAt: entry.completedAt, studyProbability: entry.studyProbability,
+            startedAt: entry.startedAt, completedAt: entry.completedAt, studyProbability: entry.shownProbability,
             threshold: entry.threshold, flaggedSlices: entry.flaggedSlices, route: entry.route,
             seriesInstanceUID: entry.seriesInstanceUID?.string,
             reportSOPInstanceUID: entry.report?.sopInstanceUID.string, revisionDigest: entry.revisionDigest,

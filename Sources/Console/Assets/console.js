@@ -9,6 +9,9 @@
     localStorage.setItem("theme", root.dataset.theme);
   });
 
+  // On a phone the areas are a strip that is pushed sideways: where one is has to be seen.
+  document.querySelector(".areas [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   // <button data-confirm="question"> asks in a dialog before its form is sent.
   document.addEventListener("submit", (event) => {
     const button = event.submitter;

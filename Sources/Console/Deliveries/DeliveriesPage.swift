@@ -1,6 +1,7 @@
 internal import Foundation
 internal import Hummingbird
 internal import Ledger
+internal import WorkerProtocol
 
 /// Who is owed what: destinations, and the outbox.
 struct DeliveriesPage {
@@ -60,7 +61,8 @@ struct DeliveriesPage {
                 reach: reach[each.destination] ?? DestinationReach(), now: now, visitor: visitor)
         }
         let table = DeliveryTable(
-            deliveries: found.entries, filter: filter, reach: reach, now: now, visitor: visitor)
+            deliveries: found.entries, patients: try await patients(found.entries, visitor), filter: filter,
+            reach: reach, now: now, visitor: visitor)
         return """
             <section aria-label="Destinations" class="cards destinations">
             \(cards.map(\.html))
@@ -72,6 +74,18 @@ struct DeliveriesPage {
             \(Paging(number: filter.page, total: found.total).navigation { filter.path(page: $0) })
             </section>
             """
+    }
+
+    /// Name and accession number by study, for whoever may see them.
+    private func patients(_ deliveries: [DeliveryEntry], _ visitor: Visitor) async throws -> [UID: String] {
+        var patients: [UID: String] = [:]
+        guard visitor.maySeePatients else { return patients }
+        for uid in Set(deliveries.compactMap(\.studyInstanceUID)) {
+            let record = try await parts.ledger.firstInstance(ofStudy: uid)?.record
+            let words = [record?.patient.name.map(PatientWords.name), record?.study.accessionNumber]
+            patients[uid] = words.compactMap { $0 }.filter { !$0.isEmpty }.joined(separator: " · ")
+        }
+        return patients
     }
 
     /// As configured; at the end those that are not any more.

@@ -8,6 +8,8 @@ struct DeliveryTable {
     private static let mostLines = 12
 
     var deliveries: [DeliveryEntry]
+    /// By study, as far as the visitor may know.
+    var patients: [UID: String]
     var filter: DeliveryFilter
     var reach: [String: DestinationReach]
     var now: Date
@@ -45,10 +47,13 @@ struct DeliveryTable {
     }
 
     private func study(_ delivery: DeliveryEntry) -> HTML {
-        guard let uid = delivery.studyInstanceUID?.string else {
+        guard let uid = delivery.studyInstanceUID else {
             return "<span>about the node: <a href=\"/alerts\">alerts</a></span>"
         }
-        return "<a class=\"mono\" href=\"/studies/\(uid)\">\(uid)</a>"
+        guard let patient = patients[uid], !patient.isEmpty else {
+            return "<a class=\"mono\" href=\"/studies/\(uid.string)\">\(uid.string)</a>"
+        }
+        return "<a href=\"/studies/\(uid.string)\" title=\"\(uid.string)\">\(patient)</a>"
     }
 
     private func instead(_ delivery: DeliveryEntry) -> HTML? {

@@ -318,18 +318,19 @@ struct DiskBar {
         func place(_ bytes: UInt64) -> String {
             String(format: "%.2f", 100 * Double(total - min(bytes, total)) / Double(total))
         }
+        let used = Int(100 * Double(total - min(free, total)) / Double(total))
         let state = free < disk.refuseBelow ? "full" : free < disk.rejectBelow ? "low" : "roomy"
         let words = [
             "full": "objects are refused", "low": "studies are rejected", "roomy": "there is room",
         ]
         return """
             <svg class="disk \(state)" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" aria-label="\
-            \(place(free)) % used, \(words[state] ?? "")">
+            \(used) % used, \(words[state] ?? "")">
             <rect class="all" width="100" height="6"/><rect class="used" width="\(place(free))" height="6"/>
             <rect class="mark" x="\(place(disk.rejectBelow))" width="0.5" height="6"/>
             <rect class="mark" x="\(place(disk.refuseBelow))" width="0.5" height="6"/>
             </svg>
-            <p><strong>\(place(free)) % used</strong>: \(words[state] ?? ""). The marks are where studies are \
+            <p><strong>\(used) % used</strong>: \(words[state] ?? ""). The marks are where studies are \
             rejected, and where objects are refused.</p>
             """
     }

@@ -55,7 +55,7 @@ struct StudyViewer {
         guard let detail = try await parts.ledger.study(uid) else { throw HTTPError(.notFound) }
         parts.audit.viewed(study: uid, by: context.visitor)
         let patient = try await parts.ledger.firstInstance(ofStudy: uid)?.record.patient
-        let who = [patient?.name, patient?.id].compactMap { $0 }.filter { !$0.isEmpty }
+        let who = [patient?.name.map(PatientWords.name), patient?.id].compactMap { $0 }.filter { !$0.isEmpty }
         return Page(
             title: "Images", area: .worklist, visitor: context.visitor, styles: Self.styles, scripts: Self.scripts,
             content: """

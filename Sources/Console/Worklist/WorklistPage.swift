@@ -130,7 +130,7 @@ struct WorklistPage {
 
     private func row(_ study: StudyEntry, _ now: Date) -> HTML {
         let uid = study.studyInstanceUID.string
-        let probability = study.studyProbability.map(Words.probability) ?? "–"
+        let probability = study.shownProbability.map(Words.probability) ?? "–"
         let owed = owed(study)
         return """
             <tr id="study-\(uid)"\(announcement(study))>
