@@ -235,10 +235,19 @@ public actor StudyAssembler: Service {
         studies[uid] = study
     }
 
+    /// What `waiting` says while images come: what their headers say changes with each, and receiving goes first.
+    public static let arriving = "images are arriving"
+    private static let arrivalPause: TimeInterval = 0.5
+
     /// What a study waits for, for operators; nil where it does not.
     public func waiting(_ uid: UID) -> String? {
         guard let study = studies[uid] else { return nil }
-        let evidence = evidence(study, uid, series: study.evidence ?? find(study))
+        guard study.evidence != nil || clock.now().timeIntervalSince(study.lastArrival) >= Self.arrivalPause else {
+            return Self.arriving
+        }
+        let series = study.evidence ?? find(study)
+        studies[uid]?.evidence = series
+        let evidence = evidence(study, uid, series: series)
         guard case .wait(let until) = policy.decide(evidence, at: clock.now()) else { return nil }
         let reasons = (evidence.series.missing + evidence.series.doubts).map(\.description)
         let why =

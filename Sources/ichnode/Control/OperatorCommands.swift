@@ -163,7 +163,8 @@ struct OperatorCommands: Sendable {
 
     private func explain(_ uid: UID) async throws -> StudyExplanation {
         let detail = try await study(uid)
-        if let waiting = await assembler.waiting(uid) {
+        let waiting = await assembler.waiting(uid)
+        if let waiting, waiting != StudyAssembler.arriving {
             let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid)).mapValues(\.record)
             let settled = StudyHistory(detail.analyses).settledSeries
             let selection = SeriesSelection(known.values, rules: rules, settled: settled)
@@ -173,7 +174,6 @@ struct OperatorCommands: Sendable {
         }
         let completion = detail.analyses.last.map { ", \($0.completion)" } ?? ""
         let outcome = detail.study.outcome.map { "\($0.rawValue)\(completion)" } ?? detail.study.state.rawValue
-        return StudyExplanation(
-            studyInstanceUID: uid, standing: outcome, series: detail.series)
+        return StudyExplanation(studyInstanceUID: uid, standing: waiting ?? outcome, series: detail.series)
     }
 }

@@ -86,6 +86,9 @@ actor ViewerImages: StudyImages, Service {
     }
 
     func slice(_ index: Int, of name: String, study uid: UID, isGzipped: Bool) async throws -> ViewedSlice {
+        guard waiting < Self.mostWaiting else { throw ImageRefusal.busy }
+        waiting += 1
+        defer { waiting -= 1 }
         let key = Key(study: uid, finding: name)
         let looked = try await look(key)
         guard looked.locations.indices.contains(index) else { throw ImageRefusal.unknown }
@@ -101,9 +104,6 @@ actor ViewerImages: StudyImages, Service {
     private func pixels(_ picture: Picture, at location: FrameLocation, _ record: FindingRecord) async throws -> Data {
         usedAt = clock.now()
         if let known = pictures[picture] { return known }
-        guard waiting < Self.mostWaiting else { throw ImageRefusal.busy }
-        waiting += 1
-        defer { waiting -= 1 }
         return try await turn.inTurn {
             // Somebody else may have asked for it.
             if let known = pictures[picture] { return known }
@@ -139,7 +139,9 @@ actor ViewerImages: StudyImages, Service {
             return FrameLocation(path: file.path, number: image.frame)
         }
         let looked = Looked(record: record, locations: locations, at: now)
-        if studies.count >= Self.mostStudies { studies.removeAll() }
+        if studies.count >= Self.mostStudies, let oldest = studies.min(by: { $0.value.at < $1.value.at }) {
+            studies[oldest.key] = nil
+        }
         studies[key] = looked
         return looked
     }
