@@ -38,7 +38,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb lint clean
+.PHONY: console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb package-test lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -144,6 +144,10 @@ fuzz: ## fuzz what reads foreign bytes [SECONDS=60] [TARGET=name]; see Fuzz/READ
 deb: release ## make the Debian package of the release build, in .build/deb
 	@scripts/setup package
 	@packaging/build-deb .build/deb
+
+package-test: deb ## install, upgrade and purge the Debian package in a clean Debian with systemd (root)
+	@scripts/setup demo
+	$(PYTHON) Tests/Package/test_package.py
 
 lint: ## check the format of the Swift sources
 	swift format lint --strict --parallel --recursive Sources Tests Package.swift \

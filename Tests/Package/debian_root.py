@@ -28,6 +28,8 @@ def base(folder: Path) -> Path:
         )
         # Every boot takes an identity of its own.
         (root / "etc/machine-id").write_text("")
+        # As the installer of Debian writes it.
+        (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost\n")
         (root / "made").touch()
     return root
 
@@ -38,7 +40,8 @@ class DebianRoot:
         self.path = Path(self._temporary.name) / "root"
         subprocess.run(["cp", "--archive", "--reflink=auto", base(folder), self.path], check=True)
         self._process: subprocess.Popen | None = None
-        self._leader: int | None = None
+        # Process id of its systemd; None while it is not booted.
+        self.leader: int | None = None
 
     # --- Not booted ---
 
@@ -63,8 +66,8 @@ class DebianRoot:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-            self._leader = int(children[0]) if children else None
-            if self._leader and self.run("systemctl is-system-running", check=False).stdout.strip() in (
+            self.leader = int(children[0]) if children else None
+            if self.leader and self.run("systemctl is-system-running", check=False).stdout.strip() in (
                 "running",
                 "degraded",
             ):
@@ -77,8 +80,8 @@ class DebianRoot:
 
     def entered(self, *command: str) -> list[str]:
         """A command that runs in it, as root of it."""
-        assert self._leader is not None, "it is not booted"
-        return ["nsenter", f"--target={self._leader}", "--mount", "--uts", "--ipc", "--pid", "--net", "--", *command]
+        assert self.leader is not None, "it is not booted"
+        return ["nsenter", f"--target={self.leader}", "--mount", "--uts", "--ipc", "--pid", "--net", "--", *command]
 
     def run(self, script: str, check: bool = True, seconds: float = 300) -> subprocess.CompletedProcess:
         done = subprocess.run(
@@ -96,10 +99,10 @@ class DebianRoot:
 
     def start(self, *command: str, log: Path) -> subprocess.Popen:
         """A server in its network, from the host's files."""
-        assert self._leader is not None, "it is not booted"
+        assert self.leader is not None, "it is not booted"
         with log.open("wb") as output:
             return subprocess.Popen(
-                ["nsenter", f"--target={self._leader}", "--net", "--", *command],
+                ["nsenter", f"--target={self.leader}", "--net", "--", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -108,7 +111,7 @@ class DebianRoot:
     def beside(self, *command: str, seconds: float = 120) -> subprocess.CompletedProcess:
         """A program of the host in its network."""
         return subprocess.run(
-            ["nsenter", f"--target={self._leader}", "--net", "--", *command],
+            ["nsenter", f"--target={self.leader}", "--net", "--", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -126,7 +129,7 @@ class DebianRoot:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-        self._process = self._leader = None
+        self._process = self.leader = None
 
     def close(self) -> None:
         self.halt()
