@@ -15,6 +15,19 @@ import WorkerProtocol
         return fixture
     }
 
+    @Test(arguments: ["/api/v1/studies/1.2.3", "/api/v1/studies/1.2.3/explanation", "/studies/1.2.3/live/finding"])
+    func theAuditTrailIsToldWhoseDataWasShown(path: String) async throws {
+        let events = RecordedEvents()
+        let robot = Visitor(user: "robot", role: .viewer, address: "10.0.0.1")
+        for visitor in [robot, Visitor()] {
+            let fixture = try ConsoleFixture(visitor, audit: ConsoleAudit { events.add($0) })
+            try await fixture.ledger.recordInstances([.fixture(study: uid, patient: "DOE^JANE")])
+            for _ in 0..<3 { #expect(try await fixture.get(path).status == .ok) }
+            #expect(try await fixture.get("/api/v1/studies/9.9").status == .notFound)
+        }
+        #expect(events.all == [.viewed(study: uid, user: "robot", address: "10.0.0.1")])
+    }
+
     @Test func pagesAreStableAndCounted() async throws {
         let fixture = try ConsoleFixture()
         // All at once: nothing but their UIDs tells them apart.

@@ -33,7 +33,8 @@ actor RecordedActions: NodeActions {
     }
 
     func explanation(ofStudy uid: UID) async throws(ActionRefusal) -> StudyExplanation {
-        StudyExplanation(studyInstanceUID: uid, standing: "waits for nothing", series: [])
+        if let refusal { throw refusal }
+        return StudyExplanation(studyInstanceUID: uid, standing: "waits for nothing", series: [])
     }
 }
 
@@ -49,7 +50,7 @@ struct ConsoleFixture {
 
     init(
         _ visitor: Visitor = Visitor(user: "operator", role: .operator, csrfToken: "token"),
-        facts: (any NodeFacts)? = nil
+        facts: (any NodeFacts)? = nil, audit: ConsoleAudit = ConsoleAudit { _ in }
     ) throws {
         file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         ledger = try SQLiteLedger(path: file.path)
@@ -57,7 +58,7 @@ struct ConsoleFixture {
             ConsoleSettings(),
             parts: .init(
                 ledger: ledger, actions: actions, registry: registry, clock: .system, peers: peers,
-                notReady: { nil }, facts: facts),
+                audit: audit, notReady: { nil }, facts: facts),
             gate: FixedGate(visitor: visitor), logger: Logger(label: "console")
         ) { _ in }
     }

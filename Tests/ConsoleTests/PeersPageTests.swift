@@ -80,6 +80,8 @@ import WorkerProtocol
                     $0.certificate = "CN=MUELLER^ANNA"
                 }
             ]
+            $0.associations.ended.append(entry("CT3", "ICHNODE", .broken("within MUELLER^ANNA")))
+            $0.associations.refused = [entry("CT9", "FOO", .refused("MUELLER^ANNA is no AE title of ours"))]
         }
         let body = try await fixture.get("/peers").body
         #expect(body.contains("out of reach") && body.contains("TLS, with a certificate"))

@@ -324,6 +324,38 @@ final class StudyFixture {
         #expect(viewer.contains("DOE, JANE") && viewer.contains("Imaging Measurement Report") && offers(viewer).isEmpty)
     }
 
+    /// Nor what their peers said of them, as on every other page.
+    @Test func whatPeersSaidIsShownToWhomPatientsAre() async throws {
+        let fixture = try StudyFixture()
+        try await fixture.receive()
+        try await fixture.conclude(.positive)
+        let said = "refused the object of MUELLER^ANNA"
+        try await fixture.ledger.recordEvent("retrieve", said, ofStudy: fixture.study)
+        let states: [DeliveryState] = [.pending, .accepted, .dead]
+        for state in states {
+            try await fixture.settle { delivery in
+                (delivery.state, delivery.lastError) = (state, "\(said), as \(state.rawValue)")
+                for index in delivery.objects.indices { delivery.objects[index].refuse(status: 0xC000, reason: said) }
+            }
+            for path in ["/studies/1.2.3", "/studies/1.2.3/live/course"] {
+                let hidden = try await fixture.get(path, as: Visitor()).body
+                #expect(!hidden.contains("MUELLER") && hidden.contains(Visitor.hiddenReason), "\(state) \(path)")
+                let shown = try await fixture.get(path, as: Visitor(user: "v", role: .viewer)).body
+                // As the delivery, under way, of its objects, and in its history.
+                #expect(shown.components(separatedBy: "MUELLER").count > 6, "\(state) \(path)")
+            }
+        }
+    }
+
+    @Test func whatCannotBeExplainedNowIsSaid() async throws {
+        let fixture = try StudyFixture()
+        try await fixture.receive()
+        await fixture.actions.refuse("the ledger is locked")
+        let page = try await fixture.page()
+        #expect(inOrder(page, "Waits", "for what cannot be read now: the ledger is locked", "Cannot be read now"))
+        #expect(!page.contains("waits for more images") && !page.contains("Not judged yet"))
+    }
+
     @Test func aReportThatCannotBeReadIsSaid() async throws {
         let fixture = try StudyFixture()
         try await fixture.receive()

@@ -52,6 +52,17 @@ import WorkerProtocol
         #expect(body.contains("0.912") && body.contains("ACC1") && body.contains(">CT1<"))
     }
 
+    @Test func aBadParameterLeavesTheOthers() async throws {
+        let fixture = try ConsoleFixture()
+        try await record(1, name: "DOE", in: fixture)
+        try await record(2, name: "ROE", in: fixture)
+        let body = try await fixture.get("/?q=d%6Fe+&standing=%zz&period=7d&page=x&<b>=1").body
+        #expect(body.contains("study-1.2.1") && !body.contains("study-1.2.2"))
+        #expect(body.contains("value=\"7d\" selected"))
+        #expect(body.contains("was not understood: standing=%zz, page=x, &lt;b&gt;=1</p>"))
+        #expect(!(try await fixture.get("/?q=doe&standing=&period=24h&page=1").body.contains("not understood")))
+    }
+
     @Test func aPositiveThatReceivesMoreIsStillPositive() async throws {
         let fixture = try ConsoleFixture()
         try await record(1, name: "DOE", in: fixture)

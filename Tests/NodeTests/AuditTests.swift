@@ -202,6 +202,14 @@ import WorkerProtocol
         ] { #expect(line.contains(part), "\(line)") }
     }
 
+    @Test func aClaimedNameIsCutHoweverItIsWritten() async throws {
+        let trail = trail()
+        let name = "e" + String(repeating: "\u{301}", count: 20_000)
+        trail.record(.access(.signInRefused(user: name, address: "10.0.0.1", reason: "wrong")))
+        let line = try #require(try await lines(of: trail).first { $0.contains("User Authentication") })
+        #expect(line.utf8.count < 2000)
+    }
+
     /// `@unchecked Sendable` is safe because one task uses it.
     private final class Time: @unchecked Sendable {
         var now = Date(timeIntervalSince1970: 1_000_000)

@@ -332,6 +332,7 @@ import WorkerProtocol
         ("tls: {certificate: c, key: /k}", "console.tls.certificate has to begin with /"),
         ("tls: {key: /k}", "console.tls.certificate is missing"),
         ("behind_proxy: true, tls: {certificate: /c, key: /k}", "console.behind_proxy needs a host of 127.0.0.1"),
+        ("behind_proxy: true", "console.behind_proxy needs users: a proxy shows the console to others"),
         ("users: [{name: otto}]", "console.users[0].password_hash is missing"),
         ("users: [{name: otto, password_hash: secret}]", "console.users[0].password_hash is none"),
         ("users: [{\(user), role: chief}]", "console.users[0].role has to be one of viewer, operator"),

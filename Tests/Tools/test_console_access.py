@@ -397,7 +397,15 @@ class OverTLS(ConsoleTestCase):
         good = self.serial(node, context)
         certificates.pem("console").write_text("no certificate")
         self.assertEqual(self.serial(node, context), good)
-        wait_for(lambda: "new certificate is of no use" in node.log_text(), "it is said", 5)
+        unusable = "new certificate is of no use"
+        wait_for(lambda: unusable in node.log_text(), "it is said", 5)
+        self.assertEqual(self.serial(node, context), good)
+        # Gone, which is another trouble; each is said once, however many come.
+        certificates.pem("console").unlink()
+        for _ in range(3):
+            self.assertEqual(self.serial(node, context), good)
+        wait_for(lambda: "cannot be read" in node.log_text(), "it is said", 5)
+        self.assertEqual(node.log_text().count(unusable), 2)
 
     def serial(self, node: RestartableNode, context: ssl.SSLContext) -> str:
         with socket.create_connection((LOOPBACK, node.http_port), 10) as plain:

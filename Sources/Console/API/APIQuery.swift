@@ -23,7 +23,7 @@ struct APIQuery {
         }
     }
 
-    private static func decoded(_ text: Substring) -> String? {
+    static func decoded(_ text: Substring) -> String? {
         text.replacing("+", with: " ").removingPercentEncoding
     }
 

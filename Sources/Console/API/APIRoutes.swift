@@ -86,6 +86,7 @@ struct APIRoutes {
     @Sendable private func study(_ request: Request, _ context: ConsoleContext) async throws -> Response {
         _ = try APIQuery(request, allowed: [])
         guard let detail = try await parts.ledger.study(try uid(context)) else { throw Self.unknownStudy }
+        parts.audit.viewed(study: detail.study.studyInstanceUID, by: context.visitor)
         return try APIAnswer.json(API.StudyDetail(detail))
     }
 
@@ -96,6 +97,7 @@ struct APIRoutes {
         do { explanation = try await parts.actions.explanation(ofStudy: uid) } catch {
             throw HTTPError(.internalServerError, message: error.reason)
         }
+        parts.audit.viewed(study: uid, by: context.visitor)
         return try APIAnswer.json(API.Explanation(explanation))
     }
 

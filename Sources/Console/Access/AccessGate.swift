@@ -23,7 +23,7 @@ struct AccessGate: Gate {
         self.audit = audit
         sessions = SessionTable(settings, clock: clock)
         limiter = SignInLimiter(settings.lockOut, clock: clock)
-        nobody = .ofNobody(like: settings.users.map(\.password))
+        nobody = PasswordHash(ofNobodyLike: settings.users.map(\.password))
         tokens = Dictionary(settings.tokens.map { ($0.sha256, $0) }) { first, _ in first }
     }
 

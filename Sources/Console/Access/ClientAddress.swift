@@ -15,9 +15,11 @@ enum ClientAddress {
     static func of(_ request: Request, peer: SocketAddress?, isBehindProxy: Bool) -> String {
         if isBehindProxy, let forwarded = request.headers[values: .xForwardedFor].last?.split(separator: ",").last {
             let text = forwarded.trimmingCharacters(in: .whitespaces)
-            // IPv6 in brackets, or with a port, is how some write it.
+            // IPv6 in brackets, and either with a port, is how some write it.
             let bare = text.hasPrefix("[") ? String(text.dropFirst().prefix { $0 != "]" }) : text
-            if let address = try? SocketAddress(ipAddress: bare, port: 0) { return address.ipAddress ?? bare }
+            for each in [bare, String(bare.prefix { $0 != ":" })] {
+                if let address = try? SocketAddress(ipAddress: each, port: 0) { return address.ipAddress ?? each }
+            }
         }
         return peer?.ipAddress ?? unknown
     }

@@ -27,8 +27,8 @@ final class ConsoleCertificate: Sendable {
     private let files: TLSFiles
     private let logger: Logger
     private let material: Mutex<Material>
-    /// What could not be used, so that it is said once.
-    private let refused = Mutex<[Mark]>([])
+    /// What could not be used, and what was said of it: once, not for every connection.
+    private let refused = Mutex<(marks: [Mark], trouble: String?)>(([], nil))
 
     /// - Throws: what is wrong with the files.
     init(_ files: TLSFiles, logger: Logger) throws {
@@ -55,18 +55,24 @@ final class ConsoleCertificate: Sendable {
 
     /// Keeps what there is where the new files are of no use: they may be under way.
     private func renew() {
+        var marks: [Mark] = []
         do {
-            let marks = try Self.marks(files)
-            guard marks != material.withLock({ $0.marks }), marks != refused.withLock({ $0 }) else { return }
-            do {
+            marks = try Self.marks(files)
+            guard marks != refused.withLock({ $0.marks }) else { return }
+            if marks != material.withLock({ $0.marks }) {
                 let read = try Self.read(files, marks)
                 material.withLock { $0 = read }
                 logger.notice("the console's certificate was renewed")
-            } catch {
-                refused.withLock { $0 = marks }
-                throw error
             }
-        } catch { logger.error("the console's new certificate is of no use", metadata: ["error": "\(error)"]) }
+            refused.withLock { $0 = ([], nil) }
+        } catch {
+            let trouble = "\(error)"
+            let isNew = refused.withLock { refused in
+                defer { refused = (marks, trouble) }
+                return refused.trouble != trouble || refused.marks != marks
+            }
+            if isNew { logger.error("the console's new certificate is of no use", metadata: ["error": "\(trouble)"]) }
+        }
     }
 
     private static func read(_ files: TLSFiles, _ marks: [Mark]) throws -> Material {

@@ -9,17 +9,23 @@ final class PasswordDesk: Sendable {
     private let line = DispatchQueue(label: "console.passwords", qos: .utility)
     private let waiting = Mutex(0)
 
-    /// - Returns: nil where too many wait.
-    func matches(_ password: String, _ hash: PasswordHash) async -> Bool? {
+    enum Answer: Equatable {
+        /// Too many wait.
+        case busy
+        /// As `PasswordHash.matches` has it.
+        case compared(Bool?)
+    }
+
+    func compare(_ password: String, _ hash: PasswordHash) async -> Answer {
         let isAdmitted = waiting.withLock { waiting in
             guard waiting < Self.mostWaiting else { return false }
             waiting += 1
             return true
         }
-        guard isAdmitted else { return nil }
+        guard isAdmitted else { return .busy }
         defer { waiting.withLock { $0 -= 1 } }
         return await withCheckedContinuation { continuation in
-            line.async { continuation.resume(returning: hash.matches(password)) }
+            line.async { continuation.resume(returning: .compared(hash.matches(password))) }
         }
     }
 }

@@ -39,20 +39,21 @@ public struct PasswordHash: Sendable, Equatable {
     }
 
     /// Takes about 70 ms.
-    public init(of password: String) {
-        var generator = SystemRandomNumberGenerator()
-        let salt = (0..<16).map { _ in UInt8.random(in: 0...255, using: &generator) }
+    /// - Returns: nil where it cannot be worked out: for want of memory, or by a policy of OpenSSL's.
+    public init?(of password: String) {
         (logN, r, p) = Self.usual
-        self.salt = salt
-        hash = Self.scrypt(password, salt, logN: logN, r: r, p: p, count: 32)
+        salt = Self.random(16)
+        guard let hash = Self.scrypt(password, salt, logN: logN, r: r, p: p, count: 32) else { return nil }
+        self.hash = hash
     }
 
     /// As costly as the others, and no password's: for users that do not exist.
-    static func ofNobody(like others: [PasswordHash]) -> PasswordHash {
-        var hash = others.max { $0.cost < $1.cost } ?? PasswordHash(of: Secrets.random())
-        hash.hash = (0..<32).map { _ in UInt8.random(in: 0...255) }
-        return hash
+    init(ofNobodyLike others: [PasswordHash]) {
+        (logN, r, p) = others.max { $0.cost < $1.cost }.map { ($0.logN, $0.r, $0.p) } ?? Self.usual
+        (salt, hash) = (Self.random(16), Self.random(32))
     }
+
+    private static func random(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: 0...255) } }
 
     private var cost: Int { (r * p) << logN }
 
@@ -61,18 +62,18 @@ public struct PasswordHash: Sendable, Equatable {
     }
 
     /// Blocks for as long as the parameters want: not on the cooperative pool.
-    func matches(_ password: String) -> Bool {
+    /// - Returns: nil where it cannot be worked out.
+    func matches(_ password: String) -> Bool? {
         guard password.utf8.count <= Self.mostBytes else { return false }
-        return Secrets.areEqual(Self.scrypt(password, salt, logN: logN, r: r, p: p, count: hash.count), hash)
+        return Self.scrypt(password, salt, logN: logN, r: r, p: p, count: hash.count).map { Secrets.areEqual($0, hash) }
     }
 
-    static func scrypt(_ password: String, _ salt: [UInt8], logN: Int, r: Int, p: Int, count: Int) -> [UInt8] {
+    static func scrypt(_ password: String, _ salt: [UInt8], logN: Int, r: Int, p: Int, count: Int) -> [UInt8]? {
         var out = [UInt8](repeating: 0, count: count)
         let bytes = Array(password.utf8)
         let status = clinux_scrypt(
             bytes, bytes.count, salt, salt.count, 1 << UInt64(logN), UInt64(r), UInt64(p), &out, count)
-        precondition(status == 0, "scrypt takes these parameters")
-        return out
+        return status == 0 ? out : nil
     }
 
     private static func number(_ text: Substring, _ name: String) -> Int? {

@@ -22,8 +22,9 @@ final class SignInLimiter: Sendable {
         var addresses: [String: Failures] = [:]
         /// Where a user has signed in, and when last.
         var known: [Pair: Date] = [:]
+        /// Tries of the minute that its rate counts, by whom: of addresses that were not known.
         var minute = Int.min
-        var inMinute = 0
+        var inMinute: [Pair: Int] = [:]
     }
 
     /// Wrong passwords of all users together that are worked out in a minute.
@@ -34,7 +35,8 @@ final class SignInLimiter: Sendable {
     private static let mostKnown = 1000
     /// After so long without a wrong password, counting begins anew.
     private static let memory: TimeInterval = 3600
-    private static let mostNameCharacters = 128
+    /// Unicode scalars: one Character may have any number of them.
+    private static let mostNameScalars = 128
 
     private let settings: ConsoleSettings.LockOut
     private let clock: WallClock
@@ -57,11 +59,11 @@ final class SignInLimiter: Sendable {
             if until > now { return until.timeIntervalSince(now) }
             if !isKnown {
                 let minute = Int((now.timeIntervalSince1970 / 60).rounded(.down))
-                if minute != state.minute { (state.minute, state.inMinute) = (minute, 0) }
-                guard state.inMinute < Self.mostInMinute else {
+                if minute != state.minute { (state.minute, state.inMinute) = (minute, [:]) }
+                guard state.inMinute.values.reduce(0, +) < Self.mostInMinute else {
                     return 60 - now.timeIntervalSince1970.truncatingRemainder(dividingBy: 60)
                 }
-                state.inMinute += 1
+                state.inMinute[pair, default: 0] += 1
             }
             Self.makeRoom(&state.pairs, now)
             Self.makeRoom(&state.addresses, now)
@@ -97,7 +99,7 @@ final class SignInLimiter: Sendable {
 
     private func takeBack(_ state: inout State, _ pair: Pair) {
         Self.takeBack(&state.addresses, pair.address, Self.mostOfAddress)
-        state.inMinute = max(0, state.inMinute - 1)
+        if let raised = state.inMinute[pair] { state.inMinute[pair] = raised > 1 ? raised - 1 : nil }
     }
 
     private static func takeBack<Key>(_ table: inout [Key: Failures], _ key: Key, _ tries: Int) {
@@ -127,6 +129,7 @@ final class SignInLimiter: Sendable {
     }
 
     private static func pair(_ user: String, _ address: String) -> Pair {
-        Pair(user: String(user.prefix(mostNameCharacters)), address: ClientAddress.network(of: address))
+        Pair(
+            user: String(user.unicodeScalars.prefix(mostNameScalars)), address: ClientAddress.network(of: address))
     }
 }

@@ -1,11 +1,14 @@
 internal import HTTPTypes
 internal import Hummingbird
+internal import Logging
 internal import Metrics
 internal import WorkerProtocol
 
 /// Signing in and out.
 struct SignInRoutes {
     private static let suffix = "-sign-in"
+    /// No user has a longer name: neither the audit trail nor the limiter has to hold one.
+    static let mostNameBytes = 256
 
     let gate: AccessGate
 
@@ -28,6 +31,7 @@ struct SignInRoutes {
         case refused
         case paused(Double)
         case busy
+        case broken
     }
 
     private func signIn(_ request: Request, _ context: ConsoleContext) async -> Response {
@@ -38,12 +42,16 @@ struct SignInRoutes {
             return page(request, next: form["next"], .forbidden, "This page was out of date: please try again.")
         }
         let (user, address) = (form["user"] ?? "", context.visitor.address)
+        guard user.utf8.count <= Self.mostNameBytes else {
+            count("refused")
+            return wrong(request, next: form["next"])
+        }
         switch await verdict(user, form["password"] ?? "", address) {
         case .accepted(let user): return accept(user, request, context, next: form["next"])
         case .refused:
             count("refused")
             refused(user, address, "wrong user name or password")
-            return page(request, next: form["next"], .forbidden, "Wrong user name or password.")
+            return wrong(request, next: form["next"])
         case .paused(let seconds):
             count("paused")
             refused(user, address, "too many tries")
@@ -57,6 +65,12 @@ struct SignInRoutes {
             return page(
                 request, next: form["next"], .serviceUnavailable,
                 "Too many are signing in at once: please try again in a few seconds.", retryAfter: 5)
+        case .broken:
+            count("broken")
+            context.logger.error("passwords cannot be compared: scrypt was refused, for want of memory or by policy")
+            return page(
+                request, next: form["next"], .serviceUnavailable,
+                "No password can be compared now; nothing was. The node's log says more.", retryAfter: 5)
         }
     }
 
@@ -64,13 +78,18 @@ struct SignInRoutes {
     private func verdict(_ name: String, _ password: String, _ address: String) async -> Verdict {
         if let seconds = gate.limiter.begin(name, address) { return .paused(seconds) }
         let user = gate.settings.users.first { $0.name == name }
-        guard let isRight = await gate.desk.matches(password, user?.password ?? gate.nobody) else {
+        switch await gate.desk.compare(password, user?.password ?? gate.nobody) {
+        case .busy:
             gate.limiter.withdraw(name, address)
             return .busy
+        case .compared(nil):
+            gate.limiter.withdraw(name, address)
+            return .broken
+        case .compared(let isRight?):
+            guard let user, isRight else { return .refused }
+            gate.limiter.succeeded(name, address)
+            return .accepted(user)
         }
-        guard let user, isRight else { return .refused }
-        gate.limiter.succeeded(name, address)
-        return .accepted(user)
     }
 
     private func accept(
@@ -88,7 +107,11 @@ struct SignInRoutes {
     }
 
     private func refused(_ user: String, _ address: String, _ reason: String) {
-        gate.audit.tell(.signInRefused(user: String(user.prefix(128)), address: address, reason: reason))
+        gate.audit.tell(.signInRefused(user: user, address: address, reason: reason))
+    }
+
+    private func wrong(_ request: Request, next: String?) -> Response {
+        page(request, next: next, .forbidden, "Wrong user name or password.")
     }
 
     private func count(_ outcome: String) {

@@ -26,6 +26,10 @@ public struct Visitor: Sendable, Equatable {
     public var isSignedIn: Bool { user != nil }
     public var maySeePatients: Bool { role != nil }
     public var mayAct: Bool { role == .operator }
+
+    static let hiddenReason = "the reason is shown after signing in"
+    /// What a peer said may name a patient.
+    func mayRead(_ said: String) -> String { maySeePatients ? said : Self.hiddenReason }
 }
 
 /// What a route asks of who asks for it.

@@ -64,6 +64,8 @@
     show("not live since " + since + ", reconnecting", true);
     setTimeout(connect, 1000 * pause * (0.75 + Math.random() / 2));
     pause = Math.min(2 * pause, mostPauseSeconds);
+    // An EventSource does not say whether it was the session that ended.
+    ask(parts[0]);
   }
 
   function show(text, isLost) {
@@ -109,6 +111,11 @@
       const now = Date.parse(answer.headers.get("Date"));
       if (now) skewSeconds = (now - Date.now()) / 1000;
       if (answer.status === 304) return true;
+      // The session is over: no patients stay on the screen.
+      if (answer.status === 401) {
+        location.reload();
+        return false;
+      }
       if (!answer.ok) throw new Error(answer.status);
       const fresh = document.createElement("div");
       fresh.innerHTML = await answer.text();

@@ -103,7 +103,7 @@ struct DestinationCard {
 
     /// What a peer said may name a patient. Long ones are cut to be read, and in full for whoever asks.
     static func error(_ text: String, _ visitor: Visitor) -> HTML {
-        guard visitor.maySeePatients else { return "<span class=\"soft\">the reason is shown after signing in</span>" }
+        guard visitor.maySeePatients else { return "<span class=\"soft\">\(Visitor.hiddenReason)</span>" }
         guard text.count > 160 else { return "<span class=\"said\">\(text)</span>" }
         return """
             <details class="said"><summary>\(Words.bounded(text, 140))</summary>\(Words.bounded(text, 2000))</details>

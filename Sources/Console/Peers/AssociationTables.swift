@@ -53,7 +53,7 @@ struct AssociationTables {
 
     private func reason(_ entry: AssociationEntry) -> HTML {
         switch entry.ending {
-        case .refused(let reason), .broken(let reason): "\(Words.bounded(reason, 400))"
+        case .refused(let reason), .broken(let reason): "\(Words.bounded(visitor.mayRead(reason), 400))"
         case .released, nil: "–"
         }
     }

@@ -9,8 +9,10 @@ struct ShownStudy: Sendable {
     var detail: StudyDetail
     /// Of the first image; nil where the visitor may not see it.
     var identity: InstanceRecord?
-    /// What it waits for, and its series as they stand; nil where the node cannot say.
+    /// What it waits for, and its series as they stand; nil where the study is concluded, or the node cannot say.
     var explanation: StudyExplanation?
+    /// Why the node cannot say it.
+    var unexplained: String?
     /// Result objects, in the order they were made.
     var objects: [ComposedObject]
     var alerts: [OperatorAlertEntry]
@@ -30,7 +32,8 @@ struct ShownStudy: Sendable {
         alerts = try await parts.ledger.operatorAlerts(about: uid.string, limit: Self.mostAlerts)
         identity = visitor.maySeePatients ? try await parts.ledger.firstInstance(ofStudy: uid)?.record : nil
         // Costs a look at all its headers: only while there is something to wait for.
-        if detail.study.state != .concluded { explanation = try? await parts.actions.explanation(ofStudy: uid) }
+        guard detail.study.state != .concluded else { return }
+        do { explanation = try await parts.actions.explanation(ofStudy: uid) } catch { unexplained = error.reason }
     }
 
     /// Objects of one report: they lie in one folder.

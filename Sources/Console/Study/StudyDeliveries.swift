@@ -27,19 +27,19 @@ struct StudyDeliveries {
         <article class="delivery" id="delivery-\(Int(delivery.id))">
         <h3>To \(delivery.destination) \(Self.tag(delivery.state)) <small>\(delivery.owedText), delivery \
         \(Int(delivery.id))</small></h3>
-        <p>\(Self.story(delivery))</p>
+        <p>\(story(delivery))</p>
         \(buttons(delivery))\(objects(delivery))</article>
 
         """
     }
 
-    private static func story(_ delivery: DeliveryEntry) -> String {
+    private func story(_ delivery: DeliveryEntry) -> String {
         var parts = ["made \(Words.time(delivery.createdAt))"]
         if delivery.attempts > 0 {
             parts.append(Words.count(delivery.attempts, "attempt"))
         }
         if let taker = delivery.takenBy { parts.append("taken by \(taker) in its place") }
-        if let error = delivery.lastError { parts.append("last error: \(error)") }
+        if let error = delivery.lastError { parts.append("last error: \(study.visitor.mayRead(error))") }
         switch delivery.state {
         case .pending: parts.append("next attempt \(Words.time(delivery.nextAttemptAt))")
         case .delivered: parts.append("done \(Words.time(delivery.deliveredAt))")
@@ -84,20 +84,20 @@ struct StudyDeliveries {
             <div class="scroll"><table class="stacked">
             <thead><tr><th>Object</th><th>State</th><th>Status</th><th>Why</th><th>SOP Instance UID</th></tr></thead>
             <tbody>
-            \(delivery.objects.map(Self.row))</tbody></table></div></details>
+            \(delivery.objects.map(row))</tbody></table></div></details>
 
             """
     }
 
-    private static func row(_ owed: DeliveryObject) -> HTML {
+    private func row(_ owed: DeliveryObject) -> HTML {
         // As the standard writes statuses (PS3.7 Annex C).
         let status = owed.status.map { String($0, radix: 16, uppercase: true) }
         let padded = status.map { String(repeating: "0", count: 4 - $0.count) + $0 + "H" }
         return """
             <tr><td data-label="Object">\(owed.object.kind)</td>\
-            <td data-label="State">\(tag(owed.state))</td>\
+            <td data-label="State">\(Self.tag(owed.state))</td>\
             <td data-label="Status" class="mono">\(padded ?? "–")</td>\
-            <td data-label="Why">\(owed.reason ?? "–")</td>\
+            <td data-label="Why">\(owed.reason.map(study.visitor.mayRead) ?? "–")</td>\
             <td data-label="SOP Instance UID" class="mono">\(owed.object.sopInstanceUID.string)</td></tr>
 
             """

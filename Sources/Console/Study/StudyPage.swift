@@ -148,7 +148,8 @@ struct StudyPage {
     private var series: HTML {
         let entries = study.explanation?.series ?? study.detail.series
         guard !entries.isEmpty else {
-            return "<section class=\"card\"><h2>Series</h2><p class=\"empty\">Not judged yet</p></section>"
+            let why = study.unexplained == nil ? "Not judged yet" : "Cannot be read now"
+            return "<section class=\"card\"><h2>Series</h2><p class=\"empty\">\(why)</p></section>"
         }
         return """
             <section class="card">

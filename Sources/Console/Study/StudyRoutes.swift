@@ -28,6 +28,7 @@ struct StudyRoutes {
                 guard let uid = context.parameters.get("uid").flatMap({ UID($0) }),
                     let study = try await ShownStudy(uid, parts, context.visitor)
                 else { throw HTTPError(.notFound, message: "no such study is known") }
+                parts.audit.viewed(study: uid, by: context.visitor)
                 let page = StudyPage(study: study, report: nil, viewer: nil, notice: nil, now: parts.clock.now())
                 guard let part = page.part(named: context.parameters.get("part") ?? "") else {
                     throw HTTPError(.notFound, message: "the page has no such part")

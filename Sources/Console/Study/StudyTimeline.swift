@@ -24,8 +24,8 @@ struct StudyTimeline {
 
     init(_ study: ShownStudy, now: Date) {
         let all =
-            Self.arrivals(study.detail.study) + Self.events(study.detail) + Self.owed(study.detail.deliveries)
-            + Self.alerts(study.alerts)
+            Self.arrivals(study.detail.study) + Self.events(study.detail, study.visitor)
+            + Self.owed(study.detail.deliveries) + Self.alerts(study.alerts)
         // Of what happened at one moment the order above is the order of cause and effect.
         let sorted = all.enumerated().sorted { ($0.element.at, $0.offset) < ($1.element.at, $1.offset) }
         entries = sorted.suffix(Self.mostEntries).map(\.element)
@@ -42,17 +42,19 @@ struct StudyTimeline {
         return [first, Entry(at: study.lastReceivedAt, what: "Last image so far", text: "\(count) within \(span)")]
     }
 
-    private static func events(_ detail: StudyDetail) -> [Entry] {
+    private static func events(_ detail: StudyDetail, _ visitor: Visitor) -> [Entry] {
         var analyses = detail.analyses[...]
         var revision = 0
         return detail.events.flatMap { event -> [Entry] in
-            guard event.kind == "concluded", let analysis = analyses.popFirst() else { return [Self.entry(event)] }
+            guard event.kind == "concluded", let analysis = analyses.popFirst() else {
+                return [Self.entry(event, visitor)]
+            }
             if analysis.report != nil { revision += 1 }
             return concluded(analysis, at: event.at, revision: revision, detail)
         }
     }
 
-    private static func entry(_ event: StudyEvent) -> Entry {
+    private static func entry(_ event: StudyEvent, _ visitor: Visitor) -> Entry {
         var entry = Entry(at: event.at, what: titles[event.kind] ?? event.kind, text: event.text)
         switch event.kind {
         case "delivery":
@@ -61,6 +63,8 @@ struct StudyTimeline {
         case "conflict", "text", "waits": entry.tone = .warning
         default: break
         }
+        // They quote what a peer said.
+        if ["delivery", "retrieve"].contains(event.kind) { entry.text = visitor.mayRead(event.text) }
         return entry
     }
 
@@ -113,33 +117,36 @@ struct StudyTimeline {
     // MARK: Under way
 
     private static func open(_ study: ShownStudy, _ now: Date) -> [Entry] {
+        let visitor = study.visitor
         var open: [Entry] = []
         let entry = study.detail.study
         if entry.state != .concluded {
             let standing =
                 study.explanation?.standing
-                ?? (entry.state == .analysing ? "is being analysed" : "waits for more images")
+                ?? "for what cannot be read now: \(visitor.mayRead(study.unexplained ?? ""))"
             open.append(Entry(at: now, what: "Waits", text: standing, tone: .busy))
         }
         for delivery in study.detail.deliveries where delivery.state.isOpen {
             open.append(
                 Entry(
                     at: now, what: delivery.state == .dead ? "Given up" : "Owed",
-                    text: "\(delivery.destination): \(waiting(delivery, now))",
+                    text: "\(delivery.destination): \(waiting(delivery, visitor, now))",
                     tone: delivery.state == .dead ? .warning : .busy))
         }
         return open
     }
 
-    private static func waiting(_ delivery: DeliveryEntry, _ now: Date) -> String {
-        let error = delivery.lastError.map { " (\($0))" } ?? ""
+    private static func waiting(_ delivery: DeliveryEntry, _ visitor: Visitor, _ now: Date) -> String {
+        let error = delivery.lastError.map { " (\(visitor.mayRead($0)))" } ?? ""
         let next =
             delivery.nextAttemptAt > now ? "next attempt \(Words.time(delivery.nextAttemptAt))" : "next attempt now"
         switch delivery.state {
         case .accepted:
             let asked = delivery.commitmentAskedAt.map { ", asked \(Words.time($0))" } ?? ""
             return "accepted; it has yet to say that it keeps all\(asked)\(error)"
-        case .dead: return "\(delivery.lastError ?? "refused"): mend the cause, then try again below"
+        case .dead:
+            let reason = delivery.lastError.map(visitor.mayRead) ?? "refused"
+            return "\(reason): mend the cause, then try again below"
         default: return delivery.attempts == 0 ? "waits its turn" : "\(delivery.attempts) attempts\(error), \(next)"
         }
     }

@@ -2,7 +2,8 @@ internal import Foundation
 internal import Hummingbird
 internal import Ledger
 
-/// What of the worklist is asked for, as the address says it. What it does not understand it leaves out.
+/// What of the worklist is asked for, as the address says it. What it does not understand it leaves out,
+/// and says so.
 struct WorklistFilter: Hashable, Sendable {
     enum Standing: String, CaseIterable {
         case all = "", positive, undetermined, underWay = "under-way", negative, notHeadCT = "not-head-ct"
@@ -51,26 +52,51 @@ struct WorklistFilter: Hashable, Sendable {
     static let rowsPerPage = 50
     private static let mostCharacters = 128
     private static let mostPages = 100_000
+    private static let mostTold = 8
 
     var text = ""
     var standing = Standing.all
     var period = Period.day
     /// From 1.
     var page = 1
+    /// Of the address.
+    private(set) var notUnderstood: [String] = []
 
     init() {}
 
     /// - Parameter mayName: without it nothing is found by what names a patient: the answer would tell.
     init(_ request: Request, mayName: Bool) {
-        let parameters =
-            (try? URLEncodedFormDecoder().decode([String: String].self, from: request.uri.query ?? "")) ?? [:]
-        func value(_ name: String) -> String { parameters[name] ?? "" }
-        if mayName {
-            text = String(value("q").prefix(Self.mostCharacters)).trimmingCharacters(in: .whitespacesAndNewlines)
+        for pair in (request.uri.query ?? "").split(separator: "&") {
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            guard let value = APIQuery.decoded(parts.count > 1 ? parts[1] : ""),
+                take(APIQuery.decoded(parts[0]) ?? "", value, mayName)
+            else {
+                if notUnderstood.count < Self.mostTold {
+                    notUnderstood.append(String(pair.unicodeScalars.prefix(Self.mostCharacters)))
+                }
+                continue
+            }
         }
-        standing = Standing(rawValue: value("standing")) ?? .all
-        period = Period(rawValue: value("period")) ?? .day
-        page = max(1, min(Int(value("page")) ?? 1, Self.mostPages))
+    }
+
+    private mutating func take(_ name: String, _ value: String, _ mayName: Bool) -> Bool {
+        switch name {
+        case "q":
+            if mayName {
+                text = String(value.prefix(Self.mostCharacters)).trimmingCharacters(in: .whitespacesAndNewlines)
+            }
+        case "standing":
+            guard let known = Standing(rawValue: value) else { return false }
+            standing = known
+        case "period":
+            guard let known = Period(rawValue: value) else { return false }
+            period = known
+        case "page":
+            guard let number = Int(value) else { return false }
+            page = max(1, min(number, Self.mostPages))
+        default: return false
+        }
+        return true
     }
 
     func query(at now: Date) -> StudyQuery {

@@ -14,12 +14,18 @@ struct WorklistPage {
             content: """
                 <div class="list-head"><h1>Worklist</h1><span id="live-state" class="soft">\
                 as of \(Words.time(Date.now)): reload for news</span></div>
-                \(form)
+                \(notUnderstood)\(form)
                 <p id="live-news" class="unseen" role="status" aria-live="polite"></p>
                 <div id="list" data-live="/worklist/list\(filter.address)" data-topics="studies,alerts">
                 \(list)
                 </div>
                 """)
+    }
+
+    private var notUnderstood: HTML? {
+        guard !filter.notUnderstood.isEmpty else { return nil }
+        let parts = filter.notUnderstood.joined(separator: ", ")
+        return "<p class=\"notice warning\" role=\"status\">Of the address this was not understood: \(parts)</p>\n"
     }
 
     private var form: HTML {

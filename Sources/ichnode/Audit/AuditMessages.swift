@@ -232,6 +232,9 @@ struct AuditMessages: Sendable {
 
     // MARK: The console
 
+    /// A name as it was claimed may be anything.
+    private static let mostUserScalars = 128
+
     private func accessed(_ event: AccessEvent, _ subject: AuditSubject) -> AuditMessage {
         switch event {
         case .signedIn(let user, let address): authenticated(user, address, .login)
@@ -246,7 +249,7 @@ struct AuditMessages: Sendable {
     }
 
     private func person(_ user: String, _ address: String) -> AuditMessage.Participant {
-        .init(userID: user, isRequestor: true, address: address)
+        .init(userID: String(user.unicodeScalars.prefix(Self.mostUserScalars)), isRequestor: true, address: address)
     }
 
     /// §A.5.3.12. Minor failure: the refusal was what there was to do.

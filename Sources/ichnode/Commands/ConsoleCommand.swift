@@ -26,7 +26,11 @@ struct ConsoleCommand: AsyncParsableCommand {
                 guard password.utf8.count <= PasswordHash.mostBytes else {
                     throw CommandFailure(.failed, "the password has more than \(PasswordHash.mostBytes) bytes")
                 }
-                Terminal.say(PasswordHash(of: password).text)
+                guard let hash = PasswordHash(of: password) else {
+                    throw CommandFailure(
+                        .failed, "scrypt was refused: free 32 MiB of memory, or let OpenSSL's policy have it")
+                }
+                Terminal.say(hash.text)
             }
         }
     }

@@ -61,7 +61,8 @@ extension ConfigurationReader {
         for name in Set(names) where names.count(where: { $0 == name }) > 1 {
             section.problem(key, "names \"\(name)\" twice: give each its own name")
         }
-        for name in names where name.count > 64 || name.contains(where: { $0.isNewline || $0.isWhitespace }) {
+        for name in names
+        where name.unicodeScalars.count > 64 || name.contains(where: { $0.isNewline || $0.isWhitespace }) {
             section.problem(key, "has \"\(name)\": a name has at most 64 characters and no spaces")
         }
     }
@@ -100,6 +101,9 @@ extension ConfigurationReader {
         }
         if console.isBehindProxy && (!console.isLoopback || console.tls != nil) {
             section.problem("behind_proxy", "needs a host of 127.0.0.1 or ::1, and no tls: the proxy does both")
+        }
+        if console.isBehindProxy && console.users.isEmpty {
+            section.problem("behind_proxy", "needs users: a proxy shows the console to others")
         }
         if console.sessionMinutes > console.mostSessionMinutes {
             section.problem("session_minutes", "has to be at most most_session_minutes")

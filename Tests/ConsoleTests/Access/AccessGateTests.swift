@@ -171,6 +171,31 @@ import WorkerProtocol
         #expect(console.events.all.count { $0 == refused } == 5)
     }
 
+    /// 256 bytes are a name; more is refused as a wrong one is, and remembered nowhere.
+    @Test func anOverlongNameIsRefusedUnseen() async throws {
+        let console = try AccessFixture()
+        let longest = String(repeating: "é", count: 128)
+        let marks = "e" + String(repeating: "\u{301}", count: 5000)
+        let wrong = try await console.signIn(longest, "wrong")
+        #expect(console.events.all.count == 1)
+        for name in [longest + "x", marks] {
+            for _ in 0..<6 {
+                let refused = try await console.signIn(name, "wrong")
+                #expect(refused.status == .forbidden && refused.text.contains("Wrong user name or password."))
+                #expect(refused.status == wrong.status && refused.text.count == wrong.text.count)
+            }
+        }
+        #expect(console.events.all.count == 1)
+    }
+
+    @Test func aPasswordThatCannotBeComparedIsSaidAndNotCounted() async throws {
+        let console = try AccessFixture { settings in
+            for index in settings.users.indices { settings.users[index].password.logN = 0 }
+        }
+        for _ in 0..<8 { #expect(try await console.signIn("vera").status == .serviceUnavailable) }
+        #expect(console.events.all.isEmpty)
+    }
+
     // MARK: Forms
 
     @Test func formsNeedTheTokenOfTheirSession() async throws {

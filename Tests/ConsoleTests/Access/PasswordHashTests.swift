@@ -16,7 +16,7 @@ import Testing
     func givesTheVectorsOfTheRFC(password: String, salt: String, logN: Int, r: Int, p: Int, hash: String) {
         // The first half of the 64 bytes: PBKDF2 works out block after block.
         let found = PasswordHash.scrypt(password, Array(salt.utf8), logN: logN, r: r, p: p, count: 32)
-        #expect(found.map { String(format: "%02x", $0) }.joined() == hash)
+        #expect(found?.map { String(format: "%02x", $0) }.joined() == hash)
     }
 
     private static let salt = "AAECAwQFBgcICQoLDA0ODw"
@@ -25,24 +25,42 @@ import Testing
     /// Written by Python's hashlib.scrypt.
     @Test func readsWhatOthersWrote() throws {
         let hash = try #require(PasswordHash("$scrypt$ln=15,r=8,p=1$\(Self.salt)$\(Self.hash)"))
-        #expect(hash.matches("korrektes Pferd ä"))
-        #expect(!hash.matches("korrektes Pferd a"))
-        #expect(!hash.matches(""))
-        #expect(!hash.matches("korrektes Pferd ä "))
+        #expect(hash.matches("korrektes Pferd ä") == true)
+        #expect(hash.matches("korrektes Pferd a") == false)
+        #expect(hash.matches("") == false)
+        #expect(hash.matches("korrektes Pferd ä ") == false)
     }
 
     @Test func writesWhatItReads() throws {
-        let made = PasswordHash(of: "correct horse battery")
+        let made = try #require(PasswordHash(of: "correct horse battery"))
         let read = try #require(PasswordHash(made.text))
-        #expect(read == made && read.matches("correct horse battery"))
+        #expect(read == made && read.matches("correct horse battery") == true)
         #expect(PasswordHash(of: "correct horse battery") != made, "each has a salt of its own")
     }
 
-    @Test func anOverlongPasswordIsNotWorkedOut() {
+    @Test func anOverlongPasswordIsNotWorkedOut() throws {
         let longest = String(repeating: "x", count: PasswordHash.mostBytes)
-        let hash = PasswordHash(of: longest)
-        #expect(hash.matches(longest))
-        #expect(!PasswordHash(of: longest + "x").matches(longest + "x"))
+        let hash = try #require(PasswordHash(of: longest))
+        #expect(hash.matches(longest) == true)
+        #expect(PasswordHash(of: longest + "x")?.matches(longest + "x") == false)
+    }
+
+    /// OpenSSL refuses N = 1 as it refuses what it finds no memory for.
+    @Test func whatCannotBeWorkedOutIsNoMatch() async throws {
+        var hash = try #require(PasswordHash("$scrypt$ln=15,r=8,p=1$\(Self.salt)$\(Self.hash)"))
+        hash.logN = 0
+        #expect(hash.matches("korrektes Pferd ä") == nil)
+        #expect(await PasswordDesk().compare("korrektes Pferd ä", hash) == .compared(nil))
+    }
+
+    @Test func nobodyIsAsCostlyAsTheCostliest() throws {
+        let usual = PasswordHash(ofNobodyLike: [])
+        #expect((usual.logN, usual.r, usual.p) == (15, 8, 1))
+        #expect(PasswordHash(ofNobodyLike: []).hash != usual.hash)
+        let costly = try #require(PasswordHash("$scrypt$ln=16,r=9,p=2$\(Self.salt)$\(Self.hash)"))
+        let nobody = PasswordHash(ofNobodyLike: [usual, costly])
+        #expect((nobody.logN, nobody.r, nobody.p) == (16, 9, 2))
+        #expect(nobody.salt.count == 16 && nobody.hash.count == 32 && nobody.hash != costly.hash)
     }
 
     @Test(arguments: [

@@ -53,6 +53,7 @@ import Testing
     @Test(arguments: [
         (nil, false, "10.0.0.1"), ("192.0.2.7", false, "10.0.0.1"), ("192.0.2.7", true, "192.0.2.7"),
         ("evil, 192.0.2.7", true, "192.0.2.7"), ("192.0.2.7, evil", true, "10.0.0.1"), (nil, true, "10.0.0.1"),
+        ("192.0.2.7:5678", true, "192.0.2.7"), ("[::1]:1234", true, "::1"), ("192.0.2:80", true, "10.0.0.1"),
         ("[2001:db8::1]", true, "2001:db8::1"), ("2001:db8::1", true, "2001:db8::1"),
     ])
     func onlyAProxyIsBelieved(forwarded: String?, isBehindProxy: Bool, expected: String) throws {

@@ -63,6 +63,28 @@ import Testing
         #expect(limiter.begin("otto", "10.0.1.1") == nil)
     }
 
+    /// A user who signs in again and again where they are known gives nobody further tries.
+    @Test func whatTheRateDidNotCountIsNotTakenBack() {
+        #expect(limiter.begin("otto", "10.0.0.1") == nil)
+        limiter.succeeded("otto", "10.0.0.1")
+        for number in 0..<SignInLimiter.mostInMinute { #expect(limiter.begin("vera", "10.0.1.\(number)") == nil) }
+        for _ in 0..<10 {
+            #expect(limiter.begin("otto", "10.0.0.1") == nil)
+            limiter.succeeded("otto", "10.0.0.1")
+            #expect(limiter.begin("otto", "10.0.0.1") == nil)
+            limiter.withdraw("otto", "10.0.0.1")
+        }
+        #expect(limiter.begin("vera", "10.0.2.1") != nil)
+    }
+
+    /// One Character may be a name and any number of marks.
+    @Test func marksMakeNoLongNames() {
+        let marks = String(repeating: "\u{301}", count: 20_000)
+        for number in 0..<4 { #expect(limiter.begin("e" + marks + "\(number)", "10.0.0.1") == nil) }
+        #expect(limiter.begin("e" + marks, "10.0.0.1") == nil, "they are cut to one name")
+        #expect(limiter.begin("e" + marks + "x", "10.0.0.1") == 30)
+    }
+
     @Test func whatSucceedsIsForgiven() {
         for _ in 0..<10 {
             fail(4)
