@@ -60,7 +60,7 @@ extension SQLiteLedger {
         let rows = try Row.fetchAll(
             database, sql: "\(studyQuery) WHERE study_uid IN (\(places))", arguments: StatementArguments(uids))
         let studies = rows.compactMap(study)
-        let byUID = Dictionary(uniqueKeysWithValues: studies.map { ($0.studyInstanceUID.string, $0) })
+        let byUID = Dictionary(studies.map { ($0.studyInstanceUID.string, $0) }) { first, _ in first }
         return uids.compactMap { byUID[$0] }
     }
 }

@@ -81,9 +81,8 @@ public final class SQLiteLedger: Ledger {
             let rows = try Row.fetchAll(
                 database, sql: "SELECT path, purged_at FROM instance WHERE study_uid = ?", arguments: [uid.string])
             return Dictionary(
-                uniqueKeysWithValues: rows.map {
-                    ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged)
-                })
+                rows.map { ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged) }
+            ) { first, _ in first }
         }
     }
 
@@ -290,8 +289,9 @@ public final class SQLiteLedger: Ledger {
     public func associationGaps() async throws -> [String: [Double]] {
         try await database.read { database in
             let rows = try Row.fetchAll(database, sql: "SELECT peer, gaps FROM association_gaps")
-            return Dictionary(
-                uniqueKeysWithValues: try rows.map { ($0["peer"], try Self.value([Double].self, $0["gaps"])) })
+            return Dictionary(try rows.map { ($0["peer"], try Self.value([Double].self, $0["gaps"])) }) { first, _ in
+                first
+            }
         }
     }
 
@@ -336,11 +336,12 @@ public final class SQLiteLedger: Ledger {
                            sum(CASE attempts WHEN 0 THEN 1 ELSE 0 END) AS untried
                     FROM delivery WHERE state = 'pending' GROUP BY 1
                     """)
-            return Dictionary(
-                uniqueKeysWithValues: rows.map { row in
-                    let due = Date(timeIntervalSince1970: row["due"])
-                    return (row["destination"], PendingLane(due: due, untried: row["untried"]))
-                })
+            let lanes: [(String, PendingLane)] = rows.map { row in
+                let due = Date(timeIntervalSince1970: row["due"])
+                return (row["destination"], PendingLane(due: due, untried: row["untried"]))
+            }
+            // Names that differ in bytes alone are one in Swift.
+            return Dictionary(lanes) { PendingLane(due: min($0.due, $1.due), untried: $0.untried + $1.untried) }
         }
     }
 
