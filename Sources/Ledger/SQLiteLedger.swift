@@ -422,10 +422,7 @@ public final class SQLiteLedger: Ledger {
         _ delivery: DeliveryEntry, of study: UID, _ now: Date, _ database: Database
     ) throws {
         try database.execute(
-            sql: """
-                UPDATE delivery SET state = 'superseded'
-                WHERE study_uid = ? AND destination = ? AND state IN ('pending', 'accepted') AND created_at < ?
-                """,
+            sql: withdrawal,
             arguments: [
                 study.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
             ])
@@ -435,6 +432,12 @@ public final class SQLiteLedger: Ledger {
             "delivery", "to \(delivery.destination): \(count) earlier withdrawn, it has a later revision",
             study, now, database)
     }
+
+    /// By the study: a destination that is down is owed many thousands.
+    static let withdrawal = """
+        UPDATE delivery SET state = 'superseded'
+        WHERE study_uid = ? AND +destination = ? AND +state IN ('pending', 'accepted') AND created_at < ?
+        """
 
     public func pendingDeliveryCount() async throws -> Int {
         try await database.read { database in
