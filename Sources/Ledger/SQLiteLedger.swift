@@ -98,10 +98,6 @@ public final class SQLiteLedger: Ledger {
                                      state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
                                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
                                              THEN 'analysing' ELSE state END,
-                                     seeing_until = (SELECT max(received_at) FROM (
-                                         SELECT received_at FROM instance i WHERE i.study_uid = ?1
-                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)
-                                         ORDER BY i.id LIMIT ?2)),
                                      open_since = CASE state WHEN 'concluded' THEN ?3 ELSE open_since END
                     WHERE study_uid = ?1
                     """,
@@ -165,13 +161,13 @@ public final class SQLiteLedger: Ledger {
                 sql: """
                     UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
                                      outcome = ?1, reason = ?2, probability = ?3, concluded_at = ?4, attempts = 0,
-                                     active_at = max(active_at, ?4), seen_until = seeing_until, flagged_at = NULL,
+                                     active_at = max(active_at, ?4), seen_until = ?6, flagged_at = NULL,
                                      open_since = CASE state WHEN 'receiving' THEN ?4 ELSE open_since END
                     WHERE study_uid = ?5
                     """,
                 arguments: [
                     analysis.outcome.rawValue, analysis.reason, analysis.studyProbability, now.timeIntervalSince1970,
-                    uid.string,
+                    uid.string, analysis.lastArrival?.timeIntervalSince1970,
                 ])
             try Self.event("concluded", "\(analysis.outcome.rawValue): \(analysis.reason)", uid, now, database)
         }
