@@ -6,7 +6,7 @@ extension SQLiteLedger {
     // MARK: Open work
 
     public func openWork(heldFor reason: String) async throws -> OpenWork {
-        try await database.read { database in
+        try await read { database in
             var work = OpenWork()
             work.held = try String.fetchAll(database, sql: Self.heldStudies, arguments: [reason]).compactMap { UID($0) }
             work.lanes = try Self.openLanes(database)
@@ -148,7 +148,7 @@ extension SQLiteLedger {
             case .active: "WHERE cleared_at IS NULL"
             case .over: "WHERE cleared_at IS NOT NULL"
             }
-        return try await database.read { database in
+        return try await read { database in
             LedgerPage(
                 try Row.fetchAll(
                     database, sql: "SELECT * FROM operator_alert \(filter) ORDER BY id DESC LIMIT ? OFFSET ?",
@@ -159,7 +159,7 @@ extension SQLiteLedger {
     }
 
     public func operatorAlerts(about subject: String, limit: Int) async throws -> [OperatorAlertEntry] {
-        try await database.read { database in
+        try await read { database in
             // The kinds are named for the index.
             let kinds = OperatorAlertKind.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
             return try Row.fetchAll(

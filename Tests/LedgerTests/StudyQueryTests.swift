@@ -163,6 +163,25 @@ import WorkerProtocol
         #expect(try await ledger.studies(matching: StudyQuery(limit: 0)).rows.isEmpty)
     }
 
+    @Test func countsOfSeveralQueriesAreThoseOfEach() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([
+            instance("1.2.1", name: "DOE^JANE", hoursAgo: 1), instance("1.2.2", name: "DOE^JOHN", hoursAgo: 50),
+            instance("1.2.3", name: "ROE", hoursAgo: 60),
+        ])
+        try await conclude(ledger, "1.2.2", .positive)
+        let queries = [
+            StudyQuery(text: "doe"), StudyQuery(text: "doe j%"), StudyQuery(), StudyQuery(outcomes: [.positive]),
+            StudyQuery(text: "roe", states: [.receiving, .concluded], until: now - 86400),
+            StudyQuery(text: "1.2.3", since: now - 3600, limit: 0),
+        ]
+        var each: [Int] = []
+        for query in queries { each.append(try await ledger.studies(matching: query).total) }
+        #expect(try await ledger.studyCounts(matching: queries) == each)
+        #expect(each[0] == 2 && each[2] == 3 && each[3] == 1 && each[4] == 1)
+        #expect(try await ledger.studyCounts(matching: []) == [])
+    }
+
     @Test func timeToFlagEndsWithTheFirstAcceptanceOfTheReport() async throws {
         let ledger = try ledger()
         let study = UID("1.2.1")!

@@ -15,7 +15,7 @@ actor LedgerGauges {
         if let next, next > .now { return }
         next = .now + Self.pause
         let backlog: Backlog?
-        do { backlog = try await parts.ledger.backlog() } catch { backlog = nil }
+        do { backlog = try await parts.ledger.backlog() } catch is LedgerBusy { return } catch { backlog = nil }
         show(backlog)
     }
 
