@@ -72,7 +72,7 @@ public struct ConsoleServer: Service {
         self.gate = gate
         self.logger = logger
         hub = LiveHub(ledger: parts.ledger, clock: parts.clock, limits: live)
-        fragments = LiveFragments(hub: hub)
+        fragments = LiveFragments(hub: hub, clock: parts.clock)
         self.onListening = onListening
     }
 

@@ -69,9 +69,10 @@ final class DecodeAnswer {
 
     private func decode(_ asked: FrameLocation) throws {
         let (image, digest) = try image(asked.path)
-        let frames = asked.number.map { $0 - 1..<$0 } ?? 0..<image.frames
-        guard frames.lowerBound >= 0, frames.upperBound <= image.frames else {
-            throw WorkerError(.failed, "no such frame")
+        var frames = 0..<image.frames
+        if let number = asked.number {
+            guard number >= 1, number <= image.frames else { throw WorkerError(.failed, "no such frame") }
+            frames = number - 1..<number
         }
         var planes = Data(count: image.rows * image.columns * MemoryLayout<Int16>.size)
         // A frame is decoded before it is announced; where a later one fails, `failed` follows the planes before it.

@@ -17,7 +17,7 @@ public struct Backlog: Sendable, Equatable {
 
 extension SQLiteLedger {
     public func backlog() async throws -> Backlog {
-        try await database.read { database in
+        try await read { database in
             let counts = try Row.fetchAll(database, sql: "SELECT state, count(*) AS count FROM study GROUP BY state")
             let openSince = try Double.fetchOne(
                 database,

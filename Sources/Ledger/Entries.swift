@@ -84,7 +84,7 @@ public struct StudyEntry: Codable, Sendable {
     public var sex: String?
     public var studyDate: String?
     public var studyTime: String?
-    /// When the last image came that the latest analysis saw.
+    /// When the last image came that the latest analysis saw; nil where an operator asked for it.
     public var seenUntil: Date?
     /// When a destination first accepted the report of the latest analysis.
     public var flaggedAt: Date?

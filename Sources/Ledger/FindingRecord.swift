@@ -128,8 +128,11 @@ extension FindingRecord {
         }
         let side = 1...DecodeLimits.rowsOrColumns
         guard side.contains(rows), side.contains(columns), (1...Self.mostMapSize).contains(mapSize),
-            side.contains(box.size), abs(box.x) <= side.upperBound, abs(box.y) <= side.upperBound
+            side.contains(box.size), [box.x, box.y].allSatisfy((-side.upperBound...side.upperBound).contains)
         else { return "impossible sizes" }
+        guard images.compactMap(\.frame).allSatisfy((1...DecodeLimits.frames).contains) else {
+            return "an impossible frame"
+        }
         guard pixelSpacing.map({ $0.count == 2 && $0.allSatisfy { (0.01...100).contains($0) } }) ?? true,
             orientation.map({ $0.count == 6 && $0.allSatisfy { abs($0) <= 1.1 } }) ?? true
         else { return "impossible geometry" }

@@ -141,6 +141,8 @@ public protocol Ledger: Sendable {
 
     func studies(limit: Int) async throws -> [StudyEntry]
     func studies(matching query: StudyQuery) async throws -> StudyListing
+    /// How many studies each query finds, in one pass.
+    func studyCounts(matching queries: [StudyQuery]) async throws -> [Int]
     func study(_ uid: UID) async throws -> StudyDetail?
 
     // MARK: Watching

@@ -159,8 +159,8 @@ enum LedgerSchema {
         CREATE INDEX delivery_by_transaction ON delivery (transaction_uid);
         """
 
-    /// `active_at`: when something last came or was concluded. `seeing_until`, `seen_until`: when the last image came
-    /// that the analysis under way, or the latest that ended, sees. A search reads one index and no row.
+    /// `active_at`: when something last came or was concluded. `seen_until`: when the last image came that the
+    /// latest analysis sees, where it was made because of it. A search reads one index and no row.
     private static let worklist = """
         ALTER TABLE study ADD COLUMN patient_name TEXT;
         ALTER TABLE study ADD COLUMN patient_id TEXT;
@@ -170,7 +170,6 @@ enum LedgerSchema {
         ALTER TABLE study ADD COLUMN study_time TEXT;
         ALTER TABLE study ADD COLUMN search_text TEXT NOT NULL DEFAULT '';
         ALTER TABLE study ADD COLUMN active_at DOUBLE PRECISION NOT NULL DEFAULT 0;
-        ALTER TABLE study ADD COLUMN seeing_until DOUBLE PRECISION;
         ALTER TABLE study ADD COLUMN seen_until DOUBLE PRECISION;
         ALTER TABLE study ADD COLUMN flagged_at DOUBLE PRECISION;
         UPDATE study SET active_at = max(last_received_at, coalesce(concluded_at, 0)),

@@ -15,7 +15,7 @@ extension SQLiteLedger {
         }
         let filter = conditions.isEmpty ? "" : "WHERE \(conditions.joined(separator: " AND "))"
         let (limit, offset) = (max(0, query.limit), max(0, query.offset))
-        return try await database.read { [arguments] database in
+        return try await read { [arguments] database in
             LedgerPage(
                 try Row.fetchAll(
                     database,
@@ -33,7 +33,7 @@ extension SQLiteLedger {
     }
 
     public func destinationFigures(of names: [String], since: Date) async throws -> [DestinationFigures] {
-        try await database.read { database in
+        try await read { database in
             var figures = Dictionary(names.map { ($0, DestinationFigures($0)) }) { first, _ in first }
             for row in try Row.fetchAll(database, sql: Self.openCounts) {
                 let name: String = row["destination"]

@@ -6,7 +6,7 @@ extension SQLiteLedger {
     public func figures(ofDays days: [DateInterval]) async throws -> StudyFigures {
         guard let first = days.first, let last = days.last else { return StudyFigures(days: []) }
         let range: StatementArguments = [first.start.timeIntervalSince1970, last.end.timeIntervalSince1970]
-        return try await database.read { database in
+        return try await read { database in
             var figures = StudyFigures(days: days.map(StudyFigures.Day.init))
             try Self.countStudies(range, &figures, database)
             figures.completions = try Self.completions(range, database)
@@ -118,7 +118,7 @@ extension SQLiteLedger {
     }
 
     public func standing() async throws -> LedgerStanding {
-        try await database.read { database in
+        try await read { database in
             var standing = LedgerStanding()
             let studies = try Row.fetchAll(
                 database,
@@ -160,7 +160,7 @@ extension SQLiteLedger {
     }
 
     public func spoolStanding(receivedSince moment: Date) async throws -> SpoolStanding {
-        try await database.read { database in
+        try await read { database in
             var standing = SpoolStanding()
             let held = try Row.fetchOne(
                 database,

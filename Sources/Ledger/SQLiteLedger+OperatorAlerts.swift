@@ -6,13 +6,13 @@ extension SQLiteLedger {
     // MARK: Open work
 
     public func openWork(heldFor reason: String) async throws -> OpenWork {
-        try await database.read { database in
+        try await read { database in
             var work = OpenWork()
             work.held = try String.fetchAll(database, sql: Self.heldStudies, arguments: [reason]).compactMap { UID($0) }
             work.lanes = try Self.openLanes(database)
             work.studies = try Row.fetchAll(database, sql: Self.openStudies, arguments: [reason])
                 .compactMap(Self.openStudy)
-            let indices = Dictionary(uniqueKeysWithValues: work.studies.indices.map { (work.studies[$0].id, $0) })
+            let indices = Dictionary(work.studies.indices.map { (work.studies[$0].id, $0) }) { first, _ in first }
             for row in try Row.fetchAll(database, sql: Self.openResults) {
                 guard let index = indices[row["study_uid"]], work.studies[index].state == .concluded else { continue }
                 if row["state"] == DeliveryState.dead.rawValue {
@@ -26,16 +26,17 @@ extension SQLiteLedger {
     }
 
     /// Waiting or being analysed; concluded, with results that nobody has taken; concluded without anybody to send to.
+    /// A study may be among the last two both, of an earlier report and of the latest.
     private static let openStudies = """
         SELECT study_uid, state, open_since, last_received_at FROM study
         WHERE state IN ('receiving', 'analysing') AND \(isNotIgnored)
-        UNION ALL
+        UNION
         SELECT study_uid, state, open_since, last_received_at FROM study s
         WHERE study_uid IN (SELECT study_uid FROM delivery WHERE state IN ('pending', 'dead') AND message IS NULL)
         AND state = 'concluded' AND \(isNotIgnored)
         AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis)
                         AND d.state IN ('accepted', 'delivered') AND d.message IS NULL)
-        UNION ALL
+        UNION
         SELECT study_uid, state, open_since, last_received_at FROM study s
         WHERE state = 'concluded' AND outcome = 'undetermined' AND \(isNotIgnored) AND reason NOT LIKE ? || '%'
         AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis))
@@ -43,8 +44,10 @@ extension SQLiteLedger {
         """
 
     static let isNotIgnored = "(decision IS NULL OR decision <> 'ignored')"
-    private static let lastAnalysis =
-        "(SELECT coalesce(max(a.completed_at), 0) FROM analysis a WHERE a.study_uid = s.study_uid)"
+    /// Not by the time: the clock may have been set back since an earlier one.
+    private static let lastAnalysis = """
+        coalesce((SELECT a.completed_at FROM analysis a WHERE a.study_uid = s.study_uid ORDER BY a.id DESC LIMIT 1), 0)
+        """
 
     private static let openResults = """
         SELECT DISTINCT study_uid, destination, state FROM delivery
@@ -145,7 +148,7 @@ extension SQLiteLedger {
             case .active: "WHERE cleared_at IS NULL"
             case .over: "WHERE cleared_at IS NOT NULL"
             }
-        return try await database.read { database in
+        return try await read { database in
             LedgerPage(
                 try Row.fetchAll(
                     database, sql: "SELECT * FROM operator_alert \(filter) ORDER BY id DESC LIMIT ? OFFSET ?",
@@ -156,7 +159,7 @@ extension SQLiteLedger {
     }
 
     public func operatorAlerts(about subject: String, limit: Int) async throws -> [OperatorAlertEntry] {
-        try await database.read { database in
+        try await read { database in
             // The kinds are named for the index.
             let kinds = OperatorAlertKind.allCases.map { "'\($0.rawValue)'" }.joined(separator: ", ")
             return try Row.fetchAll(

@@ -5,7 +5,7 @@ internal import WorkerProtocol
 extension SQLiteLedger {
     public func studies(matching query: StudyQuery) async throws -> StudyListing {
         let recent = clock.now().addingTimeInterval(-StudyUrgency.recentSeconds).timeIntervalSince1970
-        return try await database.read { database in
+        return try await read { database in
             var found = StudyCondition(query)
             let counts = try Self.counts(found, database)
             found.keepStandings(of: query)
@@ -13,6 +13,24 @@ extension SQLiteLedger {
                 try query.outcomes.isEmpty && query.states.isEmpty ? counts.all : Self.counts(found, database).all
             let rows = try Self.page(found, query, recent, database)
             return StudyListing(rows: rows, total: total, counts: counts)
+        }
+    }
+
+    public func studyCounts(matching queries: [StudyQuery]) async throws -> [Int] {
+        guard !queries.isEmpty else { return [] }
+        return try await read { database in
+            var counts: [String] = []
+            var arguments: [String: (any DatabaseValueConvertible)?] = [:]
+            for (index, query) in queries.enumerated() {
+                var found = StudyCondition(query, names: "query\(index)")
+                found.keepStandings(of: query)
+                counts.append("count(CASE WHEN \(found.sql) THEN 1 END)")
+                arguments.merge(found.arguments) { first, _ in first }
+            }
+            let row = try Row.fetchOne(
+                database, sql: "SELECT \(counts.joined(separator: ", ")) FROM study",
+                arguments: StatementArguments(arguments))
+            return queries.indices.map { row?[$0] ?? 0 }
         }
     }
 
@@ -60,7 +78,7 @@ extension SQLiteLedger {
         let rows = try Row.fetchAll(
             database, sql: "\(studyQuery) WHERE study_uid IN (\(places))", arguments: StatementArguments(uids))
         let studies = rows.compactMap(study)
-        let byUID = Dictionary(uniqueKeysWithValues: studies.map { ($0.studyInstanceUID.string, $0) })
+        let byUID = Dictionary(studies.map { ($0.studyInstanceUID.string, $0) }) { first, _ in first }
         return uids.compactMap { byUID[$0] }
     }
 }
@@ -70,21 +88,25 @@ private struct StudyCondition {
     private(set) var sql = "1 = 1"
     private(set) var arguments: [String: (any DatabaseValueConvertible)?] = [:]
 
+    /// What the names of its arguments begin with.
+    private let names: String
+
     /// Without what it says of outcomes and states.
-    init(_ query: StudyQuery) {
+    init(_ query: StudyQuery, names: String = "") {
+        self.names = names
         for (index, word) in StudySearch.words(query.text).prefix(StudyQuery.mostWords).enumerated() {
-            keep(word, "word\(index)")
+            keep(word, "\(names)word\(index)")
         }
         if let since = query.since {
             sql += """
-                 AND (active_at >= :since OR state IN ('receiving', 'analysing')
+                 AND (active_at >= :\(names)since OR state IN ('receiving', 'analysing')
                       OR study_uid IN (\(StudyUrgency.lateStudies)))
                 """
-            arguments["since"] = since.timeIntervalSince1970
+            arguments[names + "since"] = since.timeIntervalSince1970
         }
         if let until = query.until {
-            sql += " AND active_at <= :until"
-            arguments["until"] = until.timeIntervalSince1970
+            sql += " AND active_at <= :\(names)until"
+            arguments[names + "until"] = until.timeIntervalSince1970
         }
     }
 
@@ -95,9 +117,9 @@ private struct StudyCondition {
 
     private mutating func keep(_ column: String, _ values: [String]) {
         guard !values.isEmpty else { return }
-        let names = values.indices.map { "\(column)\($0)" }
-        sql += " AND \(column) IN (\(names.map { ":" + $0 }.joined(separator: ", ")))"
-        for (name, value) in zip(names, values) { arguments[name] = value }
+        let each = values.indices.map { "\(names)\(column)\($0)" }
+        sql += " AND \(column) IN (\(each.map { ":" + $0 }.joined(separator: ", ")))"
+        for (name, value) in zip(each, values) { arguments[name] = value }
     }
 
     /// Nothing in a word is a wildcard.

@@ -6,17 +6,34 @@ public import WorkerProtocol
 public final class SQLiteLedger: Ledger {
     let database: DatabasePool
     let clock: WallClock
+    /// nil: its reads are the node's own.
+    private let viewers: ViewerReads?
 
     /// Opens or creates the file and brings its schema up to date.
     public init(path: String, clock: WallClock = .system) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         self.clock = clock
+        viewers = nil
         database = try DatabasePool(path: path, configuration: configuration)
         // WAL with synchronous=FULL: a committed transaction survives a power cut. Not in `prepareDatabase`: after it,
         // the pool gives its one writer NORMAL, under which only checkpoints are fsynced.
         try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
         try LedgerSchema.migrator.migrate(database)
+    }
+
+    private init(_ ledger: SQLiteLedger, viewers: ViewerReads) {
+        (database, clock, self.viewers) = (ledger.database, ledger.clock, viewers)
+    }
+
+    /// The same ledger for those who look at it: however many they are, nothing that the node reads itself waits for
+    /// them. Its reads throw `LedgerBusy` where too many wait.
+    public func forViewers() throws -> SQLiteLedger {
+        SQLiteLedger(self, viewers: try ViewerReads(path: database.path))
+    }
+
+    func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
+        if let viewers { try await viewers.read(body) } else { try await database.read(body) }
     }
 
     // MARK: Receiving
@@ -41,7 +58,7 @@ public final class SQLiteLedger: Ledger {
 
     /// In order of arrival, at most so many.
     private func instances(ofStudy uid: UID, limit: Int) async throws -> [StoredInstance] {
-        try await database.read { database in
+        try await read { database in
             var common: [Int64: CommonAttributes] = [:]
             return try Row.fetchAll(
                 database,
@@ -77,13 +94,12 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding] {
-        try await database.read { database in
+        try await read { database in
             let rows = try Row.fetchAll(
                 database, sql: "SELECT path, purged_at FROM instance WHERE study_uid = ?", arguments: [uid.string])
             return Dictionary(
-                uniqueKeysWithValues: rows.map {
-                    ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged)
-                })
+                rows.map { ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged) }
+            ) { first, _ in first }
         }
     }
 
@@ -99,10 +115,6 @@ public final class SQLiteLedger: Ledger {
                                      state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
                                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
                                              THEN 'analysing' ELSE state END,
-                                     seeing_until = (SELECT max(received_at) FROM (
-                                         SELECT received_at FROM instance i WHERE i.study_uid = ?1
-                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)
-                                         ORDER BY i.id LIMIT ?2)),
                                      open_since = CASE state WHEN 'concluded' THEN ?3 ELSE open_since END
                     WHERE study_uid = ?1
                     """,
@@ -113,7 +125,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func unconcludedStudies() async throws -> [UID] {
-        try await database.read { database in
+        try await read { database in
             try String.fetchAll(
                 database, sql: "SELECT study_uid FROM study WHERE state <> 'concluded' ORDER BY first_received_at"
             ).compactMap { UID($0) }
@@ -166,13 +178,13 @@ public final class SQLiteLedger: Ledger {
                 sql: """
                     UPDATE study SET state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
                                      outcome = ?1, reason = ?2, probability = ?3, concluded_at = ?4, attempts = 0,
-                                     active_at = max(active_at, ?4), seen_until = seeing_until, flagged_at = NULL,
+                                     active_at = max(active_at, ?4), seen_until = ?6, flagged_at = NULL,
                                      open_since = CASE state WHEN 'receiving' THEN ?4 ELSE open_since END
                     WHERE study_uid = ?5
                     """,
                 arguments: [
                     analysis.outcome.rawValue, analysis.reason, analysis.studyProbability, now.timeIntervalSince1970,
-                    uid.string,
+                    uid.string, analysis.lastArrival?.timeIntervalSince1970,
                 ])
             try Self.event("concluded", "\(analysis.outcome.rawValue): \(analysis.reason)", uid, now, database)
         }
@@ -219,7 +231,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func resultObjects(ofStudy uid: UID) async throws -> [ComposedObject] {
-        try await database.read { database in
+        try await read { database in
             try Row.fetchAll(
                 database, sql: "SELECT * FROM result_object WHERE study_uid = ? ORDER BY rowid",
                 arguments: [uid.string]
@@ -232,7 +244,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func history(ofStudy uid: UID) async throws -> StudyHistory {
-        try await database.read { StudyHistory(try Self.analyses(ofStudy: uid, $0)) }
+        try await read { StudyHistory(try Self.analyses(ofStudy: uid, $0)) }
     }
 
     private static func analyses(ofStudy uid: UID, _ database: Database) throws -> [AnalysisEntry] {
@@ -242,7 +254,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func decision(onStudy uid: UID) async throws -> OperatorDecision? {
-        try await database.read { database in
+        try await read { database in
             try String.fetchOne(
                 database, sql: "SELECT decision FROM study WHERE study_uid = ?", arguments: [uid.string]
             ).flatMap(OperatorDecision.init)
@@ -288,10 +300,11 @@ public final class SQLiteLedger: Ledger {
     // MARK: Peers
 
     public func associationGaps() async throws -> [String: [Double]] {
-        try await database.read { database in
+        try await read { database in
             let rows = try Row.fetchAll(database, sql: "SELECT peer, gaps FROM association_gaps")
-            return Dictionary(
-                uniqueKeysWithValues: try rows.map { ($0["peer"], try Self.value([Double].self, $0["gaps"])) })
+            return Dictionary(try rows.map { ($0["peer"], try Self.value([Double].self, $0["gaps"])) }) { first, _ in
+                first
+            }
         }
     }
 
@@ -315,7 +328,7 @@ public final class SQLiteLedger: Ledger {
     // MARK: Outbox
 
     public func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry] {
-        try await database.read { database in
+        try await read { database in
             try Row.fetchAll(
                 database,
                 sql: """
@@ -328,7 +341,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func pendingLanes() async throws -> [String: PendingLane] {
-        try await database.read { database in
+        try await read { database in
             let rows = try Row.fetchAll(
                 database,
                 sql: """
@@ -336,11 +349,12 @@ public final class SQLiteLedger: Ledger {
                            sum(CASE attempts WHEN 0 THEN 1 ELSE 0 END) AS untried
                     FROM delivery WHERE state = 'pending' GROUP BY 1
                     """)
-            return Dictionary(
-                uniqueKeysWithValues: rows.map { row in
-                    let due = Date(timeIntervalSince1970: row["due"])
-                    return (row["destination"], PendingLane(due: due, untried: row["untried"]))
-                })
+            let lanes: [(String, PendingLane)] = rows.map { row in
+                let due = Date(timeIntervalSince1970: row["due"])
+                return (row["destination"], PendingLane(due: due, untried: row["untried"]))
+            }
+            // Names that differ in bytes alone are one in Swift.
+            return Dictionary(lanes) { PendingLane(due: min($0.due, $1.due), untried: $0.untried + $1.untried) }
         }
     }
 
@@ -421,10 +435,7 @@ public final class SQLiteLedger: Ledger {
         _ delivery: DeliveryEntry, of study: UID, _ now: Date, _ database: Database
     ) throws {
         try database.execute(
-            sql: """
-                UPDATE delivery SET state = 'superseded'
-                WHERE study_uid = ? AND destination = ? AND state IN ('pending', 'accepted') AND created_at < ?
-                """,
+            sql: withdrawal,
             arguments: [
                 study.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
             ])
@@ -435,20 +446,26 @@ public final class SQLiteLedger: Ledger {
             study, now, database)
     }
 
+    /// By the study: a destination that is down is owed many thousands.
+    static let withdrawal = """
+        UPDATE delivery SET state = 'superseded'
+        WHERE study_uid = ? AND +destination = ? AND +state IN ('pending', 'accepted') AND created_at < ?
+        """
+
     public func pendingDeliveryCount() async throws -> Int {
-        try await database.read { database in
+        try await read { database in
             try Int.fetchOne(database, sql: "SELECT count(*) FROM delivery WHERE state = 'pending'") ?? 0
         }
     }
 
     public func delivery(_ id: Int64) async throws -> DeliveryEntry? {
-        try await database.read {
+        try await read {
             try Row.fetchOne($0, sql: "SELECT * FROM delivery WHERE id = ?", arguments: [id]).map(Self.delivery)
         }
     }
 
     public func deliveries(ofStudy uid: UID) async throws -> [DeliveryEntry] {
-        try await database.read { try Self.deliveries(ofStudy: uid, $0) }
+        try await read { try Self.deliveries(ofStudy: uid, $0) }
     }
 
     private static func deliveries(ofStudy uid: UID, _ database: Database) throws -> [DeliveryEntry] {
@@ -460,7 +477,7 @@ public final class SQLiteLedger: Ledger {
     // MARK: Storage commitment
 
     public func dueCommitments(at now: Date) async throws -> [DeliveryEntry] {
-        try await database.read { database in
+        try await read { database in
             try Row.fetchAll(
                 database,
                 sql: """
@@ -567,7 +584,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func uncommittedDeliveryCount() async throws -> Int {
-        try await database.read { database in
+        try await read { database in
             try Int.fetchOne(database, sql: "SELECT count(*) FROM delivery WHERE state = 'accepted'") ?? 0
         }
     }
@@ -575,7 +592,7 @@ public final class SQLiteLedger: Ledger {
     // MARK: Looking
 
     public func studies(limit: Int) async throws -> [StudyEntry] {
-        try await database.read { database in
+        try await read { database in
             try Row.fetchAll(
                 database, sql: "\(Self.studyQuery) ORDER BY last_received_at DESC LIMIT ?", arguments: [limit]
             ).compactMap(Self.study)
@@ -583,7 +600,7 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func study(_ uid: UID) async throws -> StudyDetail? {
-        try await database.read { database in
+        try await read { database in
             guard
                 let row = try Row.fetchOne(
                     database, sql: "\(Self.studyQuery) WHERE study_uid = ?", arguments: [uid.string]),

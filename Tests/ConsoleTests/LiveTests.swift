@@ -120,7 +120,7 @@ import WorkerProtocol
         private let fragments: LiveFragments
         private let last = Mutex(0)
 
-        init(_ hub: LiveHub) { fragments = LiveFragments(hub: hub) }
+        init(_ hub: LiveHub, clock: WallClock = .system) { fragments = LiveFragments(hub: hub, clock: clock) }
 
         var count: Int { last.withLock { $0 } }
 
@@ -155,6 +155,23 @@ import WorkerProtocol
             try await record(1)
             while hub.version == version { try await Task.sleep(for: .milliseconds(5)) }
             #expect(try await numbered.ask() != tags.first)
+        }
+    }
+
+    @Test func aFragmentIsNotOldWhereNothingHappens() async throws {
+        let now = Mutex(Date(timeIntervalSince1970: 1000))
+        let clock = WallClock(now: { now.withLock { $0 } }, sleep: { try await Task.sleep(for: $0) })
+        try await watching { hub in
+            let numbered = Numbered(hub, clock: clock)
+            let first = try await numbered.ask()
+            now.withLock { $0 += 29 }
+            #expect(try await numbered.ask() == first)
+            now.withLock { $0 += 1 }
+            let second = try await numbered.ask()
+            #expect(second != first)
+            // Set back, the clock says nothing of how old it is.
+            now.withLock { $0 -= 3600 }
+            #expect(try await numbered.ask() != second)
         }
     }
 

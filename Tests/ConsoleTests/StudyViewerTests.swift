@@ -212,7 +212,19 @@ private struct FixedImages: StudyImages {
         #expect(changed { $0.slices[0].representative = 2 }.flaw != nil)
         #expect(changed { $0.slices[1].imageCount = 3 }.flaw != nil)
         #expect(changed { $0.slices[1].probability = 1.5 }.flaw != nil)
-        #expect(changed { $0.box.x = .min + 1 }.flaw != nil)
+        for wrong in [Int.min, .min + 1, .max] {
+            #expect(changed { $0.box.x = wrong }.flaw != nil)
+            #expect(changed { $0.box.y = wrong }.flaw != nil)
+            #expect(changed { $0.box.size = wrong }.flaw != nil)
+            #expect(changed { $0.rows = wrong }.flaw != nil)
+            #expect(changed { $0.mapSize = wrong }.flaw != nil)
+            #expect(changed { $0.slices[0].imageCount = wrong }.flaw != nil)
+            #expect(changed { $0.slices[0].representative = wrong }.flaw != nil)
+            #expect(changed { $0.images[0].frame = wrong }.flaw != nil)
+        }
+        for (frame, isRight) in [(0, false), (1, true), (4096, true), (4097, false)] {
+            #expect((changed { $0.images[0].frame = frame }.flaw == nil) == isRight)
+        }
         #expect(changed { $0.pixelSpacing = [0.5, 0] }.flaw != nil)
     }
 }

@@ -179,7 +179,7 @@ import WorkerProtocol
             $0.pixels = StoredObject.words([1, 2, 3, 4, 5, 6])
         }
         try object.write(to: path)
-        let asked = [3, 1, 2, 1, 0, 4, -1, .max].map { FrameLocation(path: path, number: $0) }
+        let asked = [3, 1, 2, 1, 0, 4, -1, .max, .min].map { FrameLocation(path: path, number: $0) }
         let answer = try await Self.ask(.decode(frames: asked), spool: folder.path)
         #expect(answer.planes.map(\.values) == [[5, 6], [1, 2], [3, 4], [1, 2]])
         #expect(answer.planes.map(\.plane.frame) == [2, 0, 1, 0])

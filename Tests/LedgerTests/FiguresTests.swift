@@ -55,7 +55,8 @@ import WorkerProtocol
         let entry = AnalysisEntry(
             studyInstanceUID: uid, revisionDigest: "\(moment)", modelDigest: "m", configurationDigest: "c", route: "d",
             startedAt: moment - 2, completedAt: moment, outcome: outcome, reason: reason, completion: rule,
-            studyProbability: nil, threshold: nil, flaggedSlices: 0)
+            studyProbability: nil, threshold: nil, flaggedSlices: 0,
+            lastArrival: try await ledger.study(uid)?.study.lastReceivedAt)
         try await ledger.conclude(
             entry, objects: [],
             deliveries: destinations.map { NewDelivery(destination: $0, priority: 1, objects: [object]) })

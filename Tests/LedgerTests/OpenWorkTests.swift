@@ -155,6 +155,25 @@ import WorkerProtocol
         #expect(try await ledger.openWork(heldFor: "identity conflict").held.isEmpty)
     }
 
+    @Test func aStudyIsOpenOnceWhateverIsOpenOfIt() async throws {
+        let ledger = try ledger()
+        try await receive(ledger, 1, at: 1000)
+        try await conclude(ledger, at: 1100, to: "a", "b")
+        try await settle(ledger, "b", .dead)
+        // Analysed again, it has no route any more; what it is owed of the earlier report stays.
+        try await conclude(ledger, .undetermined, reason: "no route takes X", at: 1200)
+        var open = try await open(ledger)
+        #expect(open.map(\.owedTo) == [["a"]] && open.map(\.refusedBy) == [["b"]])
+        _ = try await ledger.backlog()
+
+        // An analysis after the clock was set back.
+        try await conclude(ledger, .undetermined, reason: "a slice is missing", at: 900, to: "a")
+        open = try await self.open(ledger)
+        #expect(open.map(\.studyInstanceUID) == [study] && open.map(\.refusedBy) == [["b"]])
+        try await settle(ledger, "a", .delivered)
+        #expect(try await self.open(ledger).isEmpty)
+    }
+
     @Test func whatIsIgnoredIsNotOpen() async throws {
         let ledger = try ledger()
         try await receive(ledger, 1, at: 1000)

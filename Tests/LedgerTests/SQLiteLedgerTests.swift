@@ -45,6 +45,53 @@ import WorkerProtocol
         #expect(try await ledger.study(study)?.study.callingAETitle == "CT1")
     }
 
+    @Test func earlierDeliveriesAreFoundByTheirStudy() async throws {
+        let ledger = try ledger()
+        let plan = try await ledger.database.read { database in
+            try Row.fetchAll(
+                database, sql: "EXPLAIN QUERY PLAN \(SQLiteLedger.withdrawal)", arguments: ["1.2.3", "pacs", 0]
+            ).map { $0["detail"] as String }
+        }
+        #expect(plan.contains { $0.contains("delivery_by_study") }, "\(plan)")
+    }
+
+    /// Equal to Swift, not to SQLite.
+    @Test func destinationsThatDifferInBytesAloneAreOneLane() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        try await ledger.conclude(
+            analysis(), objects: [object],
+            deliveries: ["k\u{e9}", "ke\u{301}"].map { NewDelivery(destination: $0, priority: 0, objects: [object]) })
+        #expect(try await ledger.pendingLanes().map(\.value.untried) == [2])
+    }
+
+    @Test func whoLooksDoesNotMakeTheNodeWait() async throws {
+        let ledger = try ledger()
+        let viewers = try ledger.forViewers()
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await viewers.study(study)?.study.instanceCount == 1)
+        let (isOver, most) = (DispatchSemaphore(value: 0), ViewerReads.connections + ViewerReads.mostWaiting)
+        try await withThrowingTaskGroup(of: Bool.self) { group in
+            for _ in 0..<most + 1 {
+                group.addTask {
+                    do {
+                        try await viewers.read { _ in isOver.wait() }
+                        return true
+                    } catch is LedgerBusy { return false }
+                }
+            }
+            // One of them too many; all others stay.
+            #expect(try await group.next() == false)
+            try await ledger.recordInstances([instance(2)])
+            #expect(try await ledger.study(study)?.study.instanceCount == 2)
+            await #expect(throws: LedgerBusy.self) { _ = try await viewers.study(study) }
+            for _ in 0..<most { isOver.signal() }
+            for try await wasRead in group { #expect(wasRead) }
+        }
+        #expect(try await viewers.study(study)?.study.instanceCount == 2)
+    }
+
     @Test func whatASeriesHasInCommonIsKeptOnce() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1), instance(2)])

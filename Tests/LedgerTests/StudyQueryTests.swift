@@ -35,14 +35,15 @@ import WorkerProtocol
         path: "/results/a.dcm", sopClassUID: UID("1.2.840.10008.5.1.4.1.1.88.22")!, sopInstanceUID: UID("2.25.7")!)
 
     private func conclude(
-        _ ledger: SQLiteLedger, _ study: String, _ outcome: Outcome, object: ComposedObject? = nil
+        _ ledger: SQLiteLedger, _ study: String, _ outcome: Outcome, object: ComposedObject? = nil,
+        lastArrival: Date? = nil
     ) async throws {
         _ = try await ledger.beginAnalysis(ofStudy: UID(study)!, seeing: 1, because: "a test")
         try await ledger.conclude(
             AnalysisEntry(
                 studyInstanceUID: UID(study)!, revisionDigest: "r", modelDigest: "m", configurationDigest: "c",
                 route: "default", startedAt: now, completedAt: now, outcome: outcome, reason: "", completion: "grace",
-                studyProbability: 0.9, threshold: 0.5, flaggedSlices: 1),
+                studyProbability: 0.9, threshold: 0.5, flaggedSlices: 1, lastArrival: lastArrival),
             objects: object.map { [$0] } ?? [],
             deliveries: object.map { [NewDelivery(destination: "pacs", priority: 0, objects: [$0])] } ?? [])
     }
@@ -162,11 +163,30 @@ import WorkerProtocol
         #expect(try await ledger.studies(matching: StudyQuery(limit: 0)).rows.isEmpty)
     }
 
+    @Test func countsOfSeveralQueriesAreThoseOfEach() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([
+            instance("1.2.1", name: "DOE^JANE", hoursAgo: 1), instance("1.2.2", name: "DOE^JOHN", hoursAgo: 50),
+            instance("1.2.3", name: "ROE", hoursAgo: 60),
+        ])
+        try await conclude(ledger, "1.2.2", .positive)
+        let queries = [
+            StudyQuery(text: "doe"), StudyQuery(text: "doe j%"), StudyQuery(), StudyQuery(outcomes: [.positive]),
+            StudyQuery(text: "roe", states: [.receiving, .concluded], until: now - 86400),
+            StudyQuery(text: "1.2.3", since: now - 3600, limit: 0),
+        ]
+        var each: [Int] = []
+        for query in queries { each.append(try await ledger.studies(matching: query).total) }
+        #expect(try await ledger.studyCounts(matching: queries) == each)
+        #expect(each[0] == 2 && each[2] == 3 && each[3] == 1 && each[4] == 1)
+        #expect(try await ledger.studyCounts(matching: []) == [])
+    }
+
     @Test func timeToFlagEndsWithTheFirstAcceptanceOfTheReport() async throws {
         let ledger = try ledger()
         let study = UID("1.2.1")!
         try await ledger.recordInstances([instance("1.2.1", hoursAgo: 1)])
-        try await conclude(ledger, "1.2.1", .positive, object: report)
+        try await conclude(ledger, "1.2.1", .positive, object: report, lastArrival: now - 3600)
         #expect(try await ledger.study(study)?.study.timeToFlag == nil)
         // What comes later is not what the analysis saw.
         try await ledger.recordInstances([instance("1.2.1", hoursAgo: 0.5, number: 2)])
@@ -185,6 +205,19 @@ import WorkerProtocol
         try await Task.sleep(for: .milliseconds(1))
         try await conclude(ledger, "1.2.1", .negative, object: nil)
         #expect(try await ledger.study(study)?.study.flaggedAt == nil)
+    }
+
+    @Test func whatAnOperatorAskedForHasNoTimeToFlag() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance("1.2.1", hoursAgo: 72)])
+        try await conclude(ledger, "1.2.1", .positive, object: report)
+        var delivery = try #require(try await ledger.dueDeliveries(to: "pacs", at: now, limit: 1).first)
+        (delivery.state, delivery.objects[0].state) = (.delivered, .delivered)
+        try await ledger.updateDelivery(delivery)
+        let row = try #require(try await ledger.study(UID("1.2.1")!)?.study)
+        #expect(row.flaggedAt == now && row.seenUntil == nil && row.timeToFlag == nil)
+        let day = DateInterval(start: now - 86400 * 4, end: now)
+        #expect(try await ledger.figures(ofDays: [day]).days[0].toFlag.count == 0)
     }
 
     @Test func messagesAndRefusedReportsFlagNothing() async throws {

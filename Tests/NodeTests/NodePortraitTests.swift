@@ -26,6 +26,15 @@ import Testing
         source.sections.first { $0.path == section }?.settings.first { $0.key == key }
     }
 
+    @Test func theClockIsKnownOfWhatSetsIt() throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("\(UUID())")
+        #expect(NodePortrait.synchronisation(in: folder.path) == nil)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        #expect(NodePortrait.synchronisation(in: folder.path) == false)
+        try Data().write(to: folder.appendingPathComponent("synchronized"))
+        #expect(NodePortrait.synchronisation(in: folder.path) == true)
+    }
+
     @Test func settingsSayWhereTheyComeFrom() throws {
         let text = """
             node:

@@ -1,5 +1,6 @@
 internal import HTTPTypes
 internal import Hummingbird
+internal import Ledger
 internal import Logging
 
 /// Around every request: whether it is for us, what is said of errors, and what browsers have to know of any answer.
@@ -36,6 +37,8 @@ struct ConsoleMiddleware: RouterMiddleware {
     static func response(to error: any Error, _ request: Request, _ context: ConsoleContext) -> Response {
         switch error {
         case let error as HTTPError: return refusal(error.status, error.body, error.headers, request, context)
+        case let error as LedgerBusy:
+            return refusal(.serviceUnavailable, "\(error)", [.retryAfter: "2"], request, context)
         case let error as any HTTPResponseError: return refusal(error.status, nil, [:], request, context)
         default:
             context.logger.error(
@@ -65,6 +68,6 @@ struct ConsoleMiddleware: RouterMiddleware {
 
     private static let titles = [
         400: "This request cannot be read", 403: "Not allowed", 404: "Not found", 413: "Too large",
-        421: "Not the name of this console", 500: "Something went wrong",
+        421: "Not the name of this console", 500: "Something went wrong", 503: "Busy",
     ]
 }

@@ -25,7 +25,7 @@ struct FiguresPage {
                 do {
                     let found = try await figures.value()
                     page.content = FiguresText(figures: found.value, at: found.at).content
-                } catch {
+                } catch let error as LedgerBusy { throw error } catch {
                     page.content = """
                         <h1>Figures</h1><div class="notice error" role="alert">The ledger cannot be read, so there are \
                         no figures to show: \("\(error)"). Look at the disk and at the log of the node.</div>

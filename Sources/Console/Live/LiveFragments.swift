@@ -1,6 +1,7 @@
 internal import Foundation
 internal import HTTPTypes
 internal import Hummingbird
+internal import Ledger
 internal import NIOCore
 internal import Synchronization
 internal import WorkerProtocol
@@ -17,6 +18,7 @@ final class LiveFragments: Sendable {
 
     private struct Made: Sendable {
         var version: Int
+        var at: Date
         var task: Task<Fragment, any Error>
         /// Of the last who asked.
         var use: Int
@@ -28,11 +30,17 @@ final class LiveFragments: Sendable {
     }
 
     private static let mostKept = 64
+    /// Some of what is shown changes with the time alone.
+    private static let mostAge: TimeInterval = 30
 
     private let hub: LiveHub
+    private let clock: WallClock
     private let made = Mutex<(uses: Int, fragments: [Key: Made])>((0, [:]))
 
-    init(hub: LiveHub) { self.hub = hub }
+    init(hub: LiveHub, clock: WallClock) {
+        self.hub = hub
+        self.clock = clock
+    }
 
     func response(_ key: Key, to request: Request, _ make: @escaping @Sendable () async throws -> HTML) async throws
         -> Response
@@ -47,15 +55,18 @@ final class LiveFragments: Sendable {
 
     private func fragment(_ key: Key, _ make: @escaping @Sendable () async throws -> HTML) async throws -> Fragment {
         guard let version = hub.version else { return Self.fragment(try await make()) }
+        let now = clock.now()
         let task = made.withLock { made in
             made.uses += 1
-            if let known = made.fragments[key], known.version == version {
+            if let known = made.fragments[key], known.version == version,
+                (0..<Self.mostAge).contains(now.timeIntervalSince(known.at))
+            {
                 made.fragments[key]?.use = made.uses
                 return known.task
             }
             // It is everybody's: nobody's leaving ends it. It reads the ledger once and is bounded by that.
             let task = Task(priority: .utility) { Self.fragment(try await make()) }
-            made.fragments[key] = Made(version: version, task: task, use: made.uses)
+            made.fragments[key] = Made(version: version, at: now, task: task, use: made.uses)
             if made.fragments.count > Self.mostKept,
                 let oldest = made.fragments.min(by: { $0.value.use < $1.value.use })
             {
@@ -64,7 +75,7 @@ final class LiveFragments: Sendable {
             return task
         }
         do { return try await task.value } catch {
-            made.withLock { made in if made.fragments[key]?.version == version { made.fragments[key] = nil } }
+            made.withLock { made in if made.fragments[key]?.task == task { made.fragments[key] = nil } }
             throw error
         }
     }

@@ -15,7 +15,7 @@ actor LedgerGauges {
         if let next, next > .now { return }
         next = .now + Self.pause
         let backlog: Backlog?
-        do { backlog = try await parts.ledger.backlog() } catch { backlog = nil }
+        do { backlog = try await parts.ledger.backlog() } catch is LedgerBusy { return } catch { backlog = nil }
         show(backlog)
     }
 
@@ -32,12 +32,15 @@ actor LedgerGauges {
             "ichnode_studies_oldest_open_seconds",
             backlog.map { $0.openSince.map { max(0, now.timeIntervalSince($0)) } ?? 0 })
         let lanes = backlog?.lanes ?? []
-        func show(_ name: String, _ value: (OpenWork.Lane) -> Double) {
+        // Names that differ in bytes alone are one in Swift.
+        func show(
+            _ name: String, of several: (Double, Double) -> Double = (+), _ value: (OpenWork.Lane) -> Double
+        ) {
             let values = lanes.map { ($0.destination, value($0)) }
-            registry.replace(name, by: "destination", Dictionary(uniqueKeysWithValues: values))
+            registry.replace(name, by: "destination", Dictionary(values, uniquingKeysWith: several))
         }
         show("ichnode_outbox_owed") { Double($0.owed) }
-        show("ichnode_outbox_oldest_seconds") { $0.owedSince.map { max(0, now.timeIntervalSince($0)) } ?? 0 }
+        show("ichnode_outbox_oldest_seconds", of: max) { $0.owedSince.map { max(0, now.timeIntervalSince($0)) } ?? 0 }
         show("ichnode_outbox_given_up") { Double($0.givenUp) }
     }
 }

@@ -51,12 +51,9 @@ struct WorklistRoutes {
                 }
             ),
         ].compactMap(\.self)
-        var hidden: [HiddenStudies] = []
-        for (what, wide) in wider {
-            var query = wide.query(at: now)
-            query.limit = 0
-            let count = try await parts.ledger.studies(matching: query).total
-            if count > 0 { hidden.append(HiddenStudies(by: what, count: count, without: wide)) }
+        let counts = try await parts.ledger.studyCounts(matching: wider.map { $0.1.query(at: now) })
+        let hidden = zip(wider, counts).filter { $1 > 0 }.map {
+            HiddenStudies(by: $0.0, count: $1, without: $0.1)
         }
         // All of it together says nothing new where one part says it.
         return hidden.count > 1 ? hidden.filter { $0.by != "the filter" } : hidden

@@ -81,8 +81,16 @@ struct NodePortrait: NodeFacts {
         switch clinux_clock_is_synchronised() {
         case 1: true
         case 0: false
-        default: nil
+        default: synchronisation(in: "/run/systemd/timesync")
         }
+    }
+
+    /// For where the kernel is not to be asked: `ProtectClock=` of a unit refuses even the question.
+    /// - Parameter folder: of systemd-timesyncd(8) while it runs; it makes the file when it has set the clock.
+    /// - Returns: nil where something else keeps the time, if anything does.
+    static func synchronisation(in folder: String) -> Bool? {
+        guard FileManager.default.fileExists(atPath: folder) else { return nil }
+        return FileManager.default.fileExists(atPath: folder + "/synchronized")
     }
 
     private static var status: String {

@@ -60,8 +60,9 @@ struct Node {
             stationName: configuration.node.aeTitle.string, softwareVersion: NodeVersion.string,
             algorithm: .init(name: package.name, version: package.version, digest: package.modelDigest), logger: logger)
         let findings = FindingFiles(results: folders.results, logger: logger)
+        let viewed = try ledger.forViewers()
         let images = ViewerImages(
-            findings: findings, ledger: ledger, program: programs.view, clock: clock, logger: logger)
+            findings: findings, ledger: viewed, program: programs.view, clock: clock, logger: logger)
         let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
@@ -120,7 +121,7 @@ struct Node {
             logger: logger)
         let reports = ReportReader(program: programs.describe)
         var parts = ConsoleServer.Parts(
-            ledger: ledger, actions: commands, registry: registry, clock: clock,
+            ledger: viewed, actions: commands, registry: registry, clock: clock,
             peers: ConsolePeers(
                 configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo, clock: clock),
             audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing },

@@ -185,7 +185,7 @@ actor StudyAnalyzer {
     }
 
     private func locations(of uids: [UID]) -> [UID: FrameLocation] {
-        Dictionary(uniqueKeysWithValues: uids.compactMap { uid in known[uid].map { (uid, $0.location) } })
+        Dictionary(uids.compactMap { uid in known[uid].map { (uid, $0.location) } }) { first, _ in first }
     }
 
     // MARK: At completion

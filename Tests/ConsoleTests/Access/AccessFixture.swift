@@ -2,11 +2,11 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import HummingbirdTesting
-import Ledger
 import Logging
 import Synchronization
 
 @testable import Console
+@testable import Ledger
 
 /// A clock that a test sets.
 final class SetClock: Sendable {
@@ -62,6 +62,7 @@ struct AccessFixture {
         .get("/patients", .patients) { _, context in answer(context) },
         .get("/api/v1/patients", .patients) { _, context in answer(context) },
         .post("/act", .acting) { _, context in answer(context) },
+        .get("/busy", .open) { _, _ in throw LedgerBusy() },
         .get("/broken", .open) { _, _ in throw CocoaError(.fileNoSuchFile) },
         .get("/kept", .open) { _, _ in Response(status: .ok, headers: [.cacheControl: "max-age=60"]) },
     ]

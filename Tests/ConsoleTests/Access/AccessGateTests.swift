@@ -274,6 +274,15 @@ import WorkerProtocol
         #expect(try await console.send(.get, "/kept").headers[.cacheControl] == "max-age=60")
     }
 
+    @Test func whoComesWhileTheLedgerIsBusyIsToldToComeAgain() async throws {
+        let console = try AccessFixture()
+        for headers in [AccessFixture.page, [:]] {
+            let response = try await console.send(.get, "/busy", headers)
+            #expect(response.status == .serviceUnavailable && response.headers[.retryAfter] == "2")
+            #expect(response.text.contains("too many look at the ledger at once"))
+        }
+    }
+
     @Test func errorsHaveAPageWithoutInternals() async throws {
         let console = try AccessFixture()
         let viewer = try await console.session("vera")
