@@ -26,6 +26,11 @@ PASSWORD = "correct horse battery"
 ABDOMEN = ("--body-part", "ABDOMEN", "--study-description", "CT ABDOMEN", "--series-description", "ABDOMEN 5.0")
 PAGES = ("/", "/deliveries", "/alerts", "/peers", "/figures", "/system", "/model", "/configuration")
 
+SIGN_OUT = """
+fetch("/sign-out", { method: "POST", redirect: "manual",
+  headers: { "X-CSRF-Token": document.querySelector("meta[name=csrf-token]").content } });
+"""
+
 # WCAG 2.2 on an open page, as far as a script can tell: contrast of each text (1.4.3), names of what can be used (4.1.2),
 # one heading of the first level, no id twice.
 FAULTS = r"""
@@ -188,6 +193,17 @@ class Console(NodeTestCase):
             other.open(f"{self.console.url}/studies/{self.positive.uid}")
             self.assertIn("positive", other.text())
             self.assertEqual(other.elements("main form[method=post]"), [])
+
+    def test_no_patients_stay_on_the_screen_after_the_session(self):
+        with browser() as other:
+            other.sign_in(self.console.url, "viewer", PASSWORD)
+            other.open(self.console.url + "/")
+            other.wait(lambda: other.element("#live-state").text == "live", "the page is live")
+            self.assertIn("WEBER", other.text())
+            # As in another tab; the node says every 15 s that it is there, and then to nobody.
+            other.script(SIGN_OUT)
+            other.wait(lambda: "/sign-in" in other.driver.current_url, "the sign-in page", 25)
+            self.assertNotIn("WEBER", other.text())
 
     def test_a_heatmap_is_scrolled(self):
         self.open(f"/studies/{self.positive.uid}/images")
