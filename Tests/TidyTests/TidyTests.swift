@@ -84,4 +84,16 @@ import Testing
             #expect(found.isEmpty, "\(found)")
         }
     }
+
+    /// What docs/RISKS.md says is held by a test is held by one that exists.
+    @Test func risksNameTestsThatExist() throws {
+        let document = try String(contentsOf: Self.root.appendingPathComponent("docs/RISKS.md"), encoding: .utf8)
+        let named = document.split(separator: "\n").filter { $0.hasPrefix("|") }.flatMap { line in
+            line.split(separator: "|").last?.matches(of: /`(\w+)`/).map { String($0.1) } ?? []
+        }
+        #expect(named.count > 30)
+        let tests = Self.sources(["Tests"], ["swift", "py"]).flatMap(\.lines)
+        let made = Set(tests.compactMap { $0.firstMatch(of: /(?:def|func) (\w+)\(/).map { String($0.1) } })
+        #expect(Set(named).subtracting(made) == [])
+    }
 }

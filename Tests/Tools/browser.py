@@ -96,7 +96,9 @@ class Browser:
 
     def wait(self, condition, what: str, seconds: float = 10):
         try:
-            return WebDriverWait(self.driver, seconds, 0.05).until(lambda _: condition())
+            # Pages change while they are looked at.
+            waiting = WebDriverWait(self.driver, seconds, 0.05, [StaleElementReferenceException])
+            return waiting.until(lambda _: condition())
         except TimeoutException:
             text = self.text("body")[:2000]
             raise AssertionError(f"not in {seconds:g} s: {what}\n{self.driver.current_url}\n{text}") from None

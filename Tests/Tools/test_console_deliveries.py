@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import re
 import tempfile
 import unittest
@@ -76,6 +77,10 @@ class ConsoleDeliveries(unittest.TestCase):
         cls.node, cls.pacs = cls.site.node, cls.site.pacs
         cls.console = Console(cls.node.url)
 
+    numbers = itertools.count(1000)
+    # By which the pages name studies.
+    accessions: dict[str, str] = {}
+
     def setUp(self):
         folder = tempfile.TemporaryDirectory(prefix="ichnode-console-")
         self.addCleanup(folder.cleanup)
@@ -83,14 +88,16 @@ class ConsoleDeliveries(unittest.TestCase):
 
     def send(self) -> str:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        study = phantom(folder)
+        accession = f"A{next(self.numbers)}"
+        study = phantom(folder, "--accession", accession)
         storescu(self.node, folder)
+        self.accessions[study.uid] = accession
         return study.uid
 
     def wait_for_text(self, path: str, *texts: str) -> str:
         def found():
             page = self.console.page(path)
-            return page if all(text in page for text in texts) else None
+            return page if all(self.accessions.get(text, text) in page for text in texts) else None
 
         return wait_for(found, f"{texts} on {path}", 30, lambda: self.console.page(path) + self.node.log_tail())
 
@@ -117,7 +124,7 @@ class ConsoleDeliveries(unittest.TestCase):
         self.assertIn("to pacs is tried again now", told)
         self.node.wait_until_delivered(study)
         self.assertEqual(len(self.pacs.reports(study)), 1)
-        self.assertIn(study, self.console.page("/deliveries?destination=pacs&state=delivered"))
+        self.assertIn(self.accessions[study], self.console.page("/deliveries?destination=pacs&state=delivered"))
         self.assertIn("pacs answers", self.console.page("/deliveries"))
 
     def test_what_was_given_up_is_tried_again_or_withdrawn(self):
@@ -139,7 +146,7 @@ class ConsoleDeliveries(unittest.TestCase):
         self.assertIn("2 deliveries to archive tried again now", told)
         for study in (first, second):
             self.node.wait_until_delivered(study)
-        self.assertIn(third, self.console.page("/deliveries?state=withdrawn"))
+        self.assertIn(self.accessions[third], self.console.page("/deliveries?state=withdrawn"))
         self.wait_for_text("/alerts", "Over Alert About Raised Lasted What it said Deliveries given up archive")
 
     def test_a_scanner_that_is_refused_reads_what_to_change(self):

@@ -104,6 +104,13 @@ class DeliveryTestCase(unittest.TestCase):
         with PlainSender(self.node.dicom_port, [CTImageStorage], calling=sr_class.upper()) as sender:
             for image in images:
                 self.assertEqual(sender.store(encoded(image)), 0)
+
+        def is_concluded():
+            known = self.node.study(patient.study_uid)
+            return known and known["study"]["state"] == "concluded"
+
+        # The clock goes on by leaps: one before all images are known would make two revisions of them.
+        wait_for(is_concluded, "the study is concluded", 30, self.node.log_tail)
         return patient.study_uid
 
     def try_again(self) -> None:
@@ -159,7 +166,8 @@ class DeliveryTestCase(unittest.TestCase):
         of_reports = {uid: each for uid, each in held.items() if is_report(each)}
         self.assertEqual(set(held) - set(of_reports), set(rest) - refused)
         classes = [REPORT_CLASSES[report]] if report else []
-        self.assertEqual([each.sop_class for each in of_reports.values()], classes)
+        found = [each.sop_class for each in of_reports.values()]
+        self.assertEqual(found, classes, self.node.command("study", "show", study))
         differing = [uid for uid, each in held.items() if each.data_set != (reports | rest).get(uid)]
         self.assertEqual(differing, [], "other bytes than in the result file")
         self.assertEqual(self.pacs.complaints, [])
