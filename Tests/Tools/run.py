@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the test modules of this folder, each in a process of its own: they wait for nodes and archives more than they
-work, so several run at once. Those that measure times come last, one by one. Ends with the times of all, and with what
-the failed ones printed."""
+work, so several run at once. Those that measure times come last, one by one. What fails beside others is run again
+alone, and that counts; the end says which these were: a test that loses a race is a fault of the test. What the failed
+ones printed is printed."""
 
 from __future__ import annotations
 
@@ -90,18 +91,23 @@ def main() -> int:
     runs: list[Run] = []
 
     def report(done: Run) -> None:
-        runs.append(done)
         word = "ok" if done.status == 0 else f"FAILED ({done.status})"
         print(f"{done.module}: {done.count} tests, {done.seconds:.0f} s, {word}", flush=True)
         if done.status != 0:
             print(done.output, flush=True)
 
     started = time.monotonic()
+    again = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for done in pool.map(lambda name: run(name, ports, options.jobs), together):
             report(done)
-    for name in alone:
-        report(run(name, ports, options.jobs))
+            if done.status == 0:
+                runs.append(done)
+            else:
+                again.append(done.module)
+    for name in again + alone:
+        runs.append(run(name, ports, options.jobs))
+        report(runs[-1])
 
     failed = [done for done in runs if done.status != 0]
     skipped = [line for done in runs for line in done.output.splitlines() if re.search(r"\.\.\. skipped ", line)]
@@ -111,6 +117,7 @@ def main() -> int:
         f"{sum(done.count for done in runs)} tests in {len(runs)} modules, {time.monotonic() - started:.0f} s "
         f"({used.ru_utime + used.ru_stime:.0f} s of processor), {len(skipped)} skipped, "
         + (f"FAILED: {', '.join(done.module for done in failed)}" if failed else "all passed")
+        + (f"; run twice: {', '.join(again)}" if again else "")
     )
     return 1 if failed else 0
 
