@@ -49,8 +49,7 @@ class Package(unittest.TestCase):
         cls.package = package()
         cls.root = DebianRoot(BUILT)
         cls.addClassCleanup(cls.root.close)
-        (cls.root.path / "root").mkdir(exist_ok=True)
-        (cls.root.path / "root" / cls.package.name).write_bytes(cls.package.read_bytes())
+        (cls.root.path / "var/tmp" / cls.package.name).write_bytes(cls.package.read_bytes())
 
     def unit(self, *names: str) -> dict[str, str]:
         shown = self.root.run(f"systemctl show ichnode --property={','.join(names)}").stdout
@@ -67,7 +66,7 @@ class Package(unittest.TestCase):
 
     @needs_example_head
     def test_1_what_the_documents_say_installs_it_and_a_study_comes_back(self):
-        install = commands("Install").replace("./ichnode_VERSION_amd64.deb", f"/root/{self.package.name}")
+        install = commands("Install").replace("./ichnode_VERSION_amd64.deb", f"/var/tmp/{self.package.name}")
         beside, *steps = commands("The first study").splitlines()
         self.assertIn(self.package.name, install)
         self.root.prepare(f"apt-get update -qq; export DEBIAN_FRONTEND=noninteractive\n{install} -y\n{beside} -y")
@@ -76,9 +75,9 @@ class Package(unittest.TestCase):
         state = self.unit("ActiveState", "User", "Type", "NRestarts")
         self.assertEqual(state, {"ActiveState": "active", "User": "ichnode", "Type": "notify", "NRestarts": "0"})
         self.assertEqual(self.root.run("stat -c '%a %U %G' /etc/ichnode/ichnode.yaml").stdout.strip(), "640 root ichnode")
-        folder = self.root.path / "root" / "head"
+        folder = self.root.path / "var/tmp/head"
         study = example_head(folder, "PACKAGE", BLEED_SEED)
-        told = [self.root.run(step.replace("FOLDER", "/root/head")).stdout for step in steps]
+        told = [self.root.run(step.replace("FOLDER", "/var/tmp/head")).stdout for step in steps]
         self.assertNotIn("BAD", told[0])
         self.assertIn(study.uid, told[-1])
         wait_for(lambda: self.reports(study.uid), "a report lies in the Orthanc", 120, self.history)
@@ -120,7 +119,7 @@ class Package(unittest.TestCase):
         self.addCleanup(sender.stdout.close)
         self.assertEqual(sender.stdout.readline(), "open\n")
         before = self.root.run("ichnode study list --json").stdout
-        self.root.run(f"dpkg -i /root/{self.package.name}")
+        self.root.run(f"dpkg -i /var/tmp/{self.package.name}")
         wait_for(self.is_ready, "the node is ready again", 60, self.history)
         self.assertIn(sender.wait(60), (0, 1))
         uids = [each["studyInstanceUID"] for each in json.loads(before)]
