@@ -35,7 +35,6 @@ public protocol Ledger: Sendable {
     /// concluded by it; one that received more meanwhile stays open. Its earlier deliveries that are still owed
     /// become as urgent as the new ones: a revision does not overtake what it revises.
     func conclude(_ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]) async throws
-    /// Concludes a study about which an earlier analysis of the same revision said everything.
     /// Concludes a study without a new analysis.
     /// - Parameter reason: why there is none; kept as an event.
     func concludeUnchanged(study uid: UID, because reason: String) async throws
