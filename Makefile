@@ -38,7 +38,7 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb package-test lint clean
+.PHONY: conformance console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb package-test lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -126,6 +126,10 @@ validate-all: build ## send every kind of study in every SR class through the no
 console-pictures: build ## take pictures of every page of the console, in both themes and on a phone [OUTPUT=folder]
 	@scripts/setup test
 	ICHNODE=$(CURDIR)/$(BUILD)/ichnode ICHNODE_PICTURES=$(abspath $(OUTPUT)) $(PYTHON) Tests/Tools/run.py test_console_browser
+
+conformance: build ## write the tables of docs/CONFORMANCE.md and docs/SECURITY.md from what was built
+	@scripts/setup test
+	@$(PYTHON) scripts/conformance/conformance.py --programs $(BUILD)
 
 bench-receive: $(if $(ICHNODE),,release) ## measure receiving beside its peers [REPEATS=5] [IMAGES=400] [CHECK=1]
 	@scripts/setup demo

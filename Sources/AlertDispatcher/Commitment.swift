@@ -25,10 +25,12 @@ public struct DICOMCommitment: Commitment {
         self.program = program
     }
 
+    static func deadline(of job: CommitJob) -> Duration { .seconds(4 * job.timeoutSeconds + job.reportSeconds) }
+
     public func request(_ objects: [ComposedObject], under transaction: UID) async throws -> CommitmentReport? {
         let job = CommitJob(peer: peer, callingAETitle: callingAETitle, transactionUID: transaction, objects: objects)
         // The worker gives up before: connection, request, report, release.
-        let deadline: Duration = .seconds(4 * job.timeoutSeconds + job.reportSeconds)
+        let deadline = Self.deadline(of: job)
         var wasTaken = false
         var report: CommitmentReport?
         for event in try await SendClient(program: program, deadline: deadline).run(.commit(job)) {
@@ -46,7 +48,7 @@ public struct DICOMCommitment: Commitment {
 
 /// Failure Reasons (PS3.3 §C.14.1.1) of objects that a peer has accepted and does not commit.
 enum CommitmentFailureTable {
-    private static let reasons: [UInt16: (text: String, isFinal: Bool)] = [
+    static let reasons: [UInt16: (text: String, isFinal: Bool)] = [
         0x0110: ("processing failure", false),
         0x0112: ("the peer does not have it", false),
         0x0119: ("the peer has it under another SOP class", true),

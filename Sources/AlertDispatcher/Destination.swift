@@ -85,20 +85,24 @@ public struct DestinationFallback: Sendable, Equatable {
 
 /// C-STORE statuses (PS3.4 Table B.2-1, PS3.7 Annex C) as a destination's answer to one of our result objects.
 enum StoreStatusTable {
+    /// Statuses other than those of `StoredStatus`. What is not here is tried again.
+    static let failures: [(codes: ClosedRange<UInt16>, name: String, text: String, isFinal: Bool)] = [
+        (0xA700...0xA7FF, "out of resources", "peer is out of resources", false),
+        (0xA900...0xA9FF, "data set does not match SOP class", "peer refused the object", true),
+        (0xC000...0xCFFF, "cannot understand", "peer refused the object", true),
+        (0x0122...0x0122, "SOP class not supported", "peer refuses this SOP class", true),
+        (0x0124...0x0124, "not authorized", "peer refuses this SOP class", true),
+    ]
+
     static func fate(_ status: UInt16, comment: String) -> ObjectFate {
         let code = String(status, radix: 16, uppercase: true)
         let said = comment.isEmpty ? "" : ": \(comment)"
-        switch status {
-        case _ where StoredStatus.contains(status): return .delivered(status: status)
-        // Out of Resources.
-        case 0xA700...0xA7FF: return .retry(status: status, reason: "peer is out of resources (0x\(code))\(said)")
-        // Data Set does not match SOP Class; Cannot Understand.
-        case 0xA900...0xA9FF, 0xC000...0xCFFF:
-            return .refused(status: status, reason: "peer refused the object (0x\(code))\(said)")
-        // SOP Class Not Supported; Not Authorized.
-        case 0x0122, 0x0124: return .refused(status: status, reason: "peer refuses this SOP class (0x\(code))\(said)")
-        default: return .retry(status: status, reason: "peer answered 0x\(code)\(said)")
+        if StoredStatus.contains(status) { return .delivered(status: status) }
+        guard let known = failures.first(where: { $0.codes.contains(status) }) else {
+            return .retry(status: status, reason: "peer answered 0x\(code)\(said)")
         }
+        let reason = "\(known.text) (0x\(code))\(said)"
+        return known.isFinal ? .refused(status: status, reason: reason) : .retry(status: status, reason: reason)
     }
 }
 
@@ -109,13 +113,15 @@ public struct DICOMDestination: Destination {
     private let callingAETitle: AETitle
     private let program: WorkerProgram
     private let deadline: Duration
+    /// For all objects of a delivery.
+    public static let defaultDeadline: Duration = .seconds(600)
     public let commitment: (any Commitment)?
     public let fallback: DestinationFallback?
 
     /// - Parameter deadline: for all objects of a delivery.
     public init(
         name: String, peer: RemotePeer, callingAETitle: AETitle, program: WorkerProgram,
-        deadline: Duration = .seconds(600), commitment: (any Commitment)? = nil, fallback: DestinationFallback? = nil
+        deadline: Duration = defaultDeadline, commitment: (any Commitment)? = nil, fallback: DestinationFallback? = nil
     ) {
         self.name = name
         self.peer = peer

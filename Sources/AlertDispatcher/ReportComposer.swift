@@ -101,7 +101,7 @@ public struct ReportComposer: Sendable {
 
     /// Captures of one study; the most suspicious slices come first.
     public static let mostCaptures = 64
-    private static let deadline: Duration = .seconds(120)
+    public static let deadline: Duration = .seconds(120)
 
     private let program: WorkerProgram
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "compose")])

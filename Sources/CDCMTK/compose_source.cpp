@@ -188,6 +188,10 @@ int cdcmtk_compose_prepare(char *reason, size_t reason_size) {
     });
 }
 
+void cdcmtk_character_sets(char *lines, size_t size) {
+    guarded(lines, size, [&] { std::snprintf(lines, size, "%s", character_sets().c_str()); });
+}
+
 cdcmtk_source *cdcmtk_source_open(const char *path, uint32_t frame, char *reason, size_t reason_size) {
     std::unique_ptr<cdcmtk_source> source;
     const int result = guarded(reason, reason_size, [&] {

@@ -145,6 +145,14 @@ std::string guessed(const std::string &bytes) {
 
 } // namespace
 
+std::string character_sets() {
+    std::string lines;
+    for (const Set &set : sets)
+        lines += std::to_string(set.number) + " " + std::to_string(set.bytes_per_character) + "\n";
+    for (const Whole &each : wholes) lines += std::string(each.term) + "\n";
+    return lines;
+}
+
 void open_text_converters() {
     const auto open = [](const char *encoding) {
         if (encoding == nullptr || converters().count(encoding) != 0) return;

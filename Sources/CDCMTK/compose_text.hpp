@@ -8,6 +8,10 @@ namespace compose {
 /// Opens all conversion tables, which stay open: later conversion touches no file.
 void open_text_converters();
 
+/// A line for each set that text is converted from: ISO-IR number and bytes of a character, or a defined term without
+/// code extensions.
+std::string character_sets();
+
 /// Decodes text by Specific Character Set (0008,0005), with code extensions (PS3.5 §6.1.2.5). The DCMTK at hand cannot
 /// where iconv is the C library's: that has no table named for ISO-IR 87, the set of Japanese names.
 class TextDecoder {

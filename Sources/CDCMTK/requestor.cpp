@@ -196,6 +196,8 @@ void take_comment(DcmDataset *detail, cdcmtk_response *response) {
 
 } // namespace
 
+extern "C" long cdcmtk_requestor_most_pdu_bytes(void) { return most_pdu_bytes; }
+
 extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
     const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
     cdcmtk_request_failure *failure) {

@@ -410,6 +410,22 @@ extern "C" cdcmtk_tls *cdcmtk_tls_load(
 
 extern "C" void cdcmtk_tls_free(cdcmtk_tls *tls) { delete tls; }
 
+extern "C" void cdcmtk_tls_suites(char *lines, size_t size) {
+    copy_text(lines, size, "");
+    try {
+        cdcmtk_tls tls(CDCMTK_TLS_ACCEPTING);
+        set_profile(tls);
+        std::string text;
+        const STACK_OF(SSL_CIPHER) *suites = SSL_CTX_get_ciphers(tls.context());
+        for (int i = 0; i < sk_SSL_CIPHER_num(suites); i++) {
+            const SSL_CIPHER *suite = sk_SSL_CIPHER_value(suites, i);
+            text += std::string(SSL_CIPHER_get_version(suite)) + " " + SSL_CIPHER_standard_name(suite) + "\n";
+        }
+        copy_text(lines, size, text.c_str());
+    } catch (...) {
+    }
+}
+
 extern "C" void cdcmtk_tls_certificate_get(const cdcmtk_tls *tls, cdcmtk_certificate *certificate) {
     describe(tls->chain.front().get(), certificate);
 }

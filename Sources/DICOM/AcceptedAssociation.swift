@@ -45,7 +45,7 @@ public final class AcceptedAssociation {
     private let handle: OpaquePointer
 
     /// PS3.7 Annex A.2.1.
-    private static let applicationContext = "1.2.840.10008.3.1.1.1"
+    static let applicationContext = "1.2.840.10008.3.1.1.1"
 
     /// Reads the A-ASSOCIATE-RQ that waits in the socket, which the association owns from here on, checks it, answers.
     /// - Throws: `AssociationEnding` when the request was rejected or never came whole.
@@ -83,9 +83,10 @@ public final class AcceptedAssociation {
         let rejection = outcome == CDCMTK_OK ? Self.rejection(request, titles.calling, titles.called, job) : .noReason
         guard rejection == nil, let calling = titles.calling, let called = titles.called else {
             let rejection = rejection ?? .noReason
-            cdcmtk_association_reject(handle, rejection.result, rejection.source, rejection.diagnosis)
+            cdcmtk_association_reject(
+                handle, Int32(rejection.result), Int32(rejection.source), Int32(rejection.reason))
             cdcmtk_association_free(handle)
-            throw AssociationEnding(.rejected, rejection.reason)
+            throw AssociationEnding(.rejected, rejection.text)
         }
         self.handle = handle
         self.tls = tls
@@ -151,22 +152,6 @@ public final class AcceptedAssociation {
 
     // MARK: The request
 
-    /// Result, source and reason of an A-ASSOCIATE-RJ (PS3.8 Table 9-21).
-    private struct Refusal {
-        var result: Int32
-        var source: Int32
-        var diagnosis: Int32
-        var reason: String
-        static let noReason = Refusal(
-            result: 1, source: 1, diagnosis: 1, reason: "the association request is damaged")
-        static let applicationContext = Refusal(
-            result: 1, source: 1, diagnosis: 2, reason: "application context name not supported")
-        static let callingAETitle = Refusal(
-            result: 1, source: 1, diagnosis: 3, reason: "calling AE title not recognized: it is no AE title")
-        static let calledAETitle = Refusal(
-            result: 1, source: 1, diagnosis: 7, reason: "called AE title not recognized: check the peer's destination")
-    }
-
     private static func open(
         _ job: AssociationJob, _ receive: (inout cdcmtk_accept_options, inout OpaquePointer?) -> cdcmtk_outcome
     ) -> (outcome: cdcmtk_outcome, handle: OpaquePointer?) {
@@ -189,10 +174,12 @@ public final class AcceptedAssociation {
 
     private static func rejection(
         _ request: cdcmtk_association_request, _ calling: AETitle?, _ called: AETitle?, _ job: AssociationJob
-    ) -> Refusal? {
+    ) -> Rejection? {
         guard text(request.application_context) == applicationContext else { return .applicationContext }
-        guard let called, job.calledAETitles.contains(called) else { return .calledAETitle }
-        return calling == nil ? .callingAETitle : nil
+        guard let called, job.calledAETitles.contains(called) else {
+            return .calledAETitle(text(request.called_ae_title))
+        }
+        return calling == nil ? .callingAETitle(text(request.calling_ae_title)) : nil
     }
 
     static func ending(_ outcome: cdcmtk_outcome, _ reason: String) -> AssociationEnding {

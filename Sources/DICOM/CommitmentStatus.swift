@@ -1,7 +1,7 @@
 /// Statuses of N-ACTION in answer to a request for storage commitment (PS3.7 §10.1.4.1.10, Annex C), in words that say
 /// what to check.
 public enum CommitmentStatus {
-    private static let failures: [UInt16: String] = [
+    static let failures: [UInt16: String] = [
         0x0112: "the peer does not know the instance of the Push Model",
         0x0118: "the peer does not support storage commitment: switch it on there, or off for this peer",
         0x0122: "the peer does not support storage commitment: switch it on there, or off for this peer",

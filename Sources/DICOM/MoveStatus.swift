@@ -1,6 +1,6 @@
 /// Final statuses of C-MOVE (PS3.4 Table C.4-2, PS3.7 Annex C) in words that say what to check.
 public enum MoveStatus {
-    private static let failures: [(codes: ClosedRange<UInt16>, reason: String)] = [
+    static let failures: [(codes: ClosedRange<UInt16>, reason: String)] = [
         (0x0122...0x0122, "the peer does not support retrieval by Study Root C-MOVE"),
         (0x0124...0x0124, "the peer does not allow our AE title to retrieve: allow it in its AE table"),
         (0xA701...0xA701, "the peer is out of resources and could not count the images"),

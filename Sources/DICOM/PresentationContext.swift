@@ -18,6 +18,12 @@ struct PresentationContext: Sendable, Equatable {
     static let abstractSyntaxNotSupported: Int32 = 3
     static let transferSyntaxesNotSupported: Int32 = 4
     static let noReason: Int32 = 2
+    /// When a context is refused.
+    static let refusals: [(result: Int32, when: String)] = [
+        (abstractSyntaxNotSupported, "abstract syntax not supported: none of those above"),
+        (transferSyntaxesNotSupported, "transfer syntaxes not supported: none of those above for it"),
+        (noReason, "no reason: the peer proposes itself as SCP alone, or for Storage Commitment as SCU alone"),
+    ]
 
     var id: UInt8
     var abstractSyntax: String

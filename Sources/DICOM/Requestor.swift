@@ -30,12 +30,10 @@ public final class Requestor {
         public static let studyRootMove = Proposal(uncompressed: "1.2.840.10008.5.1.4.1.2.2.2")
         /// Storage Commitment Push Model (PS3.4 Annex J).
         public static let storageCommitment = Proposal(uncompressed: PresentationContext.storageCommitment)
+        /// In order of preference.
+        public static let uncompressed = [TransferSyntax.explicitLittleEndian, .implicitLittleEndian].map(\.uid.string)
         public init(uncompressed abstractSyntax: String) {
-            self.init(
-                abstractSyntax: abstractSyntax,
-                transferSyntaxes: [
-                    TransferSyntax.explicitLittleEndian.uid.string, TransferSyntax.implicitLittleEndian.uid.string,
-                ])
+            self.init(abstractSyntax: abstractSyntax, transferSyntaxes: Self.uncompressed)
         }
         public static let verification = Proposal(
             abstractSyntax: PresentationContext.verification,

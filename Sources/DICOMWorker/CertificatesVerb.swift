@@ -49,12 +49,14 @@ struct Certificates: ParsableCommand {
     @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
+    static let confinement = Confinement(fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)])
+
     func run() throws {
         let side = forRequests ? TLSSide.requesting : .accepting
         var report = CertificateReport(findings: [])
         Worker.run(
             "certificates", options,
-            confinement: Confinement(fileSizeBytes: 1 << 20, paths: [.init("/dev/null", .write)]),
+            confinement: Self.confinement,
             prepare: {
                 try Library.prepare()
                 // The files may lie anywhere, and are the administrator's: they are read before confinement.

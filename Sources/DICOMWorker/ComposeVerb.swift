@@ -20,15 +20,17 @@ struct Compose: ParsableCommand {
     @Option(help: "The folder that may be written to.")
     var output: String
 
+    static func confinement(spool: String, output: String) -> Confinement {
+        Confinement(fileSizeBytes: 256 << 20, paths: [.init(spool, .read), .init(output, .scratch)])
+    }
+
     func run() throws {
         do {
             try ResultWriting.prepare()
             let files = ResultFiles()
             let channel = try WorkerSide.begin(
                 verb: "compose",
-                confinement: Confinement(
-                    fileSizeBytes: 256 << 20,
-                    paths: [.init(spool, .read), .init(output, .scratch)]),
+                confinement: Self.confinement(spool: spool, output: output),
                 limits: Frame.Limits(bulk: ComposeRequests.mostPixelBytes),
                 onDaemonGone: { files.discard() })
             let requests = ComposeRequests(

@@ -12,16 +12,21 @@ struct Decode: ParsableCommand {
     var spool: String
 
     @Option(help: "How far it steps back behind others (setpriority(2)).")
-    var niceness = 5
+    var niceness = Self.defaultNiceness
 
     @OptionGroup var options: WorkerOptions
 
-    func run() throws {
-        let confinement = Confinement(
+    static let defaultNiceness = 5
+
+    static func confinement(spool: String, niceness: Int) -> Confinement {
+        Confinement(
             addressSpaceBytes: 8 << 30, fileSizeBytes: 1 << 20, cpuSeconds: 0,
             paths: [.init(spool, .read), .init("/dev/null", .write)], niceness: Int32(niceness))
+    }
+
+    func run() throws {
         Worker.run(
-            "decode", options, confinement: confinement,
+            "decode", options, confinement: Self.confinement(spool: spool, niceness: niceness),
             prepare: { try Library.prepare(needsDictionary: true, decodesPixels: true) },
             serve: { channel in
                 let answer = DecodeAnswer(channel: channel, spool: spool)

@@ -13,12 +13,15 @@ struct Describe: ParsableCommand {
 
     @OptionGroup var options: WorkerOptions
 
+    static func confinement(results: String) -> Confinement {
+        Confinement(fileSizeBytes: 1 << 20, paths: [.init(results, .read), .init("/dev/null", .write)], niceness: 5)
+    }
+
     func run() throws {
         let folder = SubtreePath(results)
         Worker.run(
             "describe", options,
-            confinement: Confinement(
-                fileSizeBytes: 1 << 20, paths: [.init(results, .read), .init("/dev/null", .write)], niceness: 5),
+            confinement: Self.confinement(results: results),
             prepare: { try ResultWriting.prepare() },
             serve: { channel in
                 while let (request, _) = try channel.receive(DescribeRequest.self) {

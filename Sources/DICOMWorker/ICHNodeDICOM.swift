@@ -11,6 +11,6 @@ struct ICHNodeDICOM: ParsableCommand {
             """,
         subcommands: [
             Receive.self, Decode.self, Compose.self, Send.self, Echo.self, Find.self, Move.self, Commit.self,
-            Certificates.self, Describe.self,
+            Certificates.self, Describe.self, Conformance.self,
         ])
 }

@@ -21,13 +21,15 @@ struct Receive: ParsableCommand {
     @OptionGroup var tls: TLSOptions
     @OptionGroup var options: WorkerOptions
 
+    static func confinement(incoming: String, studies: String) -> Confinement {
+        Confinement(paths: [.init(incoming, .scratch), .init(studies, .addOnly), .init("/dev/null", .write)])
+    }
+
     func run() throws {
         let partial = PartialFile()
         var identity: TLSIdentity?
-        let confinement = Confinement(
-            paths: [.init(incoming, .scratch), .init(studies, .addOnly), .init("/dev/null", .write)])
         Worker.run(
-            "receive", options, confinement: confinement,
+            "receive", options, confinement: Self.confinement(incoming: incoming, studies: studies),
             prepare: {
                 try Library.prepare()
                 // Confined, the worker may not read the files any more.

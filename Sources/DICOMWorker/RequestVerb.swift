@@ -7,6 +7,13 @@ enum RequestVerb {
     /// Of us; nil where no key material was named.
     typealias Identity = Result<TLSIdentity, TLSFileProblem>?
 
+    static func confinement(reading paths: [String] = []) -> Confinement {
+        Confinement(
+            fileSizeBytes: 1 << 20,
+            paths: paths.map { .init($0, .read) } + [.init("/dev/null", .write)] + NameResolution.paths,
+            allowsNetwork: true)
+    }
+
     /// - Parameters:
     ///   - paths: what it may read beside what name resolution needs.
     ///   - serve: sends its events; `done` follows. Throws `WorkerError` for a job of another kind.
@@ -15,12 +22,8 @@ enum RequestVerb {
         serve: (SendRequest, Identity, Channel) throws -> Void
     ) {
         var identity: Identity = nil
-        let confinement = Confinement(
-            fileSizeBytes: 1 << 20,
-            paths: paths.map { .init($0, .read) } + [.init("/dev/null", .write)] + NameResolution.paths,
-            allowsNetwork: true)
         Worker.run(
-            name, options, confinement: confinement,
+            name, options, confinement: confinement(reading: paths),
             prepare: {
                 try Library.prepare(needsDictionary: true)
                 identity = tls.requestorIdentity()

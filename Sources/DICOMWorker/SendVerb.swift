@@ -71,7 +71,7 @@ struct StoreDelivery {
 
     /// One context for each SOP class; one more for each transfer syntax that is no plain little endian.
     private func proposals(_ objects: [ComposedObject]) -> [Requestor.Proposal] {
-        let plain = [TransferSyntax.explicitLittleEndian, .implicitLittleEndian].map(\.uid.string)
+        let plain = Requestor.Proposal.uncompressed
         var proposals: [Requestor.Proposal] = []
         var known: Set<[String]> = []
         for object in objects {

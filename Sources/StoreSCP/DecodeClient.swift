@@ -22,6 +22,8 @@ public actor DecodeClient {
     private let program: WorkerProgram
     private let logger: Logger
     private let deadline: Duration
+    /// For one request.
+    public static let defaultDeadline: Duration = .seconds(120)
     private var worker: (process: WorkerProcess, frames: AsyncThrowingStream<Frame, any Error>.Iterator)?
     private var served = 0
     private let turn = AsyncLock()
@@ -34,7 +36,7 @@ public actor DecodeClient {
     private var fatal: [String: ContinuousClock.Instant] = [:]
     private static let fatalFor: Duration = .seconds(600)
 
-    public init(program: WorkerProgram, deadline: Duration = .seconds(120), logger: Logger) {
+    public init(program: WorkerProgram, deadline: Duration = defaultDeadline, logger: Logger) {
         self.program = program
         self.deadline = deadline
         self.logger = logger

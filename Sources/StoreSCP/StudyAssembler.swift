@@ -151,7 +151,7 @@ public actor StudyAssembler: Service {
     /// Peers whose gaps are remembered at most: any address may send.
     private static let mostPeers = 1024
     /// Studies for which a PACS is asked to send images at once.
-    private static let mostRetrieving = 4
+    static let mostRetrieving = 4
     /// Seconds between two transactions for what was learned of peers.
     private static let savePause = 10.0
     /// No other evidence completes a study sooner.

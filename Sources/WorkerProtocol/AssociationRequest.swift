@@ -119,11 +119,34 @@ public struct Rejection: Equatable, Sendable {
     public static func callingAETitle(_ title: String) -> Rejection {
         Rejection(result: 1, source: 1, reason: 3, text: "calling AE title \"\(title)\" is not allowed")
     }
+    public static let noReason = Rejection(
+        result: 1, source: 1, reason: 1, text: "the association request is damaged")
+    public static let applicationContext = Rejection(
+        result: 1, source: 1, reason: 2, text: "application context name not supported")
     public static let protocolVersion = Rejection(
         result: 1, source: 2, reason: 2, text: "protocol version 1 is not offered")
     public static let full = Rejection(result: 2, source: 3, reason: 2, text: "too many associations")
     public static let diskFull = Rejection(result: 2, source: 3, reason: 1, text: "the disk is nearly full")
     public static let stopping = Rejection(result: 2, source: 3, reason: 1, text: "the node is stopping")
+
+    /// All that the node answers with.
+    public static let all: [Rejection] = [
+        .calledAETitle("…"), .callingAETitle("…"), .protocolVersion, .applicationContext, .noReason, .full, .diskFull,
+        .stopping,
+    ]
+
+    /// PS3.8 Table 9-21.
+    public var name: String {
+        switch (source, reason) {
+        case (1, 2): "application context name not supported"
+        case (1, 3): "calling AE title not recognized"
+        case (1, 7): "called AE title not recognized"
+        case (2, 2): "protocol version not supported"
+        case (3, 1): "temporary congestion"
+        case (3, 2): "local limit exceeded"
+        default: "no reason given"
+        }
+    }
 
     /// The ten bytes on the wire.
     public var pdu: [UInt8] { [0x03, 0, 0, 0, 0, 4, 0, result, source, reason] }

@@ -15,6 +15,10 @@ extern "C" {
 /// the file system later; switches the library's own log off, which quotes values. Once, before confinement.
 int cdcmtk_compose_prepare(char *reason, size_t reason_size);
 
+/// A line for each character set that text is converted from: ISO-IR number and bytes of a character, or a defined term
+/// without code extensions.
+void cdcmtk_character_sets(char *lines, size_t size);
+
 // MARK: Source
 
 /// The header of a stored instance, of which results carry on what identifies patient, study and plane. Text is UTF-8.

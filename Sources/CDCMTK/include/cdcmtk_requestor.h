@@ -24,6 +24,9 @@ typedef struct {
     int verifies_host; ///< Whether the peer's certificate has to name `host`.
 } cdcmtk_requestor_options;
 
+/// Longest PDU that is received.
+long cdcmtk_requestor_most_pdu_bytes(void);
+
 /// What to propose: one presentation context each.
 typedef struct {
     const char *abstract_syntax;

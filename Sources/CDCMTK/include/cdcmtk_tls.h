@@ -58,6 +58,8 @@ typedef struct {
 /// certificate is valid now is not looked at.
 cdcmtk_tls *cdcmtk_tls_load(const cdcmtk_tls_files *files, cdcmtk_tls_side side, cdcmtk_tls_problem *problem);
 void cdcmtk_tls_free(cdcmtk_tls *tls);
+/// A line for each cipher suite that is offered, in order: the version of TLS that brought it, and its name.
+void cdcmtk_tls_suites(char *lines, size_t size);
 void cdcmtk_tls_certificate_get(const cdcmtk_tls *tls, cdcmtk_certificate *certificate);
 size_t cdcmtk_tls_authority_count(const cdcmtk_tls *tls);
 void cdcmtk_tls_authority_get(const cdcmtk_tls *tls, size_t index, cdcmtk_certificate *certificate);

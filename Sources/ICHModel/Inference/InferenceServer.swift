@@ -1,5 +1,5 @@
 internal import Foundation
-internal import WorkerProtocol
+public import WorkerProtocol
 
 /// What `ichnode infer` does: holds the model of one package and answers `InferRequest`s on its channel.
 public enum InferenceServer {
@@ -95,13 +95,17 @@ public enum InferenceServer {
         if let bulk = answer.bulk { try channel.send(.bulk(bulk)) }
     }
 
-    private static func confinement(modelDirectory: String) -> Confinement {
-        let libraries = ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"] + OpenVINOEngine.libraryFolders()
-        // OpenVINO and its thread pool read the processor's topology.
-        let machine = [
-            "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom",
-        ]
-        return Confinement(
+    /// What it may read beside the model.
+    public static var libraries: [String] {
+        ["/usr", "/lib", "/lib64", "/etc/ld.so.cache"] + OpenVINOEngine.libraryFolders()
+    }
+    /// OpenVINO and its thread pool read the processor's topology.
+    public static let machine = [
+        "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup", "/dev/urandom",
+    ]
+
+    public static func confinement(modelDirectory: String) -> Confinement {
+        Confinement(
             addressSpaceBytes: 16 << 30, fileSizeBytes: 1 << 20, cpuSeconds: 0, descriptors: 256,
             paths: ([modelDirectory] + libraries + machine).map { .init($0, .read) } + [.init("/dev/null", .write)],
             allowsNetwork: false, niceness: 10)

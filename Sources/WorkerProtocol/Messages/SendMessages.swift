@@ -169,14 +169,13 @@ public struct SendFailure: Codable, Sendable, Equatable {
 
 /// Statuses of C-STORE that say that the peer has the object (PS3.4 Table B.2-1, PS3.7 Annex C).
 public enum StoredStatus {
-    public static func contains(_ status: UInt16) -> Bool {
-        switch status {
-        case 0x0000: true
-        // Warnings, such as Coercion of Data Elements or Elements Discarded: stored all the same.
-        case 0xB000...0xBFFF, 0x0107, 0x0116: true
-        // Duplicate SOP Instance: our UID names these very bytes.
-        case 0x0111: true
-        default: false
-        }
-    }
+    public static let table: [(codes: ClosedRange<UInt16>, meaning: String)] = [
+        (0x0000...0x0000, "success"),
+        (0xB000...0xBFFF, "warning, such as coercion of data elements: stored all the same"),
+        (0x0107...0x0107, "warning: attribute list error"),
+        (0x0116...0x0116, "warning: attribute value out of range"),
+        (0x0111...0x0111, "duplicate SOP instance: our UID names these very bytes"),
+    ]
+
+    public static func contains(_ status: UInt16) -> Bool { table.contains { $0.codes.contains(status) } }
 }

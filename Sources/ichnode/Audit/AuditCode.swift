@@ -19,6 +19,11 @@ struct AuditCode: Sendable, Equatable {
     static let securityAlert = dcm("110113", "Security Alert")
     static let userAuthentication = dcm("110114", "User Authentication")
 
+    static let events: [AuditCode] = [
+        applicationActivity, auditLogUsed, beginTransferring, instancesAccessed, instancesTransferred, studyDeleted,
+        query, securityAlert, userAuthentication,
+    ]
+
     // CID 401, Audit Event Type Code.
     static let applicationStart = dcm("110120", "Application Start")
     static let applicationStop = dcm("110121", "Application Stop")
@@ -27,10 +32,16 @@ struct AuditCode: Sendable, Equatable {
     static let nodeAuthentication = dcm("110126", "Node Authentication")
     static let auditRecordingStopped = dcm("110133", "Audit Recording Stopped")
 
+    static let types: [AuditCode] = [
+        applicationStart, applicationStop, login, logout, nodeAuthentication, auditRecordingStopped,
+    ]
+
     // CID 402, Audit Active Participant Role ID Code.
     static let application = dcm("110150", "Application")
     static let destination = dcm("110152", "Destination Role ID")
     static let source = dcm("110153", "Source Role ID")
+
+    static let roles: [AuditCode] = [application, destination, source]
 
     // CID 404, Audit Participant Object ID Type Code.
     static let studyInstanceUID = dcm("110180", "Study Instance UID")
@@ -40,4 +51,5 @@ struct AuditCode: Sendable, Equatable {
     // PS3.15 §A.5.1.2.4.
     static let patientNumber = AuditCode(value: "2", system: "RFC-3881", meaning: "Patient Number")
     static let uri = AuditCode(value: "12", system: "RFC-3881", meaning: "URI")
+    static let objectIDTypes: [AuditCode] = [studyInstanceUID, sopClassUID, nodeID, patientNumber, uri]
 }

@@ -10,10 +10,12 @@ struct QueryRetrieve: Sendable {
     private let programs: WorkerPrograms
     private let audit: @Sendable (StudyQuery) -> Void
 
-    private static let answerSeconds = 15.0
+    static let answerSeconds = 15.0
     /// For all images of a series. The study's own deadline goes on meanwhile.
-    private static let mostSeconds = 300.0
-    private static let responseSeconds = 60.0
+    static let mostSeconds = 300.0
+    static let responseSeconds = 60.0
+    static let findDeadline: Duration = .seconds(2 * answerSeconds)
+    static let moveDeadline: Duration = .seconds(mostSeconds + 3 * responseSeconds)
 
     /// - Parameter audit: is told of each query that was made.
     init(
@@ -50,7 +52,7 @@ struct QueryRetrieve: Sendable {
         let job = FindJob(
             peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
             timeoutSeconds: Self.answerSeconds)
-        let client = SendClient(program: programs.find, deadline: .seconds(2 * Self.answerSeconds))
+        let client = SendClient(program: programs.find, deadline: Self.findDeadline)
         var counts: [UID: Int] = [:]
         for event in try await client.run(.find(job)) {
             switch event {
@@ -78,7 +80,7 @@ struct QueryRetrieve: Sendable {
             peer: peer.remote, callingAETitle: peer.callingAETitle, studyInstanceUID: study,
             seriesInstanceUID: series, timeoutSeconds: Self.responseSeconds, mostSeconds: Self.mostSeconds)
         // The worker gives up before.
-        let client = SendClient(program: programs.move, deadline: .seconds(Self.mostSeconds + 3 * Self.responseSeconds))
+        let client = SendClient(program: programs.move, deadline: Self.moveDeadline)
         var said: [String] = []
         var hasFailed = false
         for event in try await client.run(.move(job)) {
