@@ -93,7 +93,9 @@ public enum LedgerCopy {
             )
         }
         try copy.close()
-        guard mode == "delete" else { throw LedgerError(reason: "\(target) cannot be made one file") }
+        // Of a disk that fails meanwhile SQLite says nothing.
+        let isAlone = ["-wal", "-shm", "-journal"].allSatisfy { access(target + $0, F_OK) != 0 }
+        guard mode == "delete", isAlone else { throw LedgerError(reason: "\(target) cannot be written whole") }
         guard verdict == "ok" else {
             throw LedgerError(reason: "the ledger is damaged (\(verdict)): restore the latest back-up that is not")
         }

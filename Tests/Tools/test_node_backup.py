@@ -3,6 +3,7 @@ restored of."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -13,11 +14,11 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-import time
 import unittest
 from pathlib import Path
 
 import pydicom
+from faults import Mode, Operation, Plan, compile_faults, compiler
 from node_fixture import (
     ICHNODE,
     LOOPBACK,
@@ -388,6 +389,30 @@ class Refusals(SmallNode):
             found = ledger.execute("SELECT count(*) FROM sqlite_master WHERE name = 'delivery_by_end'").fetchone()
         self.assertEqual(found, (1,))
 
+    @unittest.skipUnless(os.geteuid() == 0, "giving files away takes root")
+    def test_what_root_makes_of_a_data_directory_belongs_to_its_owner(self):
+        def owners(folder: Path) -> set[int]:
+            return {path.lstat().st_uid for path in [folder, *folder.rglob("*")]}
+
+        data, user = self.folder / "data", 4711
+        code, said = self.restore(self.backup, data)
+        self.assertEqual(code, 0, said)
+        for path in [data, *data.rglob("*")]:
+            os.chown(path, user, user)
+        # As after a crash: the write-ahead log is there.
+        with sqlite3.connect(data / "ledger.sqlite") as ledger:
+            ledger.execute("PRAGMA journal_mode = WAL")
+        ledger.close()
+        code, said = command("backup", self.folder / "place", *of_node(self.node), "--data-directory", data)
+        self.assertEqual(code, 0, said)
+        self.assertEqual((owners(data), owners(self.folder / "place")), ({user}, {0}))
+        target = self.folder / "target"
+        target.mkdir()
+        os.chown(target, user, user)
+        code, said = self.restore(only_backup(self.folder / "place"), target)
+        self.assertEqual(code, 0, said)
+        self.assertEqual(owners(target), {user})
+
     def test_a_disk_without_room_gives_no_back_up_and_no_data_directory(self):
         place = self.folder / "disk"
         place.mkdir()
@@ -416,69 +441,80 @@ class Refusals(SmallNode):
 
 
 @needs_node
-class Kills(SmallNode):
-    """kill -9 at random moments."""
+@unittest.skipIf(compiler() is None, "no C compiler")
+class Faults(SmallNode):
+    """kill -9, and a disk that fails, at moments of a back-up and of a restore: all, or some drawn by chance."""
 
-    TRIALS = int(os.environ.get("ICHNODE_BACKUP_TRIALS", "4"))
+    TRIALS = os.environ.get("ICHNODE_BACKUP_TRIALS", "4")
 
-    def kill_after(self, seconds: float, *arguments: object) -> None:
-        process = subprocess.Popen(
-            [str(ICHNODE), *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.wait()
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.library, cls.plan = compile_faults(cls.base), Plan(cls.base / "plan")
 
-    def test_a_killed_back_up_never_passes_for_a_whole_one(self):
-        place = self.folder / "place"
-        arguments = ("backup", place, "--images", *of_node(self.node))
-        began = time.monotonic()
-        self.assertEqual(command(*arguments)[0], 0)
-        whole = time.monotonic() - began
-        for trial in range(self.TRIALS):
-            self.kill_after(random.uniform(0.3, 1.05) * whole, *arguments)
-        named = [each for each in place.iterdir() if each.name.startswith("ichnode-")]
-        for each in named:
-            with self.subTest(each.name):
-                code, said = command("backup", "verify", each)
-                self.assertTrue(code == 0 or each.suffix == ".part", said)
-        code, said = command(*arguments, "--keep", 2)
+    def faulty(self, below: Path, mode: Mode, nth: int, *arguments: object) -> tuple[int, str]:
+        """Ends or fails at the n-th of its operations below a folder."""
+        environment = {"LD_PRELOAD": self.library, "FAULTS_CONTROL": self.plan.path, "FAULTS_BELOW": below}
+        self.plan.arm(mode, tuple(Operation), nth=nth, error=errno.ENOSPC)
+        return command(*arguments, env=os.environ | {name: str(value) for name, value in environment.items()})
+
+    def moments(self, below: Path, *arguments: object) -> list[tuple[Mode, int]]:
+        code, said = self.faulty(below, Mode.COUNT, 0, *arguments)
         self.assertEqual(code, 0, said)
-        left = sorted(each.name for each in place.iterdir() if each.name != "lock")
-        self.assertEqual(len(left), min(2, 1 + sum(each.suffix != ".part" for each in named)), left)
-        self.assertFalse(any(name.endswith(".part") for name in left), left)
+        count = len(self.plan.seen)
+        self.assertGreater(count, 40)
+        every = range(1, count + 1)
+        drawn = [every if self.TRIALS == "all" else random.sample(every, int(self.TRIALS)) for _ in range(2)]
+        # What is last has to be right each time: names, and the marker of a restore.
+        return [(Mode.KILL, nth) for nth in {*drawn[0], count, count - 1}] + [(Mode.FAIL, nth) for nth in drawn[1]]
 
-    def test_a_killed_restore_is_no_data_directory_and_the_next_one_ends_it(self):
-        began = time.monotonic()
-        self.assertEqual(self.restore(self.backup, self.folder / "first")[0], 0)
-        whole = time.monotonic() - began
-        refused = 0
-        for trial in range(self.TRIALS):
-            target = self.folder / f"target-{trial}"
-            arguments = ("restore", self.backup, *of_node(self.node), "--data-directory", target)
-            self.kill_after(random.uniform(0.5, 1.05) * whole, *arguments)
-            with self.subTest(trial):
-                if (target / "restore.part").exists():
-                    if not refused:
-                        code, said = command("serve", *of_node(self.node), "--data-directory", target)
-                        self.assertEqual(code, 78, said)
-                        self.assertIn("did not end", said)
-                        code, said = command(
-                            "backup", self.folder / "of-half", *of_node(self.node), "--data-directory", target
-                        )
-                        self.assertEqual(code, 78, said)
-                    refused += 1
-                elif (target / "ledger.sqlite").exists():
-                    self.assert_usable(target)
+    def test_a_back_up_that_did_not_end_never_passes_for_a_whole_one(self):
+        def arguments(place: Path) -> tuple:
+            return ("backup", place, "--images", *of_node(self.node))
+
+        for mode, nth in self.moments(self.folder / "count", *arguments(self.folder / "count")):
+            with self.subTest(mode=mode.name, nth=nth):
+                place = self.folder / f"{mode.name}-{nth}"
+                code, said = self.faulty(place, mode, nth, *arguments(place))
+                self.assertEqual(self.plan.hits, 1)
+                named = [each for each in place.glob("ichnode-*") if each.suffix != ".part"]
+                for each in named:
+                    self.assertEqual(command("backup", "verify", each)[0], 0)
+                if mode is Mode.FAIL:
+                    self.assertEqual(list(place.glob("*.part")), [], said)
+                    self.assertTrue(code == 1 or named, said)
                     continue
-                code, said = self.restore(self.backup, target)
+                self.assertEqual(code, -9, said)
+                code, said = command(*arguments(place), "--keep", 1)
                 self.assertEqual(code, 0, said)
+                self.assertEqual(command("backup", "verify", only_backup(place))[0], 0)
+                self.assertEqual({each.name for each in place.iterdir()}, {"lock", only_backup(place).name})
+
+    def test_a_restore_that_did_not_end_is_no_data_directory_and_the_next_one_ends_it(self):
+        target = self.folder / "count"
+        moments = self.moments(target, "restore", self.backup, *of_node(self.node), "--data-directory", target)
+        is_refused = False
+        for mode, nth in moments:
+            target = self.folder / f"{mode.name}-{nth}"
+            arguments = (*of_node(self.node), "--data-directory", target)
+            with self.subTest(mode=mode.name, nth=nth):
+                code, said = self.faulty(target, mode, nth, "restore", self.backup, *arguments)
+                if mode is Mode.KILL:
+                    self.assertEqual(code, -9, said)
+                elif code != 0:
+                    self.assertLessEqual(set(tree(target)), {"spool/lock"}, said)
+                if (target / "restore.part").exists() and not is_refused:
+                    is_refused = True
+                    for attempt in (("serve",), ("backup", self.folder / "of-half")):
+                        refused, said = command(*attempt, *arguments)
+                        self.assertEqual(refused, 78, said)
+                        self.assertIn("did not end", said)
+                is_whole = (target / "ledger.sqlite").exists() and not (target / "restore.part").exists()
+                if not is_whole:
+                    code, said = command("restore", self.backup, *arguments)
+                    self.assertEqual(code, 0, said)
                 self.assert_usable(target)
+        self.assertTrue(is_refused)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ struct BackupPlace {
                 .configuration, "\(self.path) is in the data directory: name a folder elsewhere, best on another disk")
         }
         for name in try FileTree.names(in: self.path)
-        where !Self.isBackup(name) && !Self.isPart(name) && ![Self.lockName, "lost+found"].contains(name) {
+        where !Self.isBackup(name) && !Self.isPart(name) && name != Self.lockName {
             throw CommandFailure(
                 .configuration, "\(self.path) holds \"\(name)\", which is no back-up: name a folder for back-ups alone")
         }

@@ -8,9 +8,9 @@ import WorkerProtocol
 /// Makes a back-up of a node that runs or does not.
 ///
 /// The ledger is copied first. What it names is there, and stays: result files are durable before the transaction that
-/// names them (`ReportComposer`, `StudyPipeline`), and nothing removes them. Of images those are taken that are there by
-/// then: one that is acknowledged and not in the ledger yet is among them, and one that retention removes meanwhile is
-/// marked as removed when the back-up is restored.
+/// names them (`ReportComposer`, `StudyPipeline`), and nothing removes them. Of images those are taken that are there
+/// by then: one that is acknowledged and not in the ledger yet is among them, and one that retention removes meanwhile
+/// is marked as removed when the back-up is restored.
 struct BackupWriter {
     /// Beyond what is counted.
     private static let slackBytes: UInt64 = 64 << 20
@@ -53,7 +53,7 @@ struct BackupWriter {
             try DurableFolder.sync(place.path)
             return Made(path: path, manifest: manifest, missing: missing)
         } catch {
-            do { try FileManager.default.removeItem(atPath: part) } catch {
+            do { try place.removeParts() } catch {
                 Terminal.complain("ichnode: \(part) stays, and is removed by the next back-up (\(error))")
             }
             throw error

@@ -93,10 +93,12 @@ enum FileTree {
         }
     }
 
-    /// In order; none where there is no such folder.
+    /// In order; none where there is no such folder. Without what a file system has at its root for itself.
     static func names(in folder: String) throws -> [String] {
-        guard exists(folder) else { return [] }
-        do { return try FileManager.default.contentsOfDirectory(atPath: folder).sorted() } catch {
+        do {
+            return try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0 != "lost+found" }.sorted()
+        } catch {
+            guard exists(folder) else { return [] }
             throw CommandFailure(.failed, "cannot list \(folder): \(error)")
         }
     }

@@ -16,8 +16,8 @@ struct BackupCommand: AsyncParsableCommand {
             abstract: "Make a back-up; the default.",
             discussion: """
                 Ledger, results, audit trail and installation id, as they are at one moment, in a new folder of PLACE, \
-                which is made if need be and holds nothing else. It holds patients' data: only who made it can read it. \
-                The node need not be stopped. For root or the node's user.
+                which is made if need be and holds nothing else. It holds patients' data: only who made it can read \
+                it. The node need not be stopped. For root or the node's user.
                 """)
 
         @OptionGroup var options: ConfigurationOptions
@@ -51,8 +51,8 @@ struct BackupCommand: AsyncParsableCommand {
                 Terminal.say("\(made.path): \(made.manifest.summary)")
                 if made.missing > 0 {
                     Terminal.complain(
-                        "ichnode: \(made.missing) result files that the ledger names are not in \(folders.results.path): "
-                            + "an earlier back-up may have them")
+                        "ichnode: \(made.missing) result files that the ledger names are not in "
+                            + "\(folders.results.path): an earlier back-up may have them")
                 }
                 guard let keep else { return }
                 for name in try place.removeAllBut(keep, ofInstallation: made.manifest.installation) {
