@@ -14,6 +14,9 @@ public enum LedgerCopy {
     /// without pauses.
     private static let mostGrowth = 64 << 20
     private static let mostPauseSeconds = 0.1
+    /// Of a database file: file format write and read version; 1 each where no log belongs to it
+    /// (sqlite.org/fileformat2.html §1.3.3).
+    private static let journalVersionsOffset: off_t = 18
 
     /// Copies what is committed now into a new file that only its owner may read, and fsyncs it. Whoever writes the
     /// ledger meanwhile waits for nothing. Blocks; rests as long as it works.
@@ -62,7 +65,7 @@ public enum LedgerCopy {
 
     /// - Parameter rest: called after each step.
     static func write(_ ledger: any DatabaseReader, to target: String, rest: @escaping () -> Void) throws {
-        let file = open(target, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+        let file = open(target, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw LedgerError(reason: "cannot make \(target): \(Errno.text)") }
         defer { close(file) }
         let copy = try DatabaseQueue(path: target)
@@ -80,22 +83,23 @@ public enum LedgerCopy {
         }
         try copy.close()
         try finish(target)
+        // Of a disk that fails while it is made one file, SQLite says nothing.
+        var versions: [UInt8] = [0, 0]
+        let isAlone = ["-wal", "-shm", "-journal"].allSatisfy { access(target + $0, F_OK) != 0 }
+        guard pread(file, &versions, 2, journalVersionsOffset) == 2, versions == [1, 1], isAlone else {
+            throw LedgerError(reason: "\(target) cannot be written whole")
+        }
         guard fsync(file) == 0 else { throw LedgerError(reason: "cannot fsync \(target): \(Errno.text)") }
     }
 
     /// Makes it one file that needs no other beside it, and looks whether it is sound.
     private static func finish(_ target: String) throws {
         let copy = try DatabaseQueue(path: target)
-        let (mode, verdict) = try copy.writeWithoutTransaction { copy in
-            (
-                try String.fetchOne(copy, sql: "PRAGMA journal_mode = DELETE"),
-                try String.fetchOne(copy, sql: "PRAGMA quick_check(1)") ?? "no answer"
-            )
+        let verdict = try copy.writeWithoutTransaction { copy in
+            try copy.execute(sql: "PRAGMA journal_mode = DELETE")
+            return try String.fetchOne(copy, sql: "PRAGMA quick_check(1)") ?? "no answer"
         }
         try copy.close()
-        // Of a disk that fails meanwhile SQLite says nothing.
-        let isAlone = ["-wal", "-shm", "-journal"].allSatisfy { access(target + $0, F_OK) != 0 }
-        guard mode == "delete", isAlone else { throw LedgerError(reason: "\(target) cannot be written whole") }
         guard verdict == "ok" else {
             throw LedgerError(reason: "the ledger is damaged (\(verdict)): restore the latest back-up that is not")
         }
