@@ -165,6 +165,13 @@ class Restoring(unittest.TestCase):
             self.assertEqual(ended["deliveries"], [])
             self.assertIn("restored", [event["kind"] for event in ended["events"]])
             self.assertEqual(self.pacs.reports(self.cut.uid), [])
+            wait_for(
+                lambda: any(
+                    a["subject"] == self.cut.uid and "none of its images is left" in a["text"]
+                    for a in json.loads(node.command("alerts", "--json"))
+                ),
+                "the alert stays and says so",
+            )
         with self.subTest("some of its images alone are reported as undetermined"):
             storescu(node, *self.cut.files[:8])
             wait_for(lambda: self.pacs.reports(self.cut.uid), "a report in the PACS", 30, node.log_tail)
