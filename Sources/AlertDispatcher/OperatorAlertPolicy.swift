@@ -97,7 +97,7 @@ public struct OperatorAlertPolicy: Sendable, Equatable {
             case .concluded where !study.refusedBy.isEmpty:
                 "refused for good by \(study.refusedBy.joined(separator: ", "))"
             case .concluded where !study.owedTo.isEmpty: "not taken by \(study.owedTo.joined(separator: ", "))"
-            case .concluded: "no route takes it"
+            case .concluded: "no route takes it, or none of its images is left"
             }
         return OperatorCondition(
             .noResult, study.studyInstanceUID.string,

@@ -50,6 +50,34 @@ int clinux_sync_directory(const char *path) {
     return result;
 }
 
+int clinux_sync_file_system(const char *path) {
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (descriptor < 0) return -1;
+    int result = syncfs(descriptor), error = errno;
+    close(descriptor);
+    errno = error;
+    return result;
+}
+
+static int tell(int result, const struct stat *found, clinux_file_status *status) {
+    if (result != 0) return -1;
+    *status = (clinux_file_status){
+        .is_file = S_ISREG(found->st_mode), .is_directory = S_ISDIR(found->st_mode),
+        .bytes = (uint64_t)found->st_size, .device = found->st_dev, .inode = found->st_ino,
+        .uid = found->st_uid, .gid = found->st_gid};
+    return 0;
+}
+
+int clinux_status_of_path(const char *path, clinux_file_status *status) {
+    struct stat found;
+    return tell(lstat(path, &found), &found, status);
+}
+
+int clinux_status_of_file(int file, clinux_file_status *status) {
+    struct stat found;
+    return tell(fstat(file, &found), &found, status);
+}
+
 int clinux_lock_file(const char *path, double seconds) {
     int descriptor = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (descriptor < 0) return -1;

@@ -2,6 +2,7 @@
 #include "clinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <sched.h>
 #include <signal.h>
 #include <spawn.h>
@@ -76,6 +77,11 @@ pid_t clinux_fork_sibling(void) {
 #endif
     if (pid == 0) setpgid(0, 0);
     return pid;
+}
+
+void clinux_step_back(void) {
+    setpriority(PRIO_PROCESS, 0, 15);
+    syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0));
 }
 
 void clinux_set_process_name(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

@@ -4,6 +4,9 @@ internal import WorkerProtocol
 
 /// The tables, in SQL that other databases understand too. Times are seconds since 1970 UTC.
 enum LedgerSchema {
+    /// How many migrations there are.
+    static var version: Int { migrator.migrations.count }
+
     static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("first") { database in

@@ -6,10 +6,13 @@ public import WorkerProtocol
 public final class SQLiteLedger: Ledger {
     let database: DatabasePool
     let clock: WallClock
+    /// Of the schema that this version of the node writes.
+    public static var schemaVersion: Int { LedgerSchema.version }
     /// nil: its reads are the node's own.
     private let viewers: ViewerReads?
 
-    /// Opens or creates the file and brings its schema up to date.
+    /// Opens or creates the file and brings its schema up to date: see `LedgerUpgrade`.
+    /// - Throws: `LedgerError` for a ledger of a later version, and where there is no room for that.
     public init(path: String, clock: WallClock = .system) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
@@ -19,7 +22,7 @@ public final class SQLiteLedger: Ledger {
         // WAL with synchronous=FULL: a committed transaction survives a power cut. Not in `prepareDatabase`: after it,
         // the pool gives its one writer NORMAL, under which only checkpoints are fsynced.
         try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-        try LedgerSchema.migrator.migrate(database)
+        try LedgerUpgrade(database: database).run()
     }
 
     private init(_ ledger: SQLiteLedger, viewers: ViewerReads) {
@@ -697,7 +700,7 @@ extension DeliveryEntry {
     fileprivate var folder: String? { objects.first.map { ($0.object.path as NSString).deletingLastPathComponent } }
 }
 
-/// A row that no version of the node writes.
+/// A row that no version of the node writes, or a file that this version cannot use.
 public struct LedgerError: Error, CustomStringConvertible {
     public let reason: String
     public var description: String { "ledger: \(reason)" }

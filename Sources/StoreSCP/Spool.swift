@@ -17,6 +17,8 @@ public struct Spool: Sendable {
     public let root: URL
     public var incoming: URL { root.appendingPathComponent("incoming") }
     public var studies: URL { root.appendingPathComponent("studies") }
+    /// Held by the node and its receive workers.
+    public var lock: URL { root.appendingPathComponent("lock") }
 
     public init(root: URL) { self.root = root }
 
@@ -35,9 +37,9 @@ public struct Spool: Sendable {
                 throw SpoolError("cannot fsync \(folder.path): \(Errno.text)")
             }
         }
-        let lock = clinux_lock_file(root.appendingPathComponent("lock").path, 10)
-        guard lock >= 0 else { throw SpoolError("another node holds \(root.path): stop it first (\(Errno.text))") }
-        return lock
+        let held = clinux_lock_file(lock.path, 10)
+        guard held >= 0 else { throw SpoolError("another node holds \(root.path): stop it first (\(Errno.text))") }
+        return held
     }
 
     /// Removes what interrupted associations left in `incoming/`. Nothing there was acknowledged.

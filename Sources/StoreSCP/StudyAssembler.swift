@@ -195,7 +195,7 @@ public actor StudyAssembler: Service {
         study.lastEnd = clock.now()
         study.brokeOff = !wasAssembled
         studies[uid] = study
-        for instance in instances { emit.yield(.arrived(instance)) }
+        for instance in instances where !instance.isPurged { emit.yield(.arrived(instance)) }
     }
 
     /// An operator says that nothing more will come.

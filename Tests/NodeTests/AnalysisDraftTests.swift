@@ -67,6 +67,22 @@ import WorkerProtocol
         #expect(draft(head()).concluded(finding(0.9), flagged: []).outcome == .positive)
     }
 
+    /// A report takes its identity from a file.
+    @Test func aStudyOfWhichNoFileIsLeftIsUndeterminedWithoutAReport() {
+        func ended(_ instances: [StoredInstance]) -> StudyAnalyzer.Analysis {
+            var draft = draft(instances, .incomplete(.deadline, reasons: [.purged(30)]))
+            draft.analysed = []
+            return draft.undetermined("no image of the series can be decoded")
+        }
+        var gone = head()
+        for index in gone.indices { gone[index].isPurged = true }
+        #expect(ended(gone).outcome == .undetermined && ended(gone).report == nil)
+        #expect(ended(gone).reason.contains("30 images"))
+        gone[7].isPurged = false
+        #expect(ended(gone).report?.presence == .undetermined)
+        #expect(ended(gone).report?.images == [gone[7]])
+    }
+
     @Test func anIncompleteStudyIsPositiveOrUndeterminedAndNeverNegative() {
         let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.slice(atMillimetres: 50)])
         let undetermined = draft(head(without: [10]), incomplete).concluded(finding(0.1), flagged: [])

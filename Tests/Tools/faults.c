@@ -22,7 +22,7 @@
 // The order is that of Operation in faults.py.
 enum operation {
     CREATE, WRITE, SYNC, MKDIR, OPEN_FOLDER, SYNC_FOLDER, RENAME, RESPOND, RESPONDED, UNLINK, SPACE,
-    LEDGER_OPEN, LEDGER_WRITE, LEDGER_SYNC, LEDGER_TRUNCATE, OPEN_STORED, READ_STORED,
+    LEDGER_OPEN, LEDGER_WRITE, LEDGER_SYNC, LEDGER_TRUNCATE, OPEN_STORED, READ_STORED, REPLACE, RMDIR,
 };
 
 enum mode { OFF, COUNT, FAIL, SHORTEN, STOP, KILL };
@@ -244,6 +244,18 @@ int mkdir(const char *path, mode_t mode) {
     REAL(mkdir);
     if (!is_below(path)) return real(path, mode);
     PASS(MKDIR, real(path, mode));
+}
+
+int rmdir(const char *path) {
+    REAL(rmdir);
+    if (!is_below(path)) return real(path);
+    PASS(RMDIR, real(path));
+}
+
+int rename(const char *from, const char *to) {
+    REAL(rename);
+    if (!is_below(to)) return real(from, to);
+    PASS(REPLACE, real(from, to));
 }
 
 int unlink(const char *path) {

@@ -37,6 +37,8 @@ class Operation(enum.IntEnum):
     LEDGER_TRUNCATE = 14
     OPEN_STORED = 15
     READ_STORED = 16
+    REPLACE = 17
+    RMDIR = 18
 
 
 # What a receive worker does to the disk for an object.

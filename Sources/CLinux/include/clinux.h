@@ -40,6 +40,18 @@ int clinux_write_two(int file, const void *first, size_t first_count, const void
 int clinux_memory_file(const void *bytes, size_t count);
 /// Opens `path`, fsyncs it, closes it: makes names in a directory durable.
 int clinux_sync_directory(const char *path);
+/// syncfs(2) of the file system that holds the directory `path`: all that was written there is durable.
+int clinux_sync_file_system(const char *path);
+typedef struct {
+    int is_file, is_directory;
+    uint64_t bytes, device, inode;
+    uid_t uid;
+    gid_t gid;
+} clinux_file_status;
+/// lstat(2).
+int clinux_status_of_path(const char *path, clinux_file_status *status);
+/// fstat(2).
+int clinux_status_of_file(int file, clinux_file_status *status);
 /// An exclusive flock on `path`, created if need be; waits up to `seconds`. Returns the descriptor that holds the lock.
 int clinux_lock_file(const char *path, double seconds);
 /// Free and total bytes of the file system that holds `path` for an unprivileged process.
@@ -57,6 +69,9 @@ pid_t clinux_spawn(
 /// group of its own. Handlers of pthread_atfork(3) are not called. Returns 0 in the copy, its process id in the caller,
 /// -1 with errno.
 pid_t clinux_fork_sibling(void);
+/// The calling thread, and those it starts, have processor and disk when nobody else wants them (nice 15, idle
+/// I/O class of ioprio_set(2)).
+void clinux_step_back(void);
 /// The name that ps(1) and /proc/PID/comm show, at most 15 bytes.
 void clinux_set_process_name(const char *name);
 /// Waits for a child without blocking: 0 still running, 1 ended (`*status` as waitpid gives it).

@@ -17,7 +17,8 @@ struct ICHNodeCommand: AsyncParsableCommand {
         subcommands: [
             ServeCommand.self, AnalyzeCommand.self, EvaluateCommand.self, ModelCommand.self, StudyCommand.self,
             OutboxCommand.self, RouteCommand.self, AlertsCommand.self, AuditCommand.self, ConfigCommand.self,
-            ConsoleCommand.self, DoctorCommand.self, InferCommand.self, ConformanceCommand.self,
+            ConsoleCommand.self, DoctorCommand.self, BackupCommand.self, RestoreCommand.self, InferCommand.self,
+            ConformanceCommand.self,
         ])
 }
 

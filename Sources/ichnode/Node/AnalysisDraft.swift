@@ -87,10 +87,11 @@ struct AnalysisDraft {
         return analysis
     }
 
-    /// The analysed instances; where there are none, one that shows whose study it is.
+    /// The analysed instances; where there are none, one that shows whose study it is. None where no file is left.
     private var reportedImages: [StoredInstance] {
         if !analysed.isEmpty { return analysed.compactMap { known[$0] } }
-        let inOrder = known.values.sorted { $0.record.sopInstanceUID < $1.record.sopInstanceUID }
+        let inOrder = known.values.filter { !$0.isPurged }
+            .sorted { $0.record.sopInstanceUID < $1.record.sopInstanceUID }
         let head = selection.series.first { $0.region == .head }?.seriesInstanceUID
         let shown = inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first
         // All its frames.

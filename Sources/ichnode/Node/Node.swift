@@ -31,6 +31,7 @@ struct Node {
         NodeMeasures.record(package, startedAt: clock.now())
         let certificates = try await CertificateWatch(configuration.keyMaterials, logger: logger)
         let lock = try folders.spool.open()
+        try folders.requireWhole()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
         let programs = WorkerPrograms(
             spool: folders.spool.root, results: folders.results, tls: configuration.tls?.files, lock: lock)

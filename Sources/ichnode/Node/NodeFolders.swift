@@ -9,10 +9,19 @@ struct NodeFolders {
     var results: URL { data.appendingPathComponent("results") }
     var audit: URL { data.appendingPathComponent("audit") }
     var ledger: URL { data.appendingPathComponent("ledger.sqlite") }
+    var installationFile: URL { data.appendingPathComponent("installation-id") }
+    /// There while a back-up is restored: what lies beside it is no data directory yet.
+    var restoring: URL { data.appendingPathComponent("restore.part") }
+
+    /// Makes nothing.
+    init(of configuration: NodeConfiguration) {
+        data = URL(fileURLWithPath: configuration.node.dataDirectory).standardizedFileURL
+    }
 
     /// Makes what is missing.
     init(_ configuration: NodeConfiguration) throws {
-        data = URL(fileURLWithPath: configuration.node.dataDirectory).standardizedFileURL
+        self.init(of: configuration)
+        try requireWhole()
         for folder in [data, results, URL(fileURLWithPath: configuration.node.runDirectory)] {
             do {
                 try FileManager.default.createDirectory(
@@ -24,17 +33,18 @@ struct NodeFolders {
         }
     }
 
+    /// - Throws: where a restore did not end.
+    func requireWhole() throws {
+        guard FileManager.default.fileExists(atPath: restoring.path) else { return }
+        throw CommandFailure(
+            .configuration, "a restore into \(data.path) is under way, or did not end: run `ichnode restore` once more")
+    }
+
     /// Names this installation in derived UIDs: drawn once, kept for ever.
     /// - Throws: where it is there and cannot be read; another name would give every result another UID.
     func installation() throws -> String {
-        let file = data.appendingPathComponent("installation-id")
-        if FileManager.default.fileExists(atPath: file.path) {
-            let name = try String(contentsOf: file, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
-            guard !name.isEmpty else {
-                throw CommandFailure(.configuration, "\(file.path) is empty: restore it from a back-up")
-            }
-            return name
-        }
+        let file = installationFile
+        if let name = try knownInstallation() { return name }
         let name = UUID().uuidString.lowercased()
         let draft = data.appendingPathComponent("installation-id.new")
         try Data((name + "\n").utf8).write(to: draft)
@@ -43,6 +53,17 @@ struct NodeFolders {
         try handle.close()
         try FileManager.default.moveItem(at: draft, to: file)
         try DurableFolder.sync(data.path)
+        return name
+    }
+
+    /// nil before it is drawn.
+    func knownInstallation() throws -> String? {
+        let file = installationFile
+        guard FileManager.default.fileExists(atPath: file.path) else { return nil }
+        let name = try String(contentsOf: file, encoding: .utf8).trimmingCharacters(in: .whitespacesAndNewlines)
+        guard !name.isEmpty else {
+            throw CommandFailure(.configuration, "\(file.path) is empty: restore it from a back-up")
+        }
         return name
     }
 }

@@ -131,7 +131,7 @@ actor StudyAnalyzer {
     private func feed(_ instances: [UID], of series: UID) async throws {
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
-            guard let location = known[uid]?.location else { return false }
+            guard let location = known[uid]?.location, known[uid]?.isPurged == false else { return false }
             return !isFed(uid, in: series) && work[series]?.undecodable.contains(location) != true
         }
         for start in stride(from: 0, to: missing.count, by: Self.decodeBatch) {
@@ -214,7 +214,7 @@ actor StudyAnalyzer {
         try await feed(series.instances, of: uid)
         draft.analysed = series.instances.filter { isFed($0, in: uid) }
         draft.digests = work[uid]?.fed.mapValues(\.digest) ?? [:]
-        let unreadable = series.instances.count - draft.analysed.count
+        let unreadable = series.instances.count { known[$0]?.isPurged == false } - draft.analysed.count
         if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
         guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }
         let encoder = encoder(of: uid)

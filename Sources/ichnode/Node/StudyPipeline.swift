@@ -157,7 +157,10 @@ actor StudyPipeline: Service {
         if decision == .ignored {
             return try await ledger.concludeUnchanged(study: uid, because: "ignored by an operator")
         }
-        if case .incomplete(_, let reasons) = study.decision, let purged = reasons.first(where: \.isPurged) {
+        // A study that was never reported is, with what there is of it.
+        if case .incomplete(_, let reasons) = study.decision, let purged = reasons.first(where: \.isPurged),
+            try await ledger.history(ofStudy: uid).predecessor != nil
+        {
             return try await ledger.concludeUnchanged(
                 study: uid, because: "not analysed again: \(purged); send the whole series again for that")
         }
