@@ -10,9 +10,14 @@ struct NodeFolders {
     var audit: URL { data.appendingPathComponent("audit") }
     var ledger: URL { data.appendingPathComponent("ledger.sqlite") }
 
+    /// Makes nothing.
+    init(existing configuration: NodeConfiguration) {
+        data = URL(fileURLWithPath: configuration.node.dataDirectory).standardizedFileURL
+    }
+
     /// Makes what is missing.
     init(_ configuration: NodeConfiguration) throws {
-        data = URL(fileURLWithPath: configuration.node.dataDirectory).standardizedFileURL
+        self.init(existing: configuration)
         for folder in [data, results, URL(fileURLWithPath: configuration.node.runDirectory)] {
             do {
                 try FileManager.default.createDirectory(
