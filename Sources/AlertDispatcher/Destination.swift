@@ -148,14 +148,15 @@ public struct DICOMDestination: Destination {
                 fates[uid] = .refused(
                     status: nil, reason: "peer accepts no presentation context for \(sopClass): add it there")
             case .failed(let failure): failures.append(failure)
-            case .echoed, .refused, .found, .moved, .commitmentAsked, .commitment, .done: break
+            case .reached, .echoed, .refused, .found, .moved, .commitmentAsked, .commitment, .done: break
             }
         }
         guard let last = failures.last else { return fates }
         let reason = failures.map(\.reason).joined(separator: "; ")
         if fates.isEmpty {
             switch last.kind {
-            case .connect, .handshake, .rejectedPermanently, .rejectedTransiently: throw Unreachable(reason)
+            case .name, .connect, .handshake, .needsTLS, .rejectedPermanently, .rejectedTransiently:
+                throw Unreachable(reason)
             // Says nothing about the peer.
             case .localFile: break
             case .aborted, .timeout, .other: throw WorkerError(.failed, reason)
@@ -185,7 +186,7 @@ public struct SendClient: Sendable {
     /// - Returns: all events up to `done`, or up to the worker's death.
     public func run(_ request: SendRequest) async throws -> [SendEvent] {
         var program = program
-        program.arguments += request.peer.tls?.files.arguments ?? []
+        program.arguments += request.tls?.files.arguments ?? []
         let worker = try WorkerProcess(program, limits: .messagesOnly)
         defer { Task { await worker.stop(patience: .milliseconds(500)) } }
         try await worker.start()

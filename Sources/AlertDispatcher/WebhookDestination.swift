@@ -58,7 +58,9 @@ public struct WebhookDestination: Destination, AlertChannel, OperatorAlertChanne
         return Self.fate(status)
     }
 
-    private var configuration: HTTPClient.Configuration {
+    private var configuration: HTTPClient.Configuration { Self.configuration(webhook) }
+
+    static func configuration(_ webhook: Webhook) -> HTTPClient.Configuration {
         var tls = TLSConfiguration.makeClientConfiguration()
         tls.minimumTLSVersion = .tlsv12
         if let authorities = webhook.authorities { tls.trustRoots = .file(authorities) }

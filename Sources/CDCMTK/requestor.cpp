@@ -140,11 +140,12 @@ cdcmtk_request_outcome fail_to_open(
     if (requestor->waiting.socket < 0) {
         requestor->broken = true;
         requestor->waiting.ended = CDCMTK_CLOSED;
-        return fail(failure, CDCMTK_REQUEST_CONNECT, condition.text());
+        const bool is_known = condition.module() != OFM_dcmnet || condition.code() != DULC_UNKNOWNHOST;
+        return fail(failure, is_known ? CDCMTK_REQUEST_CONNECT : CDCMTK_REQUEST_NAME, condition.text());
     }
     const cdcmtk_request_outcome outcome = fail(requestor, failure, condition);
     if (requestor->waiting.first_byte == tls_alert)
-        return fail(failure, outcome, "the peer speaks TLS on this port: set tls: true for it");
+        return fail(failure, CDCMTK_REQUEST_NEEDS_TLS, "the peer speaks TLS on this port: set tls: true for it");
     if (requestor->waiting.ended != CDCMTK_CLOSED) return outcome;
     return fail(
         failure, outcome,
@@ -233,6 +234,10 @@ extern "C" cdcmtk_requestor *cdcmtk_requestor_open(
         fail(failure, CDCMTK_REQUEST_OTHER, "out of memory");
         return nullptr;
     }
+}
+
+extern "C" void cdcmtk_requestor_handshake(const cdcmtk_requestor *requestor, cdcmtk_handshake *handshake) {
+    *handshake = requestor->handshake;
 }
 
 extern "C" int cdcmtk_requestor_accepts(cdcmtk_requestor *requestor, const char *abstract_syntax) {

@@ -202,6 +202,18 @@ void set_profile(cdcmtk_tls &tls) {
     SSL_CTX_set_read_ahead(context, 1);
 }
 
+void load_identity(cdcmtk_tls &tls, const cdcmtk_tls_files &files) {
+    tls.chain = read_certificates(files.certificate, CDCMTK_FILE_CERTIFICATE);
+    tls.key = read_key(files.key);
+    if (X509_check_private_key(tls.chain.front().get(), tls.key.get()) != 1)
+        throw Problem{CDCMTK_FILE_MISMATCH, CDCMTK_FILE_KEY, ""};
+    // The security level is applied where a session takes them.
+    std::unique_ptr<SSL, Freeing<SSL, SSL_free>> trial(SSL_new(tls.context()));
+    ERR_clear_error();
+    if (!trial || !tls.lend_identity(trial.get()))
+        throw Problem{CDCMTK_FILE_TOO_WEAK, CDCMTK_FILE_CERTIFICATE, openssl_text()};
+}
+
 // --- Handshake ---
 
 void observe_alert(const SSL *ssl, int where, int value) {
@@ -354,7 +366,7 @@ bool cdcmtk::run_handshake(cdcmtk_tls &tls, cdcmtk_secure &secure, cdcmtk_handsh
     *handshake = cdcmtk_handshake();
     handshake->outcome = CDCMTK_HANDSHAKE_FAILED;
     SSL *ssl = secure.session.ssl();
-    const bool is_ready = tls.key && tls.lend_identity(ssl);
+    const bool is_ready = tls.chain.empty() || (tls.key && tls.lend_identity(ssl));
     if (!is_ready) copy_text(handshake->text, sizeof handshake->text, openssl_text().c_str());
     const bool is_done = is_ready && shake_hands(secure, handshake);
     handshake->peer_has_spoken = secure.observed.has_spoken;
@@ -377,15 +389,7 @@ extern "C" cdcmtk_tls *cdcmtk_tls_load(
         DcmTLSTransportLayer::initializeOpenSSL();
         std::unique_ptr<cdcmtk_tls> tls(new cdcmtk_tls(side));
         set_profile(*tls);
-        tls->chain = read_certificates(files->certificate, CDCMTK_FILE_CERTIFICATE);
-        tls->key = read_key(files->key);
-        if (X509_check_private_key(tls->chain.front().get(), tls->key.get()) != 1)
-            throw Problem{CDCMTK_FILE_MISMATCH, CDCMTK_FILE_KEY, ""};
-        // The security level is applied where a session takes them.
-        std::unique_ptr<SSL, Freeing<SSL, SSL_free>> trial(SSL_new(tls->context()));
-        ERR_clear_error();
-        if (!trial || !tls->lend_identity(trial.get()))
-            throw Problem{CDCMTK_FILE_TOO_WEAK, CDCMTK_FILE_CERTIFICATE, openssl_text()};
+        if (files->certificate || side == CDCMTK_TLS_ACCEPTING) load_identity(*tls, *files);
         if (files->authorities) {
             tls->authorities = read_certificates(files->authorities, CDCMTK_FILE_AUTHORITIES);
             X509_STORE *store = SSL_CTX_get_cert_store(tls->context());
@@ -427,7 +431,8 @@ extern "C" void cdcmtk_tls_suites(char *lines, size_t size) {
 }
 
 extern "C" void cdcmtk_tls_certificate_get(const cdcmtk_tls *tls, cdcmtk_certificate *certificate) {
-    describe(tls->chain.front().get(), certificate);
+    if (tls->chain.empty()) *certificate = cdcmtk_certificate();
+    else describe(tls->chain.front().get(), certificate);
 }
 
 extern "C" size_t cdcmtk_tls_authority_count(const cdcmtk_tls *tls) { return tls->authorities.size(); }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -40,6 +41,28 @@ int clinux_write_two(int file, const void *first, size_t first_count, const void
 }
 
 int clinux_create(const char *path) { return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640); }
+
+int clinux_try_write(const char *directory) {
+    int file = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (file < 0 && (errno == EOPNOTSUPP || errno == EISDIR)) {
+        // Not every file system can do that: one that is without its name at once.
+        char path[4096];
+        if (snprintf(path, sizeof path, "%s/.try-XXXXXX", directory) >= (int)sizeof path) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        file = mkostemp(path, O_CLOEXEC);
+        if (file >= 0) unlink(path);
+    }
+    if (file < 0) return -1;
+    static const char zeros[64 << 10];
+    int result = clinux_write_two(file, zeros, sizeof zeros, NULL, 0);
+    if (result == 0) result = fsync(file);
+    int error = errno;
+    close(file);
+    errno = error;
+    return result;
+}
 
 int clinux_sync_directory(const char *path) {
     int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

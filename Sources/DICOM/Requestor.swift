@@ -7,9 +7,14 @@ public struct RequestFailure: Error, Sendable {
     public var kind: SendFailure.Kind?
     /// Lower-case phrase that says what to check.
     public var reason: String
-    public init(kind: SendFailure.Kind?, reason: String) {
+    /// The AE title that a rejection is about.
+    public var refusedTitle: SendFailure.Title?
+    /// Whether the peer answered by TLS; nil where that is not known.
+    public var speaksTLS: Bool?
+    public init(kind: SendFailure.Kind?, reason: String, speaksTLS: Bool? = nil) {
         self.kind = kind
         self.reason = reason
+        self.speaksTLS = speaksTLS
     }
 }
 
@@ -57,7 +62,7 @@ public final class Requestor {
         identity: Result<TLSIdentity, TLSFileProblem>? = nil, connectTimeoutSeconds: Double,
         responseTimeoutSeconds: Double
     ) throws(RequestFailure) {
-        let identity = try Self.identity(identity, for: peer)
+        let identity = try Self.identity(identity, for: peer.tls)
         var failure = cdcmtk_request_failure()
         let strings = CStrings()
         var options = cdcmtk_requestor_options(
@@ -79,14 +84,21 @@ public final class Requestor {
     deinit { cdcmtk_requestor_free(handle) }
 
     /// Never nil for a peer that speaks TLS.
-    private static func identity(
-        _ identity: Result<TLSIdentity, TLSFileProblem>?, for peer: RemotePeer
+    static func identity(
+        _ identity: Result<TLSIdentity, TLSFileProblem>?, for tls: PeerTLS?
     ) throws(RequestFailure) -> TLSIdentity? {
-        guard let tls = peer.tls else { return nil }
+        guard let tls else { return nil }
         guard let identity else {
             throw RequestFailure(kind: .handshake, reason: "no key material of \(tls.files.section) for TLS was read")
         }
         do { return try identity.get() } catch { throw RequestFailure(kind: .handshake, reason: "\(error)") }
+    }
+
+    /// nil without TLS.
+    public var session: TLSSession? {
+        var handshake = cdcmtk_handshake()
+        cdcmtk_requestor_handshake(handle, &handshake)
+        return TLSSession(handshake)
     }
 
     /// Whether the peer accepted a presentation context for it.
@@ -254,7 +266,9 @@ public final class Requestor {
         let kind: SendFailure.Kind? =
             switch failure.outcome {
             case CDCMTK_REQUEST_CONNECT: .connect
+            case CDCMTK_REQUEST_NAME: .name
             case CDCMTK_REQUEST_HANDSHAKE: .handshake
+            case CDCMTK_REQUEST_NEEDS_TLS: .needsTLS
             case CDCMTK_REQUEST_REJECTED_PERMANENTLY: .rejectedPermanently
             case CDCMTK_REQUEST_REJECTED_TRANSIENTLY: .rejectedTransiently
             case CDCMTK_REQUEST_ABORTED: .aborted
@@ -273,6 +287,11 @@ public final class Requestor {
         switch result.kind {
         case .rejectedPermanently, .rejectedTransiently:
             result.reason = rejection(failure.source, failure.diagnosis, peer: peer, calling: calling)
+            if failure.source == 1 {
+                result.refusedTitle = [3: .calling, 7: .called][failure.diagnosis]
+            }
+        case .name:
+            result.reason = "the name \"\(peer.host)\" is not known here, or has no IPv4 address"
         case .connect:
             result.reason = "cannot connect to \(peer.host):\(peer.port): \(result.reason)"
         case .handshake:

@@ -51,7 +51,9 @@ public final class TLSIdentity {
         let handle = files.certificate.withCString { certificate in
             files.key.withCString { key in
                 let load = { (authorities: UnsafePointer<CChar>?) in
-                    var paths = cdcmtk_tls_files(certificate: certificate, key: key, authorities: authorities)
+                    var paths = cdcmtk_tls_files(
+                        certificate: files.certificate.isEmpty ? nil : certificate, key: key,
+                        authorities: authorities)
                     return cdcmtk_tls_load(&paths, role, &problem)
                 }
                 return files.authorities.map { $0.withCString { load($0) } } ?? load(nil)

@@ -19,8 +19,9 @@ struct TLSOptions: ParsableArguments {
 
     /// nil without TLS.
     var files: TLSFiles? {
-        guard let tlsCertificate, let tlsKey else { return nil }
-        return TLSFiles(section: tlsSection, certificate: tlsCertificate, key: tlsKey, authorities: tlsCA)
+        guard tlsCertificate != nil || tlsCA != nil else { return nil }
+        return TLSFiles(
+            section: tlsSection, certificate: tlsCertificate ?? "", key: tlsKey ?? "", authorities: tlsCA)
     }
 
     /// Key material for the association that a job will ask for, which says what is wrong with it. Confined, a worker

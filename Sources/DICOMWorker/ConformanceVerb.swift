@@ -23,7 +23,7 @@ struct Conformance: ParsableCommand {
             Decode.confinement(spool: "spool", niceness: Decode.defaultNiceness).row(of: "decode"),
             Compose.confinement(spool: "spool", output: "results").row(of: "compose"),
             RequestVerb.confinement(reading: ["results"]).row(of: "send", names: resolution),
-            RequestVerb.confinement().row(of: "echo, find, move, commit", names: resolution),
+            RequestVerb.confinement().row(of: "echo, reach, find, move, commit", names: resolution),
             Certificates.confinement.row(of: "certificates"),
             Describe.confinement(results: "results").row(of: "describe"),
         ]

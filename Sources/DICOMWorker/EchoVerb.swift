@@ -25,14 +25,17 @@ struct Echo: ParsableCommand {
                 to: job.peer, from: job.callingAETitle,
                 proposals: [.verification] + job.sopClasses.map { .init(uncompressed: $0.string) }, identity: identity,
                 connectTimeoutSeconds: job.timeoutSeconds, responseTimeoutSeconds: job.timeoutSeconds)
+            let reached = requestor.session.map { [SendEvent.reached(address: job.peer.host, session: $0)] } ?? []
             let start = clock.now
             let response = try requestor.echo()
             let answer = SendEvent.echoed(status: response.status, milliseconds: (clock.now - start) / .milliseconds(1))
-            if job.sopClasses.isEmpty { return [answer] }
-            return [answer, .refused(sopClasses: job.sopClasses.filter { !requestor.accepts($0) })]
+            if job.sopClasses.isEmpty { return reached + [answer] }
+            return reached + [answer, .refused(sopClasses: job.sopClasses.filter { !requestor.accepts($0) })]
         } catch {
             let reason = error.kind == nil ? "the peer refuses Verification: \(error.reason)" : error.reason
-            return [.failed(SendFailure(kind: error.kind ?? .other, reason: reason))]
+            let failure = SendFailure(
+                kind: error.kind ?? .other, reason: reason, refusedTitle: error.refusedTitle)
+            return [.failed(failure)]
         }
     }
 }

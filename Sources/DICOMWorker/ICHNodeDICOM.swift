@@ -10,7 +10,7 @@ struct ICHNodeDICOM: ParsableCommand {
             no use from a shell. Each gives up, before its first job, all files and calls it does not need.
             """,
         subcommands: [
-            Receive.self, Decode.self, Compose.self, Send.self, Echo.self, Find.self, Move.self, Commit.self,
-            Certificates.self, Describe.self, Conformance.self,
+            Receive.self, Decode.self, Compose.self, Send.self, Echo.self, Reach.self, Find.self, Move.self,
+            Commit.self, Certificates.self, Describe.self, Conformance.self,
         ])
 }

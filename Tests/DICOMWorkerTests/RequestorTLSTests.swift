@@ -64,7 +64,9 @@ struct RequestorTLSTests {
     }
 
     private func isAnswered(_ events: [SendEvent]) -> Bool {
-        guard events.count == 1, case .echoed(0, _) = events[0] else { return false }
+        guard events.count == 2, case .reached(_, .some) = events[0], case .echoed(0, _) = events[1] else {
+            return false
+        }
         return true
     }
 

@@ -38,7 +38,7 @@ struct SendTests {
     static let calling = AETitle("ICHNODE")!
 
     static func events(_ arguments: [String], _ request: SendRequest) async throws -> [SendEvent] {
-        let tls = request.peer.tls?.files.arguments ?? []
+        let tls = request.tls?.files.arguments ?? []
         let worker = try WorkerProcess(WorkerProgram(path: Surroundings.worker, arguments: arguments + tls))
         try await worker.start()
         try await worker.send(request)

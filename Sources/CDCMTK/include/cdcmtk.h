@@ -8,6 +8,7 @@
 #include "cdcmtk_image.h"
 #include "cdcmtk_inflate.h"
 #include "cdcmtk_library.h"
+#include "cdcmtk_reach.h"
 #include "cdcmtk_report.h"
 #include "cdcmtk_requestor.h"
 #include "cdcmtk_tls.h"

@@ -44,7 +44,9 @@ typedef enum {
     CDCMTK_REQUEST_NO_CONTEXT = 6,          ///< None accepted for this SOP class.
     CDCMTK_REQUEST_LOCAL_FILE = 7,          ///< The file cannot be read.
     CDCMTK_REQUEST_OTHER = 8,
-    CDCMTK_REQUEST_HANDSHAKE = 9            ///< No TLS; `handshake` says why.
+    CDCMTK_REQUEST_HANDSHAKE = 9,           ///< No TLS; `handshake` says why.
+    CDCMTK_REQUEST_NAME = 10,               ///< The host's name is not known.
+    CDCMTK_REQUEST_NEEDS_TLS = 11           ///< Asked without TLS, the peer answers by TLS.
 } cdcmtk_request_outcome;
 
 typedef struct {
@@ -64,6 +66,8 @@ typedef struct {
 cdcmtk_requestor *cdcmtk_requestor_open(
     const cdcmtk_requestor_options *options, const cdcmtk_proposal *proposals, size_t count,
     cdcmtk_request_failure *failure);
+/// What the TLS handshake agreed on; all empty without TLS.
+void cdcmtk_requestor_handshake(const cdcmtk_requestor *requestor, cdcmtk_handshake *handshake);
 /// Whether a presentation context was accepted.
 int cdcmtk_requestor_accepts(cdcmtk_requestor *requestor, const char *abstract_syntax);
 /// C-STORE of one file.

@@ -16,7 +16,7 @@ typedef struct cdcmtk_secure cdcmtk_secure;
 enum { CDCMTK_NAME_BYTES = 256, CDCMTK_PHRASE_BYTES = 192 };
 
 typedef struct {
-    const char *certificate; ///< PEM: our certificate, then the intermediate ones.
+    const char *certificate; ///< PEM: our certificate, then the intermediate ones. For requests NULL: none is shown.
     const char *key;         ///< PEM, unencrypted.
     const char *authorities; ///< PEM: issuers that are trusted. NULL: who connects is not asked for a certificate.
 } cdcmtk_tls_files;

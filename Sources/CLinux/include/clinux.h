@@ -38,6 +38,8 @@ int clinux_create(const char *path);
 int clinux_write_two(int file, const void *first, size_t first_count, const void *second, size_t second_count);
 /// A file in memory that is gone when its last descriptor is closed, with these bytes, at its beginning.
 int clinux_memory_file(const void *bytes, size_t count);
+/// Writes a little into a file in `directory` that has no name, and fsyncs it: nothing of it stays.
+int clinux_try_write(const char *directory);
 /// Opens `path`, fsyncs it, closes it: makes names in a directory durable.
 int clinux_sync_directory(const char *path);
 /// syncfs(2) of the file system that holds the directory `path`: all that was written there is durable.

@@ -25,21 +25,24 @@ public struct PeerTLS: Codable, Sendable, Hashable {
     }
 }
 
-/// Daemon → `ichnode-dicom send`, `echo`, `find`, `move` or `commit`: one job, then the worker exits.
+/// Daemon → `ichnode-dicom send`, `echo`, `reach`, `find`, `move` or `commit`: one job, then the worker exits.
 public enum SendRequest: Codable, Sendable {
     case store(StoreJob)
     case echo(EchoJob)
+    case reach(ReachJob)
     case find(FindJob)
     case move(MoveJob)
     case commit(CommitJob)
 
-    public var peer: RemotePeer {
+    /// nil: without TLS.
+    public var tls: PeerTLS? {
         switch self {
-        case .store(let job): job.peer
-        case .echo(let job): job.peer
-        case .find(let job): job.peer
-        case .move(let job): job.peer
-        case .commit(let job): job.peer
+        case .store(let job): job.peer.tls
+        case .echo(let job): job.peer.tls
+        case .reach(let job): job.tls
+        case .find(let job): job.peer.tls
+        case .move(let job): job.peer.tls
+        case .commit(let job): job.peer.tls
         }
     }
 }
@@ -118,12 +121,45 @@ public struct EchoJob: Codable, Sendable {
     }
 }
 
-/// `ichnode-dicom send`, `echo`, `find`, `move` and `commit` → daemon.
+/// Does a host take a connection, and TLS where it is asked for? Nothing is sent within it.
+public struct ReachJob: Codable, Sendable {
+    public var host: String
+    public var port: Int
+    public var tls: PeerTLS?
+    public var timeoutSeconds: Double
+    public init(host: String, port: Int, tls: PeerTLS?, timeoutSeconds: Double = 5) {
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.timeoutSeconds = timeoutSeconds
+    }
+}
+
+/// What a TLS handshake agreed on, and whose certificate the peer showed.
+public struct TLSSession: Codable, Sendable, Equatable {
+    /// "TLSv1.3".
+    public var version: String
+    /// RFC 2253.
+    public var subject: String
+    public var issuer: String
+    /// Seconds since 1970.
+    public var validTo: Int64
+    public init(version: String, subject: String, issuer: String, validTo: Int64) {
+        self.version = version
+        self.subject = subject
+        self.issuer = issuer
+        self.validTo = validTo
+    }
+}
+
+/// `ichnode-dicom send`, `echo`, `reach`, `find`, `move` and `commit` → daemon.
 public enum SendEvent: Codable, Sendable {
     /// C-STORE-RSP for one object (PS3.7 §9.1.1.1.9).
     case response(sopInstanceUID: UID, status: UInt16, comment: String)
     /// No presentation context was accepted for the object's SOP class.
     case noPresentationContext(sopInstanceUID: UID, sopClassUID: UID)
+    /// A connection stands, within TLS where that was asked for. Of an association that is echoed: only within TLS.
+    case reached(address: String, session: TLSSession?)
     /// C-ECHO-RSP.
     case echoed(status: UInt16, milliseconds: Double)
     /// SOP classes that were proposed along with Verification, for which no presentation context was accepted.
@@ -156,14 +192,22 @@ public struct MoveCounts: Codable, Sendable, Equatable {
 
 public struct SendFailure: Codable, Sendable, Equatable {
     public enum Kind: String, Codable, Sendable {
-        case connect, handshake, rejectedPermanently, rejectedTransiently, aborted, timeout, localFile, other
+        case name, connect, handshake, needsTLS, rejectedPermanently, rejectedTransiently, aborted, timeout, localFile
+        case other
     }
+    public enum Title: String, Codable, Sendable { case called, calling }
     public var kind: Kind
     /// Lower-case phrase that says what to check.
     public var reason: String
-    public init(kind: Kind, reason: String) {
+    /// The AE title that a rejection is about.
+    public var refusedTitle: Title?
+    /// Whether the peer answered by TLS, though that led to nothing; nil where that is not known.
+    public var speaksTLS: Bool?
+    public init(kind: Kind, reason: String, refusedTitle: Title? = nil, speaksTLS: Bool? = nil) {
         self.kind = kind
         self.reason = reason
+        self.refusedTitle = refusedTitle
+        self.speaksTLS = speaksTLS
     }
 }
 

@@ -5,7 +5,7 @@ public enum TLSSide: Sendable { case accepting, requesting }
 public struct TLSFiles: Codable, Sendable, Hashable {
     /// The section of the configuration that names them, for texts.
     public var section: String
-    /// PEM: our certificate, then the intermediate ones.
+    /// PEM: our certificate, then the intermediate ones. Empty, as the key: we show none.
     public var certificate: String
     /// PEM, unencrypted.
     public var key: String
@@ -21,7 +21,8 @@ public struct TLSFiles: Codable, Sendable, Hashable {
 
     /// For the command lines of `ichnode-dicom`, whose verbs read them before they confine themselves.
     public var arguments: [String] {
-        ["--tls-section", section, "--tls-certificate", certificate, "--tls-key", key]
+        ["--tls-section", section]
+            + (certificate.isEmpty ? [] : ["--tls-certificate", certificate, "--tls-key", key])
             + (authorities.map { ["--tls-ca", $0] } ?? [])
     }
 

@@ -20,7 +20,7 @@ struct ConfigCommand: AsyncParsableCommand {
             try await Terminal.run {
                 let configuration = try ConfigurationReader.read(path: file)
                 try await check(configuration.keyMaterials)
-                let problems = AlertDestinations.problems(configuration).map { "\(file): \($0)" }
+                let problems = AlertDestinations.problems(configuration).map { "\(file): \($0.text)" }
                 if !problems.isEmpty { throw CommandFailure(.configuration, problems.joined(separator: "\n")) }
                 Terminal.say(
                     "\(file): good. AE title \(configuration.node.aeTitle), \(Self.ports(configuration)), "

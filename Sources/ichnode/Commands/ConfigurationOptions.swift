@@ -5,8 +5,11 @@ import WorkerProtocol
 
 /// Where the configuration is, and what a caller wants otherwise than it says.
 struct ConfigurationOptions: ParsableArguments {
+    /// Of the package.
+    static let installedFile = "/etc/ichnode/ichnode.yaml"
+
     @Option(name: .long, help: "The configuration file.")
-    var config = "/etc/ichnode/ichnode.yaml"
+    var config = installedFile
 
     @Option(name: .long, help: "Folder for spool, results and ledger, instead of node.data_directory.")
     var dataDirectory: String?
@@ -23,10 +26,7 @@ struct ConfigurationOptions: ParsableArguments {
     func loadWithSource() throws -> (configuration: NodeConfiguration, source: ConfigurationSource) {
         let problems = ConfigurationProblems()
         let text = try ConfigurationReader.text(path: config)
-        var configuration = try ConfigurationReader.parse(text, file: config, problems: problems)
-        if let dataDirectory { configuration.node.dataDirectory = dataDirectory }
-        if let runDirectory { configuration.node.runDirectory = runDirectory }
-        if let model { configuration.node.model = model }
+        let configuration = applied(to: try ConfigurationReader.parse(text, file: config, problems: problems))
         let overrides: [(String, String?)] = [
             ("data_directory", dataDirectory), ("run_directory", runDirectory), ("model", model),
         ]
@@ -34,6 +34,14 @@ struct ConfigurationOptions: ParsableArguments {
             file: config, text: text, problems,
             options: Dictionary(uniqueKeysWithValues: overrides.compactMap { key, value in value.map { (key, $0) } }))
         return (configuration, source)
+    }
+
+    func applied(to configuration: NodeConfiguration) -> NodeConfiguration {
+        var configuration = configuration
+        if let dataDirectory { configuration.node.dataDirectory = dataDirectory }
+        if let runDirectory { configuration.node.runDirectory = runDirectory }
+        if let model { configuration.node.model = model }
+        return configuration
     }
 }
 

@@ -1,132 +1,85 @@
-import AlertDispatcher
 import ArgumentParser
 import Console
 import Foundation
-import ICHModel
 import Logging
-import StoreSCP
 import WorkerProtocol
 
 struct DoctorCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "doctor", abstract: "Check that the node could work here, and say what to change.",
-        discussion: "Exit code 0 when all is well, 78 when something has to be changed.")
+        discussion: """
+            Looks at the configuration, folders, disk, model, certificates, at every peer and receiver, at clock, \
+            kernel and ports, and at the node where it runs. It changes nothing, and sends no image and no message. \
+            Run as root, it looks with the rights of the node's user.
+
+            Each line begins with good, warn or BAD. Exit code 0 when nothing is bad, 78 when something has to be \
+            changed.
+            """)
 
     @OptionGroup var options: ConfigurationOptions
 
+    @Flag(name: .long, help: "Print JSON.")
+    var json = false
+
     func run() async throws {
         try await Terminal.run {
-            let configuration = try options.load()
-            let logger = Logger.node(level: "error")
-            let findings = await Doctor(configuration, logger: logger).examine() + secrets(configuration)
-            for finding in findings {
-                Terminal.say("\(finding.isWarning ? "warn" : finding.isGood ? "good" : "BAD ")  \(finding.text)")
+            let logger = Logger.node(level: "critical")
+            let findings = await examine(logger)
+            if json {
+                Terminal.say(try JSONText.of(DoctorReport(configuration: options.config, findings: findings)))
+            } else {
+                for finding in findings { Terminal.say(finding.line) }
             }
-            let bad = findings.count { !$0.isGood }
+            let bad = findings.count { $0.level == .bad }
             if bad > 0 {
                 throw CommandFailure(.configuration, "\(bad) of \(findings.count) checks found something to change")
             }
         }
     }
-}
 
-extension DoctorCommand {
-    /// Hashes of passwords can be guessed at leisure.
-    private func secrets(_ configuration: NodeConfiguration) -> [Doctor.Finding] {
-        guard !configuration.console.users.isEmpty,
-            let attributes = try? FileManager.default.attributesOfItem(atPath: options.config),
-            let mode = attributes[.posixPermissions] as? Int, mode & 0o007 != 0
-        else { return [] }
-        return [
-            .init(
-                isGood: true, isWarning: true,
-                text: "\(options.config) holds hashes of passwords and is open to others (mode "
-                    + "\(String(mode, radix: 8))): chmod 640, with the node's group")
-        ]
-    }
-}
-
-/// Checks of the set-up.
-struct Doctor {
-    struct Finding {
-        var isGood: Bool
-        /// Good for now.
-        var isWarning = false
-        var text: String
-    }
-
-    private let configuration: NodeConfiguration
-    private let logger: Logger
-
-    init(_ configuration: NodeConfiguration, logger: Logger) {
-        self.configuration = configuration
-        self.logger = logger
-    }
-
-    func examine() async -> [Finding] {
-        let node = configuration.node
-        var findings = [
-            folder(node.dataDirectory, "data directory"), folder(node.runDirectory, "run directory"), freeSpace(),
-        ]
-        findings.append(await model())
-        findings += await certificates()
-        findings += AlertDestinations.problems(configuration).map { Finding(isGood: false, text: $0) }
-        let data = URL(fileURLWithPath: configuration.node.dataDirectory)
-        let peers = PeerExamination(configuration, echo: WorkerPrograms(spool: data, results: data).echo)
-        for peer in configuration.peers { findings += await peers.examine(peer) }
-        return findings
-    }
-
-    /// Creates nothing: made by root, a folder would be closed to the node.
-    private func folder(_ path: String, _ name: String) -> Finding {
-        let manager = FileManager.default
-        let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
-        if manager.fileExists(atPath: path) {
-            return manager.isWritableFile(atPath: path)
-                ? Finding(isGood: true, text: "\(name) \(path) is writable")
-                : Finding(isGood: false, text: "\(name) \(path) is not writable: give it to the node's user")
-        }
-        return manager.isWritableFile(atPath: parent)
-            ? Finding(isGood: true, text: "\(name) \(path) will be made at the first start")
-            : Finding(isGood: false, text: "\(name) \(path) does not exist: make it, and give it to the node's user")
-    }
-
-    private func freeSpace() -> Finding {
+    /// What is wrong with the file hides the rest only where nothing can be read of it.
+    private func examine(_ logger: Logger) async -> [SetupFinding] {
+        let file = options.config
+        var (findings, configuration): ([SetupFinding], NodeConfiguration?) = ([], nil)
         do {
-            let free = try DiskSpace.freeBytes(at: existing(configuration.node.dataDirectory))
-            let gibibytes = Double(free) / Double(1 << 30)
-            return Finding(
-                isGood: gibibytes >= 2,
-                text: String(
-                    format: "%.1f GiB free in the data directory%@", gibibytes, gibibytes < 2 ? ": make room" : ""))
-        } catch { return Finding(isGood: false, text: "free space of the data directory cannot be read: \(error)") }
-    }
-
-    /// The nearest folder above that exists.
-    private func existing(_ path: String) -> String {
-        var url = URL(fileURLWithPath: path)
-        while !FileManager.default.fileExists(atPath: url.path) && url.path != "/" { url.deleteLastPathComponent() }
-        return url.path
-    }
-
-    private func model() async -> Finding {
-        do {
-            let package = try ModelPackage(directory: configuration.node.model)
-            for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
-            let engine = InferenceChild(package: package, executable: WorkerProgram.beside("ichnode"), logger: logger)
-            try await engine.prepare()
-            await engine.stop()
-            return Finding(isGood: true, text: "model \(package.name) \(package.version) loads")
-        } catch { return Finding(isGood: false, text: "model \(configuration.node.model) does not load: \(error)") }
-    }
-
-    private func certificates() async -> [Finding] {
-        do {
-            return try await CertificateWatch.examine(configuration.keyMaterials).findings.map { finding in
-                Finding(
-                    isGood: finding.level == .good || finding.level == .warning,
-                    isWarning: finding.level == .warning, text: finding.text)
+            configuration = try options.load()
+            findings = [.good(.configuration, file, "\(file) is a configuration")]
+        } catch let error as ConfigurationError {
+            findings = error.problems.sorted { $0.line < $1.line }.map {
+                .bad(.configuration, "\(file):\($0.line)", "\(file):\($0.line): \($0.text)")
             }
-        } catch { return [Finding(isGood: false, text: "certificates cannot be checked: \(error)")] }
+            configuration = error.remainder.map(options.applied(to:))
+        } catch { findings = [.bad(.configuration, file, "\(file): \(error)")] }
+        guard let configuration else { return findings }
+        let node = configuration.node
+        let user = NodeUser.assume(
+            dataDirectory: node.dataDirectory, isInstalled: file == ConfigurationOptions.installedFile)
+        findings.append(user)
+        findings += secrets(configuration)
+        let running = await bounded(seconds: 15, otherwise: nil) {
+            let text = try? ConfigurationReader.text(path: file)
+            return RunningNode(
+                runDirectory: node.runDirectory, file: file, digest: text.map { SHA256Digest.hex(of: [$0]) })
+        }
+        findings += await Doctor(configuration: configuration, logger: logger, isNodeUser: user.level != .bad)
+            .examine(running: running)
+        return findings
+            + (running?.findings ?? [.warning(.nodeRunning, node.runDirectory, "a node runs, and does not answer")])
+    }
+
+    /// Hashes of passwords can be guessed at leisure.
+    private func secrets(_ configuration: NodeConfiguration) -> [SetupFinding] {
+        let file = options.config
+        guard FileManager.default.isReadableFile(atPath: file), let owner = Owner(of: file) else {
+            return [
+                .bad(
+                    .configuration, file, "\(file) cannot be read by \(NodeUser.name(geteuid()))",
+                    "chgrp it to the node's group, chmod 640")
+            ]
+        }
+        guard !configuration.console.users.isEmpty, owner.mode & 0o007 != 0 else { return [] }
+        let mode = String(owner.mode, radix: 8)
+        let text = "\(file) holds hashes of passwords and is open to others (mode \(mode))"
+        return [.warning(.configurationSecrets, file, text, "chmod 640, with the node's group")]
     }
 }

@@ -43,7 +43,12 @@ enum ConfigurationReader {
             routes: readRoutes(root.sections("routes")))
         root.finish()
         check(configuration, root)
-        guard problems.all.isEmpty else { throw ConfigurationError(file: file, problems: problems.all) }
+        guard problems.all.isEmpty else {
+            var remainder = configuration
+            remainder.peers.removeAll { $0.remote.host.isEmpty || $0.remote.aeTitle == placeholderTitle }
+            remainder.hl7.removeAll { $0.host.isEmpty }
+            throw ConfigurationError(file: file, problems: problems.all, remainder: remainder)
+        }
         return configuration
     }
 

@@ -10,6 +10,9 @@ struct ConfigurationError: Error, CustomStringConvertible {
     }
     var file: String
     var problems: [Problem]
+    /// What the file says apart from them, with defaults in their place, without peers that cannot be known; nil where
+    /// it cannot be read at all.
+    var remainder: NodeConfiguration?
 
     var description: String {
         problems.sorted { $0.line < $1.line }.map { "\(file):\($0.line): \($0.text)" }.joined(separator: "\n")

@@ -91,7 +91,8 @@ actor ConsolePeers: NodePeers {
         defer { asked = nil }
         let began = ContinuousClock.now
         let findings = await examination.examine(peer).map {
-            PeerVerification.Finding(isGood: $0.isGood, isWarning: $0.isWarning, text: $0.text)
+            PeerVerification.Finding(
+                isGood: $0.level != .bad, isWarning: $0.level == .warning, text: $0.sentence)
         }
         let result = PeerVerification(
             at: clock.now(), user: user, seconds: (ContinuousClock.now - began).inSeconds, findings: findings)

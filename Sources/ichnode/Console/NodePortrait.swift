@@ -52,8 +52,7 @@ struct NodePortrait: NodeFacts {
             certificateDays: configuration.operatorAlerts.certificateDays,
             auditFile: configuration.audit.isEnabled ? folders.audit.appendingPathComponent("audit.log").path : nil,
             ledgerBytes: ledgerBytes, landlockVersion: Int(max(0, clinux_landlock_version())),
-            // The line is there where the kernel has it.
-            hasSeccomp: Self.status.contains("\nSeccomp:"), isClockSynchronised: Self.isClockSynchronised,
+            hasSeccomp: Self.hasSeccomp, isClockSynchronised: Self.isClockSynchronised,
             log: log.lines)
     }
 
@@ -77,7 +76,7 @@ struct NodePortrait: NodeFacts {
         return sizes[0].map { $0 + (sizes[1] ?? 0) }
     }
 
-    private static var isClockSynchronised: Bool? {
+    static var isClockSynchronised: Bool? {
         switch clinux_clock_is_synchronised() {
         case 1: true
         case 0: false
@@ -93,7 +92,9 @@ struct NodePortrait: NodeFacts {
         return FileManager.default.fileExists(atPath: folder + "/synchronized")
     }
 
-    private static var status: String {
+    /// The line is there where the kernel has it.
+    static var hasSeccomp: Bool {
         String(decoding: FileManager.default.contents(atPath: "/proc/self/status") ?? Data(), as: UTF8.self)
+            .contains("\nSeccomp:")
     }
 }

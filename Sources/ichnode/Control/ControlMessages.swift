@@ -22,6 +22,8 @@ enum ControlRequest: Codable, Sendable {
     case discardDelivery(Int64)
     case showAudit(limit: Int)
     case listOperatorAlerts(all: Bool, limit: Int)
+    /// Which node this is.
+    case showNode
 }
 
 enum ControlResponse: Codable, Sendable {
@@ -32,6 +34,7 @@ enum ControlResponse: Codable, Sendable {
     /// XML, one message each.
     case auditMessages([String])
     case operatorAlerts([OperatorAlertEntry])
+    case node(NodeStanding)
     case done(String)
     case failed(String)
 }

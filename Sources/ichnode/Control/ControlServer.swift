@@ -64,13 +64,17 @@ final class ControlServer: Service {
         }
     }
 
-    /// On a thread: the channel blocks.
-    private func serve(_ connection: Int32) {
-        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
-        var patience = timeval(tv_sec: Self.patienceSeconds, tv_usec: 0)
+    static func limit(_ connection: Int32, seconds: Int) {
+        var patience = timeval(tv_sec: seconds, tv_usec: 0)
         for option in [SO_RCVTIMEO, SO_SNDTIMEO] {
             setsockopt(connection, SOL_SOCKET, option, &patience, socklen_t(MemoryLayout<timeval>.size))
         }
+    }
+
+    /// On a thread: the channel blocks.
+    private func serve(_ connection: Int32) {
+        _ = fcntl(connection, F_SETFD, FD_CLOEXEC)
+        Self.limit(connection, seconds: Self.patienceSeconds)
         var (pid, uid, gid): (pid_t, uid_t, gid_t) = (0, 0, 0)
         let channel = Channel(takingOwnershipOf: connection, limits: Frame.Limits(message: Self.mostRequestBytes))
         guard clinux_peer_credentials(connection, &pid, &uid, &gid) == 0, uid == 0 || uid == geteuid() else {
@@ -96,10 +100,14 @@ final class ControlServer: Service {
 
 /// The command line's end.
 enum ControlClient {
-    static func ask(_ request: ControlRequest, runDirectory: String) throws -> ControlResponse {
+    /// - Parameter patienceSeconds: for connection and answer each; nil: without end.
+    static func ask(
+        _ request: ControlRequest, runDirectory: String, patienceSeconds: Int? = nil
+    ) throws -> ControlResponse {
         let path = ControlServer.path(runDirectory: runDirectory)
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         let channel = Channel(takingOwnershipOf: descriptor)
+        if let patienceSeconds { ControlServer.limit(descriptor, seconds: patienceSeconds) }
         guard UnixAddress.with(path, { connect(descriptor, $0, $1) }) == 0 else {
             throw CommandFailure(
                 .unavailable,

@@ -11,6 +11,7 @@ struct OperatorCommands: Sendable {
     let rules: SelectionRules
     /// nil where none is kept.
     let audit: AuditTrail?
+    var standing: NodeStanding?
 
     /// - Parameter user: name of the local user, or of the console's.
     @Sendable func answer(_ request: ControlRequest, by user: String) async -> ControlResponse {
@@ -37,7 +38,8 @@ struct OperatorCommands: Sendable {
         case .resendStudy: ("study resend", false)
         case .retryDelivery(let id): ("outbox retry \(id)", false)
         case .discardDelivery(let id): ("outbox discard \(id)", true)
-        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit: nil
+        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit, .showNode:
+            nil
         }
     }
 
@@ -70,6 +72,7 @@ struct OperatorCommands: Sendable {
                 subject = delivery.studyInstanceUID
                 return .done(
                     "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get")
+            case .showNode: return standing.map { .node($0) } ?? .failed("the node does not say")
             case .showAudit(let limit): return .auditMessages(try await latestAudit(limit, user))
             case .listOperatorAlerts(let all, let limit):
                 return .operatorAlerts(try await ledger.operatorAlerts(all: all, limit: max(1, min(limit, 10_000))))

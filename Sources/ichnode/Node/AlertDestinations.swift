@@ -26,19 +26,26 @@ struct AlertDestinations {
         mail = configuration.operatorAlerts.mail.map { MailDestination($0, nodeAETitle: title) }
     }
 
+    struct Problem {
+        var check: Check
+        var subject: String
+        var text: String
+    }
+
     /// What keeps alerts from reaching whoever is to be told, as far as can be seen from here.
-    static func problems(_ configuration: NodeConfiguration) -> [String] {
-        var problems: [String] = []
+    static func problems(_ configuration: NodeConfiguration) -> [Problem] {
+        var problems: [Problem] = []
         for webhook in configuration.webhooks {
             do { _ = try SecretFile.read(webhook.secretFile) } catch {
-                problems.append("webhook \(webhook.name): secret_file \(error.reason)")
+                problems.append(Problem(webhook, "secret_file \(error.reason)"))
             }
             if let path = webhook.authorities, !FileManager.default.isReadableFile(atPath: path) {
-                problems.append("webhook \(webhook.name): ca \(path) cannot be read")
+                problems.append(Problem(webhook, "ca \(path) cannot be read"))
             }
         }
         if let mail = configuration.operatorAlerts.mail, !FileManager.default.isExecutableFile(atPath: mail.sendmail) {
-            problems.append("operator_alerts.mail: \(mail.sendmail) is no program that the node's user may run")
+            let text = "operator_alerts.mail: \(mail.sendmail) is no program that the node's user may run"
+            problems.append(Problem(check: .mail, subject: mail.sendmail, text: text))
         }
         return problems
     }
@@ -70,5 +77,11 @@ struct AlertDestinations {
                 },
                 heldReason: IdentityConflict.reason),
             channels: told + (mail.map { [$0] } ?? []), clock: clock, logger: logger)
+    }
+}
+
+extension AlertDestinations.Problem {
+    fileprivate init(_ webhook: Webhook, _ text: String) {
+        self.init(check: .webhookFiles, subject: webhook.name, text: "webhook \(webhook.name): \(text)")
     }
 }

@@ -94,7 +94,8 @@ struct Node {
         let commitments = CommitmentDesk(
             ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
         let commands = OperatorCommands(
-            ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit)
+            ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit,
+            standing: NodeStanding(configuration, source))
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger
         ) { await commands.answer($0, by: LocalUser.name($1)) }

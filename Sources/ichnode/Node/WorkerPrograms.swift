@@ -12,6 +12,7 @@ struct WorkerPrograms {
     let describe: WorkerProgram
     let send: WorkerProgram
     let echo: WorkerProgram
+    let reach: WorkerProgram
     let find: WorkerProgram
     let move: WorkerProgram
     let commit: WorkerProgram
@@ -35,6 +36,7 @@ struct WorkerPrograms {
         describe = WorkerProgram(path: path, arguments: ["describe", "--results", results.path])
         send = WorkerProgram(path: path, arguments: ["send", "--results", results.path])
         echo = WorkerProgram(path: path, arguments: ["echo"])
+        reach = WorkerProgram(path: path, arguments: ["reach"])
         find = WorkerProgram(path: path, arguments: ["find"])
         move = WorkerProgram(path: path, arguments: ["move"])
         commit = WorkerProgram(path: path, arguments: ["commit"])

@@ -1,0 +1,22 @@
+import Console
+import Foundation
+import StoreSCP
+
+/// Which node runs, and with what.
+struct NodeStanding: Codable, Sendable {
+    var version: String
+    var processID: Int32
+    /// The file that it has read, and the digest of its text.
+    var configurationFile: String
+    var configurationDigest: String
+    /// As configured.
+    var ports: [Int]
+
+    init(_ configuration: NodeConfiguration, _ source: ConfigurationSource) {
+        version = NodeVersion.string
+        processID = ProcessInfo.processInfo.processIdentifier
+        configurationFile = URL(fileURLWithPath: source.file).standardizedFileURL.path
+        configurationDigest = source.digest
+        ports = [configuration.dicom.port, configuration.tls?.port, configuration.console.port].compactMap { $0 }
+    }
+}
