@@ -36,6 +36,9 @@ public final class SQLiteLedger: Ledger {
         if let viewers { try await viewers.read(body) } else { try await database.read(body) }
     }
 
+    /// Returns when the one that writes has nothing before this to do; changes nothing.
+    public func waitForWriter() async throws { try await database.writeWithoutTransaction { _ in } }
+
     // MARK: Receiving
 
     @discardableResult

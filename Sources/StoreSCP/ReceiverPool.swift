@@ -60,6 +60,10 @@ public final class Reception: Service {
     /// The bound TCP ports.
     public var ports: DICOMPorts { listener.ports }
     public var openAssociations: Int { listener.openCount }
+    /// Of the thread that accepts connections.
+    public var acceptingPulse: Pulse { listener.pulse }
+    /// Of who looks after the workers.
+    public var workersPulse: Pulse { pool.pulse }
 
     /// Binds the ports; accepts once `run` is called.
     /// - Parameters:
@@ -159,6 +163,7 @@ actor ReceiverPool {
     private let starting = AsyncLock()
     private var idle: [Transport: [Idle]] = [:]
     private var serving: [String: Serving] = [:]
+    nonisolated let pulse = Pulse()
     private var isStopping = false
     private var isRefilling = false
     private var served = 0
@@ -388,6 +393,7 @@ actor ReceiverPool {
     /// `Task.sleep` keeps its memory until it would have ended, here an hour.
     func keepDeadlines() async {
         while !isStopping || !serving.isEmpty {
+            pulse.beat()
             do { try await Task.sleep(for: .milliseconds(500)) } catch { return }
             for (id, each) in serving {
                 guard let end = each.end, end < .now else { continue }
