@@ -1,3 +1,4 @@
+internal import Dispatch
 public import Foundation
 internal import GRDB
 public import WorkerProtocol
@@ -13,6 +14,7 @@ public final class SQLiteLedger: Ledger {
     public init(path: String, clock: WallClock = .system) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
+        configuration.qos = .default
         self.clock = clock
         viewers = nil
         database = try DatabasePool(path: path, configuration: configuration)

@@ -528,7 +528,7 @@ actor ReceiverPool {
     /// Reads two whole files at worst: neither on the actor, nor on the cooperative pool.
     private nonisolated func judge(_ collision: Collision) async -> (verdict: CollisionVerdict, version: Int) {
         await withCheckedContinuation { continuation in
-            DispatchQueue.global(qos: .userInitiated).async { [spool] in
+            DispatchQueue.global(qos: .default).async { [spool] in
                 continuation.resume(returning: spool.judge(collision))
             }
         }
