@@ -31,7 +31,8 @@ struct AlertDestinations {
         var problems: [String] = []
         for webhook in configuration.webhooks {
             do { _ = try SecretFile.read(webhook.secretFile) } catch {
-                problems.append("webhook \(webhook.name): secret_file \(error.reason)")
+                let reason = Credential.problem(webhook.secretFile) ?? error.reason
+                problems.append("webhook \(webhook.name): secret_file \(reason)")
             }
             if let path = webhook.authorities, !FileManager.default.isReadableFile(atPath: path) {
                 problems.append("webhook \(webhook.name): ca \(path) cannot be read")
