@@ -168,6 +168,8 @@ actor ReceiverPool {
     private var isRefilling = false
     private var served = 0
     private var failuresLogged = RateLimit(perMinute: 60)
+    /// As the log says.
+    private var confinementMissing: [String] = []
     /// Apart, so that what peers can bring about does not hide what an administrator has to mend.
     private var startFailuresLogged = RateLimit(perMinute: 6)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
@@ -236,7 +238,9 @@ actor ReceiverPool {
             }
         }
         let hello = try await worker.start()
-        if !hello.confinement.missing.isEmpty {
+        // Of a kernel that lacks it every worker says the same.
+        if !hello.confinement.missing.isEmpty, confinementMissing != hello.confinement.missing {
+            confinementMissing = hello.confinement.missing
             logger.warning(
                 "worker confinement is not complete", metadata: ["missing": "\(hello.confinement.missing)"])
         }
