@@ -50,6 +50,7 @@ public actor OperatorAlertWatch: Service {
     private var counts: [(at: Date, crashes: [String: Int])] = []
     /// What headers said of an overdue study, and up to which image.
     private var judged: [UID: (upTo: Date, mayBeHead: Bool)] = [:]
+    public nonisolated let pulse = Pulse()
 
     public init(
         policy: OperatorAlertPolicy, interval: Duration, ledger: any Ledger, sources: Sources,
@@ -70,6 +71,7 @@ public actor OperatorAlertWatch: Service {
                 do { try await look() } catch is CancellationError { return } catch {
                     logger.error("operator alerts cannot be looked at, tried again", metadata: ["error": "\(error)"])
                 }
+                pulse.beat()
                 do { try await clock.sleep(interval) } catch { return }
             }
         }

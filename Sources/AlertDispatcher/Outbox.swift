@@ -3,7 +3,7 @@ public import Ledger
 public import Logging
 internal import Metrics
 public import ServiceLifecycle
-internal import WorkerProtocol
+public import WorkerProtocol
 
 /// Delivers what is owed, for ever if need be. Deliveries live in the ledger, so that a restart forgets none.
 ///
@@ -50,6 +50,7 @@ public actor Outbox: Service {
     private let dead = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "dead")])
     private let depth = Gauge(label: "ichnode_outbox_pending")
     private var flags = FlagTimes()
+    public nonisolated let pulse = Pulse()
 
     /// - Parameter audit: is told what became of objects that were handed over. Quick.
     public init(
@@ -71,6 +72,7 @@ public actor Outbox: Service {
             await withDiscardingTaskGroup { group in
                 while !Task.isCancelled {
                     for lane in await dueLanes() { group.addTask { await self.serve(lane) } }
+                    pulse.beat()
                     do { try await clock.sleep(Self.tick) } catch { return }
                 }
             }

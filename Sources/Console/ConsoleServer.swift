@@ -19,6 +19,8 @@ public struct ConsoleServer: Service {
         public var audit: ConsoleAudit
         /// nil when ready, else what is missing.
         public var notReady: @Sendable () async -> String?
+        /// Parts of the node that stand still; nil: none.
+        public var standstill: @Sendable () -> String? = { nil }
         /// nil: there are none to show.
         public var results: ResultFolder?
         /// nil: no images are shown.

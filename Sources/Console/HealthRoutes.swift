@@ -9,7 +9,12 @@ struct HealthRoutes {
     var routes: [ConsoleRoute] {
         let gauges = LedgerGauges(parts: parts)
         return [
-            .get("/health/live", .open) { _, _ in Self.text("live\n", .ok) },
+            .get("/health/live", .open) { [parts] _, _ in
+                if let still = parts.standstill() {
+                    return Self.text("standing still: \(still)\n", .serviceUnavailable)
+                }
+                return Self.text("live\n", .ok)
+            },
             .get("/health/ready", .open) { [parts] _, _ in
                 if let missing = await parts.notReady() {
                     return Self.text("not ready: \(missing)\n", .serviceUnavailable)

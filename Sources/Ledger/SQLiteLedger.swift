@@ -1,3 +1,4 @@
+internal import Dispatch
 public import Foundation
 internal import GRDB
 public import WorkerProtocol
@@ -16,6 +17,7 @@ public final class SQLiteLedger: Ledger {
     public init(path: String, clock: WallClock = .system) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
+        configuration.qos = .default
         self.clock = clock
         viewers = nil
         database = try DatabasePool(path: path, configuration: configuration)
@@ -38,6 +40,9 @@ public final class SQLiteLedger: Ledger {
     func read<Value: Sendable>(_ body: @escaping @Sendable (Database) throws -> Value) async throws -> Value {
         if let viewers { try await viewers.read(body) } else { try await database.read(body) }
     }
+
+    /// Returns when the one that writes has nothing before this to do; changes nothing.
+    public func waitForWriter() async throws { try await database.writeWithoutTransaction { _ in } }
 
     // MARK: Receiving
 

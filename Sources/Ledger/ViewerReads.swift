@@ -1,3 +1,4 @@
+internal import Dispatch
 internal import GRDB
 internal import Synchronization
 
@@ -13,6 +14,7 @@ final class ViewerReads: Sendable {
         var configuration = Configuration()
         configuration.readonly = true
         configuration.busyMode = .timeout(10)
+        configuration.qos = .default
         configuration.maximumReaderCount = Self.connections
         database = try DatabasePool(path: path, configuration: configuration)
     }

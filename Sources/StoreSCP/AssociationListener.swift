@@ -43,6 +43,8 @@ public struct DICOMPorts: Sendable, Equatable {
 /// because connection state is touched by that thread only; what others touch is guarded by `lock`.
 public final class AssociationListener: @unchecked Sendable {
     private static let drainTime: TimeInterval = 2
+    /// Between two turns of the loop.
+    private static let mostPause: TimeInterval = 1
     private static let backlog: Int32 = 512
     /// POLLRDHUP, which Glibc's module does not have: the peer has finished sending.
     private static let peerFinished: Int16 = 0x2000
@@ -74,6 +76,7 @@ public final class AssociationListener: @unchecked Sendable {
 
     /// The TCP ports that were bound (of use when 0 was asked for).
     public let ports: DICOMPorts
+    let pulse = Pulse()
 
     /// Binds and listens; accepts nothing until `run`.
     /// - Parameters:
@@ -150,6 +153,7 @@ public final class AssociationListener: @unchecked Sendable {
 
     private func loop() {
         while !lock.withLock({ stopping }) {
+            pulse.beat()
             var polled = [pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)]
             polled += listeners.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
             polled += waiting.map { descriptor, state in
@@ -158,8 +162,9 @@ public final class AssociationListener: @unchecked Sendable {
                 return pollfd(fd: descriptor, events: events, revents: 0)
             }
             let now = Self.now()
-            let next = waiting.values.map(\.deadline).min() ?? now + 3600
-            _ = poll(&polled, nfds_t(polled.count), Int32(max(0, min(3600, next - now)) * 1000) + 1)
+            let next = waiting.values.map(\.deadline).min() ?? now + Self.mostPause
+            let pause = max(0, min(Self.mostPause, next - now))
+            _ = poll(&polled, nfds_t(polled.count), Int32(pause * 1000) + 1)
             if polled[0].revents != 0 { drainWakePipe() }
             for (entry, listener) in zip(polled.dropFirst(), listeners) where entry.revents != 0 {
                 acceptAll(entry.fd, listener.transport)

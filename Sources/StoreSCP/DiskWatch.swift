@@ -2,6 +2,7 @@ internal import Foundation
 public import Logging
 internal import Metrics
 public import ServiceLifecycle
+public import WorkerProtocol
 
 /// Free space on the spool's file system, against two watermarks.
 ///
@@ -41,6 +42,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
     private let lock = NSLock()
     private var last = State.roomy
     private var lastFree: UInt64?
+    public let pulse = Pulse()
 
     /// - Parameters:
     ///   - path: on the file system that is watched.
@@ -70,6 +72,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
         try await cancelWhenGracefulShutdown { [self] in
             while !Task.isCancelled {
                 look()
+                pulse.beat()
                 do { try await Task.sleep(for: interval) } catch is CancellationError { return }
             }
         }

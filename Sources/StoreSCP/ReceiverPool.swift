@@ -60,6 +60,10 @@ public final class Reception: Service {
     /// The bound TCP ports.
     public var ports: DICOMPorts { listener.ports }
     public var openAssociations: Int { listener.openCount }
+    /// Of the thread that accepts connections.
+    public var acceptingPulse: Pulse { listener.pulse }
+    /// Of who looks after the workers.
+    public var workersPulse: Pulse { pool.pulse }
 
     /// Binds the ports; accepts once `run` is called.
     /// - Parameters:
@@ -159,10 +163,13 @@ actor ReceiverPool {
     private let starting = AsyncLock()
     private var idle: [Transport: [Idle]] = [:]
     private var serving: [String: Serving] = [:]
+    nonisolated let pulse = Pulse()
     private var isStopping = false
     private var isRefilling = false
     private var served = 0
     private var failuresLogged = RateLimit(perMinute: 60)
+    /// As the log says.
+    private var confinementMissing: [String] = []
     /// Apart, so that what peers can bring about does not hide what an administrator has to mend.
     private var startFailuresLogged = RateLimit(perMinute: 6)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
@@ -231,7 +238,9 @@ actor ReceiverPool {
             }
         }
         let hello = try await worker.start()
-        if !hello.confinement.missing.isEmpty {
+        // Of a kernel that lacks it every worker says the same.
+        if !hello.confinement.missing.isEmpty, confinementMissing != hello.confinement.missing {
+            confinementMissing = hello.confinement.missing
             logger.warning(
                 "worker confinement is not complete", metadata: ["missing": "\(hello.confinement.missing)"])
         }
@@ -388,6 +397,7 @@ actor ReceiverPool {
     /// `Task.sleep` keeps its memory until it would have ended, here an hour.
     func keepDeadlines() async {
         while !isStopping || !serving.isEmpty {
+            pulse.beat()
             do { try await Task.sleep(for: .milliseconds(500)) } catch { return }
             for (id, each) in serving {
                 guard let end = each.end, end < .now else { continue }
@@ -522,7 +532,7 @@ actor ReceiverPool {
     /// Reads two whole files at worst: neither on the actor, nor on the cooperative pool.
     private nonisolated func judge(_ collision: Collision) async -> (verdict: CollisionVerdict, version: Int) {
         await withCheckedContinuation { continuation in
-            DispatchQueue.global(qos: .userInitiated).async { [spool] in
+            DispatchQueue.global(qos: .default).async { [spool] in
                 continuation.resume(returning: spool.judge(collision))
             }
         }

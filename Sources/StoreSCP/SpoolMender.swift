@@ -15,13 +15,19 @@ public struct SpoolMender: Sendable {
     private let decoder: DecodeClient
     private let clock: WallClock
     private let logger: Logger
+    private let progress: @Sendable (String) -> Void
 
-    public init(spool: Spool, ledger: any Ledger, decoder: DecodeClient, clock: WallClock, logger: Logger) {
+    /// - Parameter progress: is told all the time how far it is.
+    public init(
+        spool: Spool, ledger: any Ledger, decoder: DecodeClient, clock: WallClock, logger: Logger,
+        progress: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
         self.spool = spool
         self.ledger = ledger
         self.decoder = decoder
         self.clock = clock
         self.logger = logger
+        self.progress = progress
     }
 
     /// Before anything is received.
@@ -30,7 +36,12 @@ public struct SpoolMender: Sendable {
     public func mend() async throws -> Int {
         let unfinished = try spool.removeUnfinished()
         var found = 0
-        for (study, folder) in try spool.folders() { found += try await mend(study, folder) }
+        let folders = try spool.folders()
+        for (index, (study, folder)) in folders.enumerated() {
+            found += try await mend(study, folder) {
+                progress("study \(index + 1) of \(folders.count) in the spool, \(found + $0) objects read")
+            }
+        }
         if unfinished > 0 || found > 0 {
             logger.notice(
                 "spool mended", metadata: ["unfinished.removed": "\(unfinished)", "instances.found": "\(found)"])
@@ -38,13 +49,14 @@ public struct SpoolMender: Sendable {
         return found
     }
 
-    private func mend(_ study: UID, _ folder: String) async throws -> Int {
+    private func mend(_ study: UID, _ folder: String, _ progress: (_ read: Int) -> Void) async throws -> Int {
         let paths = try spool.paths(in: folder)
         let known = try await ledger.instancePaths(ofStudy: study)
         for path in paths where known[path] == .purged { try FileManager.default.removeItem(atPath: path) }
         let unknown = paths.filter { known[$0] == nil }
         if paths.allSatisfy({ known[$0] == .purged }) { rmdir(folder) }
         let now = clock.now()
+        progress(0)
         for start in stride(from: 0, to: unknown.count, by: 256) {
             let batch = Array(unknown[start..<min(start + 256, unknown.count)])
             var records = try await decoder.describe(batch)
@@ -52,6 +64,7 @@ public struct SpoolMender: Sendable {
             records.merge(try await decoder.describe(batch.filter { records[$0] == nil })) { $1 }
             try await ledger.recordInstances(
                 records.map { StoredInstance(record: $1, path: $0, receivedAt: now) })
+            progress(start + batch.count)
         }
         return unknown.count
     }

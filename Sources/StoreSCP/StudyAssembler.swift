@@ -147,6 +147,7 @@ public actor StudyAssembler: Service {
     private var retrieving: Set<UID> = []
     private let emit: AsyncStream<AssemblyEvent>.Continuation
     public nonisolated let events: AsyncStream<AssemblyEvent>
+    public nonisolated let pulse = Pulse()
 
     /// Peers whose gaps are remembered at most: any address may send.
     private static let mostPeers = 1024
@@ -180,6 +181,7 @@ public actor StudyAssembler: Service {
             while !Task.isCancelled {
                 await decide()
                 await saveGaps()
+                pulse.beat()
                 do { try await clock.sleep(Self.tick) } catch { return }
             }
         }

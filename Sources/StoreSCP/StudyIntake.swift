@@ -3,7 +3,7 @@ public import Ledger
 public import Logging
 internal import Metrics
 public import ServiceLifecycle
-internal import WorkerProtocol
+public import WorkerProtocol
 
 /// Takes what the workers stored, in order: writes it to the ledger in batches, then tells the assembler.
 ///
@@ -14,6 +14,8 @@ public final class StudyIntake: Service {
         case opened(association: String, peer: String, at: Date)
         case stored(StoredInstance, association: String)
         case ended(association: String, AssociationConclusion, at: Date)
+        /// Has the loop show that it turns.
+        case nudge
     }
 
     private static let mostInBatch = 1024
@@ -24,6 +26,8 @@ public final class StudyIntake: Service {
     private let logger: Logger
     private let items: AsyncStream<[Item]>
     private let buffer: IntakeBuffer
+    /// Beats for each `nudge`, and while the ledger is tried.
+    public let pulse = Pulse()
 
     public init(ledger: any Ledger, assembler: StudyAssembler, clock: WallClock, logger: Logger) {
         self.ledger = ledger
@@ -47,6 +51,9 @@ public final class StudyIntake: Service {
     func associationEnded(_ id: String, _ conclusion: AssociationConclusion) async {
         await buffer.add(.ended(association: id, conclusion, at: clock.now()))
     }
+
+    /// Goes the way of all that is stored.
+    public func nudge() async { await buffer.add(.nudge) }
 
     public func run() async throws {
         await withTaskCancellationOrGracefulShutdownHandler {
@@ -72,6 +79,7 @@ public final class StudyIntake: Service {
                 await assembler.ended(association, at: at, conclusion)
             case .stored(let instance, let association):
                 if new.contains(instance.path) { await assembler.arrived(instance, association: association) }
+            case .nudge: pulse.beat()
             }
         }
     }
@@ -83,6 +91,7 @@ public final class StudyIntake: Service {
         while true {
             do { return try await ledger.recordInstances(instances) } catch {
                 logger.error("ledger cannot be written; objects wait in the spool", metadata: ["error": "\(error)"])
+                pulse.beat()
                 // A node that is stopping waits for no disk: the next start finds them in the spool.
                 let waited = try? await cancelWhenGracefulShutdown { [clock, pause] in try await clock.sleep(pause) }
                 guard waited != nil else { return [] }

@@ -30,6 +30,7 @@ ALONE = (
     "test_node_load",
     "test_node_receiving",
     "test_node_tls",
+    "test_node_watchdog",
 )
 # The longest first, so that none is left alone at the end; roughly, in seconds.
 LONG = {"test_node_results": 150, "test_node_delivery": 120, "test_node_commitment": 90, "test_node_alerts": 60}

@@ -101,6 +101,7 @@ enum MetricsTable {
     private static let node = [
         gauge("ichnode_ready", help: "1 when the node serves, 0 before."),
         gauge("ichnode_ledger_readable", help: "1 when the ledger answered the last question of these metrics."),
+        gauge("ichnode_part_still_seconds", "part", help: "For how long a part of the node has shown no sign of life."),
         gauge("ichnode_operator_alerts_active", "kind", help: "Operators' alerts that hold now."),
         counter("ichnode_worker_crashes_total", "verb", help: "Child processes that died, by what they were for."),
         counter("ichnode_console_sign_ins_total", "outcome", help: "Attempts to sign in at the console."),

@@ -9,8 +9,9 @@ extension ConfigurationReader {
             defer { section.finish() }
             let webhook = Webhook(
                 name: section.required("name", "paging"), url: section.required("url", "https://host/path"),
-                secretFile: section.required("secret_file", "/etc/ichnode/webhooks/paging.secret"),
-                authorities: none(section.string("ca", default: "none")),
+                secretFile: section.file(
+                    "secret_file", section.required("secret_file", "/etc/ichnode/webhooks/paging.secret")),
+                authorities: none(section.file("ca", section.string("ca", default: "none"))),
                 includesPatient: section.bool("include_patient", default: false),
                 timeout: .seconds(section.seconds("timeout_seconds", default: 10, 0.1...300)))
             if let problem = Webhook.problem(withURL: webhook.url), !webhook.url.isEmpty {

@@ -72,8 +72,9 @@ extension ConfigurationReader {
         defer { section.finish() }
         let files = TLSFiles(
             section: "console.tls",
-            certificate: section.required("certificate", "/etc/ichnode/tls/console-certificate.pem"),
-            key: section.required("key", "/etc/ichnode/tls/console-key.pem"), authorities: nil)
+            certificate: section.file(
+                "certificate", section.required("certificate", "/etc/ichnode/tls/console-certificate.pem")),
+            key: section.file("key", section.required("key", "/etc/ichnode/tls/console-key.pem")), authorities: nil)
         for (key, path) in [("certificate", files.certificate), ("key", files.key)]
         where !path.isEmpty && !path.hasPrefix("/") {
             section.problem(key, "has to begin with /")

@@ -113,11 +113,14 @@ enum ConfigurationReader {
         let clients = section.choice("client_certificates", default: NodeConfiguration.TLS.Clients.required)
         return NodeConfiguration.TLS(
             port: section.int("port", default: 2762, 0...65535),
-            certificate: section.required("certificate", "/etc/ichnode/tls/certificate.pem"),
-            key: section.required("key", "/etc/ichnode/tls/key.pem"),
+            certificate: section.file(
+                "certificate", section.required("certificate", "/etc/ichnode/tls/certificate.pem")),
+            key: section.file("key", section.required("key", "/etc/ichnode/tls/key.pem")),
             // Read in both cases, so that it may stay in the file.
-            authorities: clients == .required
-                ? section.required("ca", "/etc/ichnode/tls/ca.pem") : section.string("ca", default: ""),
+            authorities: section.file(
+                "ca",
+                clients == .required
+                    ? section.required("ca", "/etc/ichnode/tls/ca.pem") : section.string("ca", default: "")),
             clients: clients)
     }
 
@@ -257,8 +260,9 @@ enum ConfigurationReader {
         let isOn = section.flag("tls")
         let verifiesHost = section.flag("verify_host") ?? true
         var files = TLSFiles(
-            section: section.path, certificate: section.string("certificate", default: ""),
-            key: section.string("key", default: ""), authorities: section.string("ca", default: ""))
+            section: section.path, certificate: section.file("certificate", section.string("certificate", default: "")),
+            key: section.file("key", section.string("key", default: "")),
+            authorities: section.file("ca", section.string("ca", default: "")))
         let isOwn = files.paths.contains { !$0.isEmpty }
         if isOwn && isOn == nil { section.problem("tls", "is missing: add \"tls: true\", or remove the certificates") }
         guard isOn == true else { return nil }

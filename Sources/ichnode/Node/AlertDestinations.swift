@@ -37,7 +37,8 @@ struct AlertDestinations {
         var problems: [Problem] = []
         for webhook in configuration.webhooks {
             do { _ = try SecretFile.read(webhook.secretFile) } catch {
-                problems.append(Problem(webhook, "secret_file \(error.reason)"))
+                let reason = Credential.problem(webhook.secretFile) ?? error.reason
+                problems.append(Problem(webhook, "secret_file \(reason)"))
             }
             if let path = webhook.authorities, !FileManager.default.isReadableFile(atPath: path) {
                 problems.append(Problem(webhook, "ca \(path) cannot be read"))

@@ -87,6 +87,11 @@ final class CertificateWatch: Service {
     }
 
     private static func examine(_ material: NodeConfiguration.KeyMaterial) async throws -> CertificateReport {
+        let absent = material.files.paths.compactMap { Credential.problem($0) }
+        if !absent.isEmpty {
+            return CertificateReport(
+                findings: absent.map { .init(.unusable, "\(material.files.section): \($0)") })
+        }
         let program = WorkerProgram(
             path: WorkerProgram.beside("ichnode-dicom"),
             arguments: ["certificates"] + (material.side == .requesting ? ["--for-requests"] : [])

@@ -39,8 +39,10 @@ struct Node {
         engine = InferenceChild(
             package: package, executable: WorkerProgram.beside("ichnode"), threads: configuration.node.inferenceThreads,
             logger: logger)
-        try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
-            .mend()
+        try await SpoolMender(
+            spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger,
+            progress: SystemdNotifier.startProgress()
+        ).mend()
 
         let audit = AuditTrail.make(configuration, folders, ledger: ledger, clock: clock, logger: logger)
         let peers = QueryRetrieve(configuration, programs: programs) { audit?.record(.query($0)) }
@@ -129,13 +131,19 @@ struct Node {
             audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing },
             images: images, facts: portrait)
         parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
+        let vitals = VitalSigns(
+            .init(
+                ledger: ledger, intake: intake, assembler: assembler, pipeline: pipeline, outbox: outbox, watch: watch,
+                watchPause: .seconds(configuration.operatorAlerts.checkSeconds), disk: disk, reception: reception),
+            logger: logger)
+        parts.standstill = { vitals.standstill }
         let console = ConsoleServer(
             configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
         // audit trail when nothing happens any more.
         services =
-            (audit.map { [$0] } ?? []) + [
+            [vitals] + (audit.map { [$0] } ?? []) + [
                 intake, assembler, pipeline, outbox, commitments, retention, watch, images, console, control, disk,
                 certificates, reception,
             ]

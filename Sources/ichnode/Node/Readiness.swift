@@ -21,6 +21,6 @@ actor Readiness {
         if let plain = ports.plain { metadata["dicom.port"] = "\(plain)" }
         if let tls = ports.tls { metadata["tls.port"] = "\(tls)" }
         logger.notice("node ready", metadata: metadata)
-        SystemdNotifier.send("READY=1")
+        SystemdNotifier.send("READY=1\nSTATUS=Ready")
     }
 }

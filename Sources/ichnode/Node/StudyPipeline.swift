@@ -74,6 +74,9 @@ actor StudyPipeline: Service {
         }
     }
 
+    /// Shows that it is not held up.
+    func answer() {}
+
     // MARK: Ahead of completion
 
     /// - Returns: the study, where nobody works ahead for it yet.
