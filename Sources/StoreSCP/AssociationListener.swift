@@ -55,7 +55,9 @@ public final class AssociationListener: @unchecked Sendable {
         var transport: Transport
     }
 
-    private let rules: AdmissionRules
+    private let current: @Sendable () -> AdmissionRules
+    /// As of now: they may change.
+    private var rules: AdmissionRules { current() }
     private let logger: Logger
     private let admit: @Sendable (AdmittedConnection) -> Void
     private let audit: @Sendable (ReceptionEvent) -> Void
@@ -77,15 +79,16 @@ public final class AssociationListener: @unchecked Sendable {
 
     /// Binds and listens; accepts nothing until `run`.
     /// - Parameters:
+    ///   - rules: asked for at each decision.
     ///   - audit: is told of every refusal. Quick.
     ///   - book: as well.
     /// - Throws: `ListenError` naming address, port and cause.
     public init(
-        addresses: [String], ports: DICOMPorts, rules: AdmissionRules,
+        addresses: [String], ports: DICOMPorts, rules: @escaping @autoclosure @Sendable () -> AdmissionRules,
         audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, book: AssociationBook = AssociationBook(),
         logger: Logger, admit: @escaping @Sendable (AdmittedConnection) -> Void
     ) throws {
-        self.rules = rules
+        current = rules
         self.logger = logger
         self.admit = admit
         self.audit = audit
@@ -319,7 +322,8 @@ public final class AssociationListener: @unchecked Sendable {
     }
 
     private func takePlace(_ peer: String) -> Bool {
-        lock.withLock {
+        let rules = rules
+        return lock.withLock {
             let total = active.values.reduce(0, +)
             guard total < rules.mostAssociations, active[peer, default: 0] < rules.mostAssociationsPerPeer else {
                 return false
