@@ -22,6 +22,7 @@ enum ControlRequest: Codable, Sendable {
     case discardDelivery(Int64)
     case showAudit(limit: Int)
     case listOperatorAlerts(all: Bool, limit: Int)
+    case reloadConfiguration
 }
 
 enum ControlResponse: Codable, Sendable {
@@ -32,6 +33,7 @@ enum ControlResponse: Codable, Sendable {
     /// XML, one message each.
     case auditMessages([String])
     case operatorAlerts([OperatorAlertEntry])
+    case reloaded(ConfigurationReload)
     case done(String)
     case failed(String)
 }

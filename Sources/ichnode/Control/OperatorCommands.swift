@@ -8,9 +8,11 @@ import WorkerProtocol
 struct OperatorCommands: Sendable {
     let ledger: any Ledger
     let assembler: StudyAssembler
-    let rules: SelectionRules
+    /// Of now: they may change.
+    let rules: @Sendable () -> SelectionRules
     /// nil where none is kept.
     let audit: AuditTrail?
+    let reload: @Sendable (_ user: String) async -> ControlResponse
 
     /// - Parameter user: name of the local user, or of the console's.
     @Sendable func answer(_ request: ControlRequest, by user: String) async -> ControlResponse {
@@ -37,7 +39,9 @@ struct OperatorCommands: Sendable {
         case .resendStudy: ("study resend", false)
         case .retryDelivery(let id): ("outbox retry \(id)", false)
         case .discardDelivery(let id): ("outbox discard \(id)", true)
-        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit: nil
+        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit,
+            .reloadConfiguration:
+            nil
         }
     }
 
@@ -73,6 +77,7 @@ struct OperatorCommands: Sendable {
             case .showAudit(let limit): return .auditMessages(try await latestAudit(limit, user))
             case .listOperatorAlerts(let all, let limit):
                 return .operatorAlerts(try await ledger.operatorAlerts(all: all, limit: max(1, min(limit, 10_000))))
+            case .reloadConfiguration: return await reload(user)
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")
@@ -167,7 +172,7 @@ struct OperatorCommands: Sendable {
         if let waiting, waiting != StudyAssembler.arriving {
             let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid)).mapValues(\.record)
             let settled = StudyHistory(detail.analyses).settledSeries
-            let selection = SeriesSelection(known.values, rules: rules, settled: settled)
+            let selection = SeriesSelection(known.values, rules: rules(), settled: settled)
             return StudyExplanation(
                 studyInstanceUID: uid, standing: waiting,
                 series: SeriesExplanation.verdicts(selection, Array(known.values)))
