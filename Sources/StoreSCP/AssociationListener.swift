@@ -182,6 +182,7 @@ public final class AssociationListener: @unchecked Sendable {
     }
 
     private func acceptAll(_ listener: Int32, _ transport: Transport) {
+        let rules = rules
         while true {
             var address = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -306,9 +307,10 @@ public final class AssociationListener: @unchecked Sendable {
     }
 
     private func admitWaiting() {
+        let rules = rules
         let ordered = waiting.sorted { $0.value.deadline < $1.value.deadline }
         for (descriptor, state) in ordered {
-            guard case .place(let request) = state.step, takePlace(state.peerAddress) else { continue }
+            guard case .place(let request) = state.step, takePlace(state.peerAddress, rules) else { continue }
             waiting[descriptor] = nil
             waitFor(1, descriptor)
             let flags = fcntl(descriptor, F_GETFL)
@@ -321,9 +323,8 @@ public final class AssociationListener: @unchecked Sendable {
         }
     }
 
-    private func takePlace(_ peer: String) -> Bool {
-        let rules = rules
-        return lock.withLock {
+    private func takePlace(_ peer: String, _ rules: AdmissionRules) -> Bool {
+        lock.withLock {
             let total = active.values.reduce(0, +)
             guard total < rules.mostAssociations, active[peer, default: 0] < rules.mostAssociationsPerPeer else {
                 return false

@@ -216,6 +216,7 @@ actor ReceiverPool {
 
     /// The port with the fewest workers ready, where that is too few.
     private func lacking(besides failed: Set<Transport>) -> Transport? {
+        let settings = settings
         let open: [Transport] =
             (settings.ports.plain == nil ? [] : [.plain]) + (settings.ports.tls == nil ? [] : [.tls])
         return open.filter { !failed.contains($0) && ready($0) < settings.warmWorkers }.min { ready($0) < ready($1) }

@@ -80,8 +80,6 @@ class Reload(unittest.TestCase):
 
     def setUp(self):
         # As it was, whatever the test before has left.
-        self.begun = time.monotonic()
-        self.addCleanup(lambda: print(f'{time.monotonic() - self.begun:.1f} s', end=' '))
         self.node.configuration.write_text(self.good)
         self.reload()
 
@@ -239,6 +237,17 @@ class Reload(unittest.TestCase):
         console = ConsoleClient(self.node.http_port)
         console.sign_in("otto")
         self.assertIn("at the next start", console.get("/configuration").text)
+
+    def test_several_at_once_are_one_after_the_other(self):
+        self.node.change("node", log_level="info")
+        command = [str(ICHNODE), "config", "reload", "--run-directory", str(self.node.folder / "run")]
+        begun = len(self.node.log_text())
+        asking = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(5)]
+        os.kill(self.node.process.pid, signal.SIGHUP)
+        said = [each.communicate(timeout=30)[0] for each in asking]
+        self.assertEqual([each.returncode for each in asking], [0] * len(asking))
+        self.assertLessEqual(sum("node.log_level debug -> info" in each for each in said), 1, "said once")
+        wait_for(lambda: self.node.log_text()[begun:].count("configuration read again") == 6, "six times", 10)
 
     def test_it_is_audited(self):
         self.reload()

@@ -9,7 +9,7 @@ import WorkerProtocol
 
 /// A configuration and what is made of it. Never changed, but replaced as a whole: who makes one decision of several
 /// steps takes one of these.
-struct InForce: Sendable {
+final class InForce: Sendable {
     let configuration: NodeConfiguration
     let source: ConfigurationSource
     let alerts: AlertDestinations

@@ -37,13 +37,13 @@ struct Node {
         engine = InferenceChild(
             package: package, executable: WorkerProgram.beside("ichnode"), threads: configuration.node.inferenceThreads,
             logger: logger)
-        try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
-            .mend()
-
         let audit = AuditTrail.make(configuration, folders, ledger: ledger, clock: clock, logger: logger)
         let live = LiveConfiguration(
             InForce(configuration, from: source, programs: programs, audit: audit, clock: clock))
         let certificates = try await CertificateWatch(live.configuration.keyMaterials, logger: logger)
+        try await SpoolMender(spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger)
+            .mend()
+
         let assembler = StudyAssembler(
             policy: live.configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
             evidence: { HeaderEvidence(rules: live.configuration.selection).find($0, settled: $1) },
@@ -123,7 +123,7 @@ struct Node {
             images: images, facts: portrait)
         parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
         let console = ConsoleServer(
-            live.configuration.console, parts: parts, logger: logger
+            live.value.configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
         // Stopped from the last to the first: no new configuration, no new associations, then no operators, then what
         // is under way, and the audit trail when nothing happens any more.
