@@ -182,7 +182,6 @@ public final class AssociationListener: @unchecked Sendable {
     }
 
     private func acceptAll(_ listener: Int32, _ transport: Transport) {
-        let rules = rules
         while true {
             var address = sockaddr_storage()
             var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
@@ -198,6 +197,7 @@ public final class AssociationListener: @unchecked Sendable {
             }
             Self.doNotBlock(descriptor)
             let peer = Self.numericHost(&address, length)
+            let rules = rules
             guard rules.allowedNetworks.contains(where: { $0.contains(peer) }) else {
                 refuse("address is in no allowed network: add it to dicom.allowed_networks", peer, transport)
                 close(descriptor)
