@@ -13,8 +13,8 @@ public actor CommitmentDesk: Service {
     private static let tick: Duration = .milliseconds(200)
 
     private let ledger: any Ledger
-    private let destinations: [String: any Destination]
-    private let policy: Outbox.RetryPolicy
+    private let currentDestinations: @Sendable () -> [any Destination]
+    private let currentPolicy: @Sendable () -> Outbox.RetryPolicy
     private let clock: WallClock
     private let logger: Logger
     private var busy: Set<String> = []
@@ -24,16 +24,19 @@ public actor CommitmentDesk: Service {
     private let failed = Counter(label: "ichnode_commitments_failed_total")
     private let depth = Gauge(label: "ichnode_outbox_uncommitted")
 
+    /// - Parameter destinations: asked for at each request, as is the policy: they may change.
     public init(
-        ledger: any Ledger, destinations: [any Destination], policy: Outbox.RetryPolicy, clock: WallClock,
-        logger: Logger
+        ledger: any Ledger, destinations: @escaping @autoclosure @Sendable () -> [any Destination],
+        policy: @escaping @autoclosure @Sendable () -> Outbox.RetryPolicy, clock: WallClock, logger: Logger
     ) {
         self.ledger = ledger
-        self.destinations = Dictionary(uniqueKeysWithValues: destinations.map { ($0.name, $0) })
-        self.policy = policy
+        currentDestinations = destinations
+        currentPolicy = policy
         self.clock = clock
         self.logger = logger
     }
+
+    private var policy: Outbox.RetryPolicy { currentPolicy() }
 
     /// At the end of service, a request on its way counts as not made unless its answer came.
     public func run() async throws {
@@ -75,7 +78,7 @@ public actor CommitmentDesk: Service {
     private func ask(_ delivery: DeliveryEntry) async throws {
         let transaction = UID.random()
         guard try await ledger.beginCommitment(ofDelivery: delivery.id, under: transaction) else { return }
-        guard let destination = destinations[delivery.taker] else {
+        guard let destination = currentDestinations().first(where: { $0.name == delivery.taker }) else {
             let name = delivery.taker
             return try await postpone(transaction, name, "no peer is named \(name): configure it again")
         }

@@ -39,11 +39,13 @@ public actor OperatorAlertWatch: Service {
     /// After findings and reports.
     private static let priority = 2
 
-    private let policy: OperatorAlertPolicy
-    private let interval: Duration
+    private let currentPolicy: @Sendable () -> OperatorAlertPolicy
+    /// As of now: it may change.
+    private var policy: OperatorAlertPolicy { currentPolicy() }
+    private let interval: @Sendable () -> Duration
     private let ledger: any Ledger
     private let sources: Sources
-    private let channels: [any OperatorAlertChannel]
+    private let channels: @Sendable () -> [any OperatorAlertChannel]
     private let clock: WallClock
     private let logger: Logger
     /// Counts of crashes, as far back as the window goes, and one from before it.
@@ -52,11 +54,13 @@ public actor OperatorAlertWatch: Service {
     private var judged: [UID: (upTo: Date, mayBeHead: Bool)] = [:]
     public nonisolated let pulse = Pulse()
 
+    /// Policy, interval and channels are asked for at each look: they may change.
     public init(
-        policy: OperatorAlertPolicy, interval: Duration, ledger: any Ledger, sources: Sources,
-        channels: [any OperatorAlertChannel], clock: WallClock, logger: Logger
+        policy: @escaping @autoclosure @Sendable () -> OperatorAlertPolicy,
+        interval: @escaping @autoclosure @Sendable () -> Duration, ledger: any Ledger, sources: Sources,
+        channels: @escaping @autoclosure @Sendable () -> [any OperatorAlertChannel], clock: WallClock, logger: Logger
     ) {
-        self.policy = policy
+        currentPolicy = policy
         self.interval = interval
         self.ledger = ledger
         self.sources = sources
@@ -72,7 +76,7 @@ public actor OperatorAlertWatch: Service {
                     logger.error("operator alerts cannot be looked at, tried again", metadata: ["error": "\(error)"])
                 }
                 pulse.beat()
-                do { try await clock.sleep(interval) } catch { return }
+                do { try await clock.sleep(interval()) } catch { return }
             }
         }
     }
@@ -82,7 +86,7 @@ public actor OperatorAlertWatch: Service {
         let now = clock.now()
         let active = Set(try await ledger.operatorAlerts(all: false, limit: .max).map(\.kind))
         let conditions = policy.conditions(try await facts(now), active: active, at: now)
-        let channels = channels
+        let channels = channels()
         let changes = try await ledger.updateOperatorAlerts(to: conditions) { changes in
             try channels.flatMap { channel in
                 try channel.messages(of: changes, at: now).map {

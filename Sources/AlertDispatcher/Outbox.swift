@@ -10,6 +10,9 @@ public import WorkerProtocol
 /// Every destination has a lane of its own: one that is stuck delays no other. Within a lane urgency and then age give
 /// the order, also after days without an answer.
 public actor Outbox: Service {
+    /// Is told what became of objects that were handed over. Quick.
+    public typealias Audit = @Sendable (DeliveryAttempt) -> Void
+
     /// How attempts are spaced.
     public struct RetryPolicy: Sendable, Equatable {
         public var first: Duration
@@ -36,10 +39,10 @@ public actor Outbox: Service {
     private static let mostOwnPause = 60.0
 
     private let ledger: any Ledger
-    private let destinations: [String: any Destination]
-    private let policy: RetryPolicy
+    private let currentDestinations: @Sendable () -> [any Destination]
+    private let currentPolicy: @Sendable () -> RetryPolicy
     private let clock: WallClock
-    private let audit: @Sendable (DeliveryAttempt) -> Void
+    private let currentAudit: @Sendable () -> Audit
     private let logger: Logger
     private var busy: Set<String> = []
     private var ways: [Way: Blockage] = [:]
@@ -52,17 +55,32 @@ public actor Outbox: Service {
     private var flags = FlagTimes()
     public nonisolated let pulse = Pulse()
 
-    /// - Parameter audit: is told what became of objects that were handed over. Quick.
+    /// - Parameters:
+    ///   - destinations: asked for at each attempt, which goes on with what it began with: they may change, as may the
+    ///     policy.
+    ///   - audit: of these destinations.
     public init(
-        ledger: any Ledger, destinations: [any Destination], policy: RetryPolicy, clock: WallClock,
-        audit: @escaping @Sendable (DeliveryAttempt) -> Void = { _ in }, logger: Logger
+        ledger: any Ledger, destinations: @escaping @autoclosure @Sendable () -> [any Destination],
+        policy: @escaping @autoclosure @Sendable () -> RetryPolicy, clock: WallClock,
+        audit: @escaping @Sendable () -> Audit = { { _ in } }, logger: Logger
     ) {
         self.ledger = ledger
-        self.destinations = Dictionary(uniqueKeysWithValues: destinations.map { ($0.name, $0) })
-        self.policy = policy
+        currentDestinations = destinations
+        currentPolicy = policy
         self.clock = clock
-        self.audit = audit
+        currentAudit = audit
         self.logger = logger
+    }
+
+    private var destinations: [String: any Destination] {
+        Dictionary(uniqueKeysWithValues: currentDestinations().map { ($0.name, $0) })
+    }
+    private var policy: RetryPolicy { currentPolicy() }
+
+    /// Destinations have changed: what could not be reached is tried at once.
+    public func reopen() {
+        let now = clock.now()
+        for way in ways.keys { ways[way]?.pausedUntil = now }
     }
 
     /// At the end of service, what is on its way counts as not delivered unless its answer came: it is sent again after
@@ -83,7 +101,9 @@ public actor Outbox: Service {
         do {
             let pending = try await ledger.pendingLanes()
             depth.record(try await ledger.pendingDeliveryCount())
-            let now = clock.now()
+            let (now, known) = (clock.now(), destinations)
+            // Nothing is owed any more to what was taken out of the configuration.
+            ways = ways.filter { pending[$0.key.lane] != nil || known[$0.key.lane] != nil }
             let due = pending.filter { name, lane in
                 guard lane.due <= now, !busy.contains(name) else { return false }
                 // Something new is tried at once: its destination may be back.
@@ -162,6 +182,7 @@ public actor Outbox: Service {
 
     /// - Throws: where no answer came; the delivery is as it was.
     private func hand(_ delivery: inout DeliveryEntry, to taker: String) async throws {
+        let audit = currentAudit()
         guard let destination = destinations[taker] else {
             throw Unreachable("no destination is named \(taker): configure it again, and it will be served")
         }

@@ -100,6 +100,8 @@ int clinux_exit_code(int status) {
 void clinux_reset_signals(void) {
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
     signal(SIGPIPE, SIG_IGN);
+    // For the daemon, which reads its configuration again; whoever sends it to all processes means no harm.
+    signal(SIGHUP, SIG_IGN);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);

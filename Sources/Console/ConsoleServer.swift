@@ -47,7 +47,8 @@ public struct ConsoleServer: Service {
         }
     }
 
-    private let settings: ConsoleSettings
+    private let current: @Sendable () -> ConsoleSettings
+    private var settings: ConsoleSettings { current() }
     private let parts: Parts
     private let gate: any Gate
     private let outcomes = ActionOutcomes()
@@ -56,20 +57,23 @@ public struct ConsoleServer: Service {
     private let fragments: LiveFragments
     private let onListening: @Sendable (Int) async -> Void
 
-    /// - Parameter onListening: called with the bound port once requests are answered.
+    /// - Parameters:
+    ///   - settings: asked for with each request: who may use it may change, and for how long.
+    ///   - onListening: called with the bound port once requests are answered.
     public init(
-        _ settings: ConsoleSettings, parts: Parts, logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
+        _ settings: @escaping @autoclosure @Sendable () -> ConsoleSettings, parts: Parts, logger: Logger,
+        onListening: @escaping @Sendable (Int) async -> Void
     ) {
         self.init(
-            settings, parts: parts, gate: AccessGate(settings, audit: parts.audit, clock: parts.clock), logger: logger,
-            onListening: onListening)
+            settings(), parts: parts, gate: AccessGate(settings, audit: parts.audit, clock: parts.clock),
+            logger: logger, onListening: onListening)
     }
 
     init(
-        _ settings: ConsoleSettings, parts: Parts, gate: any Gate, live: LiveHub.Limits = .init(), logger: Logger,
-        onListening: @escaping @Sendable (Int) async -> Void
+        _ settings: @escaping @autoclosure @Sendable () -> ConsoleSettings, parts: Parts, gate: any Gate,
+        live: LiveHub.Limits = .init(), logger: Logger, onListening: @escaping @Sendable (Int) async -> Void
     ) {
-        self.settings = settings
+        current = settings
         self.parts = parts
         self.gate = gate
         self.logger = logger
@@ -129,7 +133,7 @@ public struct ConsoleServer: Service {
     /// Nothing is answered that the gate did not let through.
     func router(_ routes: [ConsoleRoute]) -> Router<ConsoleContext> {
         let router = Router(context: ConsoleContext.self, options: .autoGenerateHeadEndpoints)
-        router.add(middleware: ConsoleMiddleware(settings: settings, gate: gate))
+        router.add(middleware: ConsoleMiddleware(settings: current, gate: gate))
         router.add(middleware: APIMethods(routes: routes))
         for route in routes {
             router.on(RouterPath(route.path), method: route.method) { [gate] request, context in

@@ -57,7 +57,9 @@ public final class AssociationListener: @unchecked Sendable {
         var transport: Transport
     }
 
-    private let rules: AdmissionRules
+    private let current: @Sendable () -> AdmissionRules
+    /// As of now: they may change.
+    private var rules: AdmissionRules { current() }
     private let logger: Logger
     private let admit: @Sendable (AdmittedConnection) -> Void
     private let audit: @Sendable (ReceptionEvent) -> Void
@@ -80,15 +82,16 @@ public final class AssociationListener: @unchecked Sendable {
 
     /// Binds and listens; accepts nothing until `run`.
     /// - Parameters:
+    ///   - rules: asked for at each decision.
     ///   - audit: is told of every refusal. Quick.
     ///   - book: as well.
     /// - Throws: `ListenError` naming address, port and cause.
     public init(
-        addresses: [String], ports: DICOMPorts, rules: AdmissionRules,
+        addresses: [String], ports: DICOMPorts, rules: @escaping @autoclosure @Sendable () -> AdmissionRules,
         audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, book: AssociationBook = AssociationBook(),
         logger: Logger, admit: @escaping @Sendable (AdmittedConnection) -> Void
     ) throws {
-        self.rules = rules
+        current = rules
         self.logger = logger
         self.admit = admit
         self.audit = audit
@@ -199,6 +202,7 @@ public final class AssociationListener: @unchecked Sendable {
             }
             Self.doNotBlock(descriptor)
             let peer = Self.numericHost(&address, length)
+            let rules = rules
             guard rules.allowedNetworks.contains(where: { $0.contains(peer) }) else {
                 refuse("address is in no allowed network: add it to dicom.allowed_networks", peer, transport)
                 close(descriptor)
@@ -308,9 +312,10 @@ public final class AssociationListener: @unchecked Sendable {
     }
 
     private func admitWaiting() {
+        let rules = rules
         let ordered = waiting.sorted { $0.value.deadline < $1.value.deadline }
         for (descriptor, state) in ordered {
-            guard case .place(let request) = state.step, takePlace(state.peerAddress) else { continue }
+            guard case .place(let request) = state.step, takePlace(state.peerAddress, rules) else { continue }
             waiting[descriptor] = nil
             waitFor(1, descriptor)
             let flags = fcntl(descriptor, F_GETFL)
@@ -323,7 +328,7 @@ public final class AssociationListener: @unchecked Sendable {
         }
     }
 
-    private func takePlace(_ peer: String) -> Bool {
+    private func takePlace(_ peer: String, _ rules: AdmissionRules) -> Bool {
         lock.withLock {
             let total = active.values.reduce(0, +)
             guard total < rules.mostAssociations, active[peer, default: 0] < rules.mostAssociationsPerPeer else {

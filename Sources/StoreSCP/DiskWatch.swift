@@ -34,7 +34,7 @@ public final class DiskWatch: Service, @unchecked Sendable {
     }
 
     private let path: String
-    private let watermarks: Watermarks
+    private let watermarks: @Sendable () -> Watermarks
     private let interval: Duration
     private let logger: Logger
     private let freeBytes: @Sendable (String) throws -> UInt64
@@ -46,9 +46,11 @@ public final class DiskWatch: Service, @unchecked Sendable {
 
     /// - Parameters:
     ///   - path: on the file system that is watched.
+    ///   - watermarks: asked for at each look: they may change.
     ///   - freeBytes: how to ask for free space.
     public init(
-        path: String, watermarks: Watermarks, interval: Duration = .seconds(1), logger: Logger,
+        path: String, watermarks: @escaping @autoclosure @Sendable () -> Watermarks, interval: Duration = .seconds(1),
+        logger: Logger,
         freeBytes: @escaping @Sendable (String) throws -> UInt64 = { try DiskSpace.freeBytes(at: $0) }
     ) {
         self.path = path
@@ -56,9 +58,6 @@ public final class DiskWatch: Service, @unchecked Sendable {
         self.interval = interval
         self.logger = logger
         self.freeBytes = freeBytes
-        for (refuses, bytes) in [("associations", watermarks.association), ("objects", watermarks.object)] {
-            Gauge(label: "ichnode_disk_watermark_bytes", dimensions: [("refuses", refuses)]).record(bytes)
-        }
         look()
     }
 
@@ -80,6 +79,10 @@ public final class DiskWatch: Service, @unchecked Sendable {
 
     /// Where the file system does not answer, the last state stands.
     func look() {
+        let watermarks = watermarks()
+        for (refuses, bytes) in [("associations", watermarks.association), ("objects", watermarks.object)] {
+            Gauge(label: "ichnode_disk_watermark_bytes", dimensions: [("refuses", refuses)]).record(bytes)
+        }
         let found: UInt64
         do { found = try freeBytes(path) } catch {
             logger.error("free disk space is not known", metadata: ["error": "\(error)"])

@@ -50,7 +50,7 @@ public final class Reception: Service {
         }
     }
 
-    private let settings: Settings
+    private let settings: @Sendable () -> Settings
     private let listener: AssociationListener
     private let pool: ReceiverPool
     private let admitted: AsyncStream<AdmittedConnection>
@@ -67,12 +67,13 @@ public final class Reception: Service {
 
     /// Binds the ports; accepts once `run` is called.
     /// - Parameters:
+    ///   - settings: asked for anew for each association: all but addresses and ports may change.
     ///   - commitments: takes what peers report on storage commitment.
     ///   - audit: is told what came from whom, and who was refused. Quick.
     ///   - book: as well.
     public init(
-        settings: Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
-        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
+        settings: @escaping @autoclosure @Sendable () -> Settings, spool: Spool, programs: ReceivePrograms,
+        intake: StudyIntake, commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
         audit: @escaping @Sendable (ReceptionEvent) -> Void = { _ in }, book: AssociationBook = AssociationBook(),
         logger: Logger
     ) throws {
@@ -80,8 +81,8 @@ public final class Reception: Service {
         self.logger = logger
         (admitted, admitting) = AsyncStream.makeStream()
         listener = try AssociationListener(
-            addresses: settings.addresses, ports: settings.ports, rules: settings.rules, audit: audit, book: book,
-            logger: logger
+            addresses: settings().addresses, ports: settings().ports, rules: settings().rules, audit: audit,
+            book: book, logger: logger
         ) { [admitting] connection in
             // The node is stopping: nobody will serve it.
             if case .terminated = admitting.yield(connection) { close(connection.descriptor) }
@@ -103,7 +104,7 @@ public final class Reception: Service {
                         listener.release(connection)
                     }
                 }
-                await pool.stop(within: settings.stopDeadline)
+                await pool.stop(within: settings().stopDeadline)
             }
         } onCancelOrGracefulShutdown: { [listener, admitting] in
             listener.stop()
@@ -151,7 +152,9 @@ actor ReceiverPool {
         var log: Logger
     }
 
-    private let settings: Reception.Settings
+    private let current: @Sendable () -> Reception.Settings
+    /// As of now: they may change.
+    private var settings: Reception.Settings { current() }
     private let spool: Spool
     private let programs: ReceivePrograms
     private let intake: StudyIntake
@@ -182,11 +185,11 @@ actor ReceiverPool {
     private let refusedInstances = Counter(label: "ichnode_instances_refused_total")
 
     init(
-        settings: Reception.Settings, spool: Spool, programs: ReceivePrograms, intake: StudyIntake,
-        commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
+        settings: @escaping @Sendable () -> Reception.Settings, spool: Spool, programs: ReceivePrograms,
+        intake: StudyIntake, commitments: @escaping @Sendable (CommitmentReport) async -> CommitmentAnswer,
         audit: @escaping @Sendable (ReceptionEvent) -> Void, book: AssociationBook, logger: Logger
     ) {
-        self.settings = settings
+        current = settings
         self.spool = spool
         self.programs = programs
         self.intake = intake
@@ -220,6 +223,7 @@ actor ReceiverPool {
 
     /// The port with the fewest workers ready, where that is too few.
     private func lacking(besides failed: Set<Transport>) -> Transport? {
+        let settings = settings
         let open: [Transport] =
             (settings.ports.plain == nil ? [] : [.plain]) + (settings.ports.tls == nil ? [] : [.tls])
         return open.filter { !failed.contains($0) && ready($0) < settings.warmWorkers }.min { ready($0) < ready($1) }
@@ -372,14 +376,17 @@ actor ReceiverPool {
         // One that died while it waited must not cost an association.
         let ready = takeIdle(connection.transport)
         let worker = if let ready { ready } else { try await startWorker(connection.transport).worker }
+        let settings = settings
         // Within TLS the handshake comes before the association, whose deadline the worker keeps.
         let patience: Duration = .seconds(5) + settings.rules.requestDeadline
         serving[id] = Serving(worker: worker, end: .now + settings.associationDeadline + patience, log: log)
-        try await worker.send(ReceiveRequest.serve(job(id, connection)), descriptor: connection.descriptor)
+        try await worker.send(ReceiveRequest.serve(job(id, connection, settings)), descriptor: connection.descriptor)
         return worker
     }
 
-    private func job(_ id: String, _ connection: AdmittedConnection) -> AssociationJob {
+    private func job(
+        _ id: String, _ connection: AdmittedConnection, _ settings: Reception.Settings
+    ) -> AssociationJob {
         AssociationJob(
             associationID: id, peerAddress: connection.peerAddress, calledAETitles: settings.rules.calledAETitles,
             extraSOPClasses: settings.extraSOPClasses, maxPDUBytes: settings.maxPDUBytes,

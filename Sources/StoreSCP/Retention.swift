@@ -29,7 +29,7 @@ public struct Retention: Service {
     /// Days are what it counts in; a short disk waits for nobody.
     private static let pause: Duration = .seconds(10)
 
-    private let policy: Policy
+    private let policy: @Sendable () -> Policy
     private let ledger: any Ledger
     private let clock: WallClock
     private let logger: Logger
@@ -38,10 +38,12 @@ public struct Retention: Service {
     private let audit: @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void
 
     /// - Parameters:
+    ///   - policy: asked for anew each time: it may change.
     ///   - isShort: whether the disk is below its first watermark.
     ///   - audit: is told of each study whose files are removed, and what was in the way. Quick.
     public init(
-        policy: Policy, ledger: any Ledger, clock: WallClock, logger: Logger, isShort: @escaping @Sendable () -> Bool,
+        policy: @escaping @autoclosure @Sendable () -> Policy, ledger: any Ledger, clock: WallClock, logger: Logger,
+        isShort: @escaping @Sendable () -> Bool,
         audit: @escaping @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void = { _, _, _ in }
     ) {
         self.policy = policy
@@ -82,6 +84,7 @@ public struct Retention: Service {
     }
 
     private func dueBefore(_ now: Date) -> Date? {
+        let policy = policy()
         let kept = isShort() ? min(policy.keep ?? policy.leastKeep, policy.leastKeep) : policy.keep
         return kept.map { now - $0.inSeconds }
     }

@@ -131,7 +131,9 @@ public actor StudyAssembler: Service {
         var studies: Set<UID> = []
     }
 
-    private let policy: CompletionPolicy
+    private let currentPolicy: @Sendable () -> CompletionPolicy
+    /// As of now: it may change.
+    private var policy: CompletionPolicy { currentPolicy() }
     private let ledger: any Ledger
     private let clock: WallClock
     private let findEvidence: FindEvidence
@@ -161,11 +163,12 @@ public actor StudyAssembler: Service {
     private static let tick: Duration = .milliseconds(50)
 
     public init(
-        policy: CompletionPolicy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        evidence findEvidence: @escaping FindEvidence, counts askCounts: @escaping AskCounts = { _, _ in nil },
+        policy: @escaping @autoclosure @Sendable () -> CompletionPolicy, ledger: any Ledger, clock: WallClock,
+        logger: Logger, evidence findEvidence: @escaping FindEvidence,
+        counts askCounts: @escaping AskCounts = { _, _ in nil },
         retrieval findRetrieval: @escaping FindRetrieval = { _ in nil }
     ) {
-        self.policy = policy
+        currentPolicy = policy
         self.ledger = ledger
         self.clock = clock
         self.logger = logger
@@ -198,6 +201,15 @@ public actor StudyAssembler: Service {
         study.brokeOff = !wasAssembled
         studies[uid] = study
         for instance in instances where !instance.isPurged { emit.yield(.arrived(instance)) }
+    }
+
+    /// Rules, routes or peers have changed: what was found out by the earlier ones is found out anew.
+    public func reconsider() {
+        for uid in studies.keys {
+            studies[uid]?.evidence = nil
+            studies[uid]?.held = nil
+            studies[uid]?.mayAsk = true
+        }
     }
 
     /// An operator says that nothing more will come.
@@ -351,7 +363,7 @@ public actor StudyAssembler: Service {
     }
 
     private func decide() async {
-        let now = clock.now()
+        let (now, policy) = (clock.now(), policy)
         for (uid, study) in studies {
             var evidence = evidence(study, uid, series: study.evidence ?? Self.mostFavourable)
             // Headers are looked at only when nothing else keeps it waiting.

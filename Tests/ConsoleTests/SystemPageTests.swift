@@ -135,5 +135,19 @@ import WorkerProtocol
             "<span class=\"tag\">hidden</span>", "2 keys", "Not configured.",
         ] { #expect(body.contains(text), "\(text)") }
         #expect(ConfigurationPage(facts: facts).routes.map(\.access) == [.patients])
+        #expect(!body.contains("at the next start"))
+    }
+
+    @Test func theConfigurationSaysWhatWasRefusedAndWhatWaitsForAStart() async throws {
+        var facts = FixedFacts()
+        facts.settings.sections = [
+            .init(path: "dicom", settings: [.init(key: "port", value: "104", line: 7, pending: "105")])
+        ]
+        let waiting = try await ConsoleFixture(facts: facts).get("/configuration").body
+        #expect(waiting.contains("<code>104</code><br><span") && waiting.contains("at the next start</span> <code>105"))
+        #expect(waiting.contains("counts once the node is restarted"))
+        facts.settings.refusal = .init(at: Date(timeIntervalSince1970: 1_700_000_000), reason: "f:3: <x> is no key")
+        let refused = try await ConsoleFixture(facts: facts).get("/configuration").body
+        #expect(refused.contains("refused: what") && refused.contains("f:3: &lt;x&gt; is no key"))
     }
 }

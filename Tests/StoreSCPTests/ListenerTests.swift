@@ -225,7 +225,7 @@ private final class Admitted: @unchecked Sendable {
 }
 
 /// A connection to the loopback address.
-private final class Peer {
+final class Peer {
     private let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
 
     init(port: UInt16) throws {

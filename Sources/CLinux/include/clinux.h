@@ -83,7 +83,7 @@ int clinux_exit_code(int status);
 
 // MARK: Confinement
 
-/// Resets all signals to default and unblocks them, except SIGPIPE, which is ignored.
+/// Resets all signals to default and unblocks them, except SIGPIPE and SIGHUP, which are ignored.
 void clinux_reset_signals(void);
 /// Soft and hard resource limits; 0 leaves one as it is. Core dumps are switched off (they would hold patient data).
 int clinux_set_limits(uint64_t address_space, uint64_t file_size, uint64_t cpu_seconds, uint64_t descriptors);

@@ -7,7 +7,9 @@ internal import WorkerProtocol
 
 /// Knows visitors by the cookie of their session or by their token, and lets them where their role may go.
 struct AccessGate: Gate {
-    let settings: ConsoleSettings
+    private let current: @Sendable () -> ConsoleSettings
+    /// As of now: users, tokens and times may change.
+    var settings: ConsoleSettings { current() }
     let sessions: SessionTable
     let limiter: SignInLimiter
     let audit: ConsoleAudit
@@ -15,16 +17,13 @@ struct AccessGate: Gate {
     /// For tokens of the sign-in page, in this life of the node.
     let secret = Secrets.random()
     /// Compared with for users that do not exist.
-    let nobody: PasswordHash
-    private let tokens: [String: ConsoleSettings.Token]
+    var nobody: PasswordHash { PasswordHash(ofNobodyLike: settings.users.map(\.password)) }
 
-    init(_ settings: ConsoleSettings, audit: ConsoleAudit, clock: WallClock) {
-        self.settings = settings
+    init(_ settings: @escaping @Sendable () -> ConsoleSettings, audit: ConsoleAudit, clock: WallClock) {
+        current = settings
         self.audit = audit
-        sessions = SessionTable(settings, clock: clock)
-        limiter = SignInLimiter(settings.lockOut, clock: clock)
-        nobody = PasswordHash(ofNobodyLike: settings.users.map(\.password))
-        tokens = Dictionary(settings.tokens.map { ($0.sha256, $0) }) { first, _ in first }
+        sessions = SessionTable(settings(), clock: clock)
+        limiter = SignInLimiter(settings().lockOut, clock: clock)
     }
 
     var routes: [ConsoleRoute] { SignInRoutes(gate: self).routes }
@@ -34,11 +33,22 @@ struct AccessGate: Gate {
         let address = ClientAddress.of(request, peer: context.peer, isBehindProxy: settings.isBehindProxy)
         context.visitor = isToken ? try bearer(request, address) : visitor(of: request)
         context.visitor.address = address
-        if !isToken, context.visitor.isSignedIn, let value = cookie(request) {
-            context.isStillAdmitted = { [sessions] in sessions.session(value, isUse: false) != nil }
-        }
+        context.isStillAdmitted = stillAdmitted(context.visitor, request, isToken: isToken)
         try checkOrigin(request, route, context, isToken: isToken)
         return try refusal(request, route.access, context.visitor)
+    }
+
+    /// For what stays open: the session or token, or for want of users nobody's leave, has to be there still.
+    private func stillAdmitted(_ visitor: Visitor, _ request: Request, isToken: Bool) -> @Sendable () -> Bool {
+        if isToken {
+            let token = token(of: request)
+            return { [current] in token.map(current().tokens.contains) ?? false }
+        }
+        guard visitor.isSignedIn, let value = cookie(request) else {
+            let wasOpen = settings.users.isEmpty
+            return { [current] in current().users.isEmpty == wasOpen }
+        }
+        return { [sessions] in sessions.session(value, isUse: false) != nil }
     }
 
     // MARK: Who
@@ -55,14 +65,16 @@ struct AccessGate: Gate {
     }
 
     private func bearer(_ request: Request, _ address: String) throws -> Visitor {
-        let parts = request.headers[.authorization]?.split(separator: " ") ?? []
-        if parts.count == 2, parts[0].lowercased() == "bearer",
-            let token = tokens[APIToken.digest(of: String(parts[1]))]
-        {
-            return Visitor(user: token.name, role: token.role)
-        }
+        if let token = token(of: request) { return Visitor(user: token.name, role: token.role) }
         audit.tell(.signInRefused(user: "bearer token", address: address, reason: "the token is not known"))
         throw Self.unauthorized("the token is not known", error: "invalid_token")
+    }
+
+    private func token(of request: Request) -> ConsoleSettings.Token? {
+        let parts = request.headers[.authorization]?.split(separator: " ") ?? []
+        guard parts.count == 2, parts[0].lowercased() == "bearer" else { return nil }
+        let digest = APIToken.digest(of: String(parts[1]))
+        return settings.tokens.first { $0.sha256 == digest }
     }
 
     /// RFC 6750 §3.

@@ -7,21 +7,21 @@ internal import Logging
 struct ConsoleMiddleware: RouterMiddleware {
     typealias Context = ConsoleContext
 
-    let settings: ConsoleSettings
+    let settings: @Sendable () -> ConsoleSettings
     let gate: any Gate
 
     func handle(
         _ request: Request, context: ConsoleContext, next: (Request, ConsoleContext) async throws -> Response
     ) async throws -> Response {
         var response = await answer(request, context, next)
-        SecurityHeaders.add(to: &response.headers, isSecure: settings.isSecure)
+        SecurityHeaders.add(to: &response.headers, isSecure: settings().isSecure)
         return response
     }
 
     private func answer(
         _ request: Request, _ context: ConsoleContext, _ next: (Request, ConsoleContext) async throws -> Response
     ) async -> Response {
-        guard RequestChecks.isForUs(request, settings) else {
+        guard RequestChecks.isForUs(request, settings()) else {
             let error = HTTPError(
                 .misdirectedRequest, message: "the console does not go by this name: see console.host_names")
             return Self.response(to: error, request, context)

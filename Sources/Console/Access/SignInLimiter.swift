@@ -38,12 +38,14 @@ final class SignInLimiter: Sendable {
     /// Unicode scalars: one Character may have any number of them.
     private static let mostNameScalars = 128
 
-    private let settings: ConsoleSettings.LockOut
+    private let current: @Sendable () -> ConsoleSettings.LockOut
+    /// As of now: it may change.
+    private var settings: ConsoleSettings.LockOut { current() }
     private let clock: WallClock
     private let state = Mutex(State())
 
-    init(_ settings: ConsoleSettings.LockOut, clock: WallClock) {
-        self.settings = settings
+    init(_ settings: @escaping @autoclosure @Sendable () -> ConsoleSettings.LockOut, clock: WallClock) {
+        current = settings
         self.clock = clock
     }
 

@@ -100,7 +100,7 @@ struct SignInRoutes {
         // Never one that was there before somebody signed in.
         if let old = gate.cookie(request) { gate.sessions.end(old) }
         var response = Response.redirect(to: RequestChecks.localPath(next), type: .normal)
-        for cookie in [gate.setCookie(gate.sessions.begin(user.name, user.role)), gate.setCookie(nil, Self.suffix)] {
+        for cookie in [gate.setCookie(gate.sessions.begin(user)), gate.setCookie(nil, Self.suffix)] {
             response.headers.append(HTTPField(name: .setCookie, value: cookie))
         }
         return response
@@ -177,7 +177,7 @@ struct SignInRoutes {
             - name: alice
               role: operator
               password_hash: "$scrypt$…"</pre></li>
-        <li><code>systemctl restart ichnode</code></li>
+        <li><code>systemctl reload ichnode</code></li>
         </ol>
         <p><a href="/">To the overview, without patients</a></p></section>
         """

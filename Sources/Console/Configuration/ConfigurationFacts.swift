@@ -13,9 +13,11 @@ public struct ConfigurationFacts: Sendable {
         public var help: String?
         /// The option of the command line that it comes from.
         public var option: String?
+        /// What it will be at the next start; nil: the same.
+        public var pending: String?
         public init(
             key: String, value: String?, line: Int? = nil, defaultValue: String? = nil, help: String? = nil,
-            option: String? = nil
+            option: String? = nil, pending: String? = nil
         ) {
             self.key = key
             self.value = value
@@ -23,6 +25,7 @@ public struct ConfigurationFacts: Sendable {
             self.defaultValue = defaultValue
             self.help = help
             self.option = option
+            self.pending = pending
         }
 
         public var isDefault: Bool { option == nil && (line == nil || value == defaultValue) }
@@ -52,12 +55,25 @@ public struct ConfigurationFacts: Sendable {
     public var digest: String
     public var standing: FileStanding
     public var sections: [Section]
+    /// What was wrong with the file when it was read last; nil: it counts, or was not read since.
+    public var refusal: Refusal?
 
-    public init(file: String, readAt: Date, digest: String, standing: FileStanding, sections: [Section]) {
+    public struct Refusal: Sendable, Equatable {
+        public var at: Date
+        /// In words, a line each.
+        public var reason: String
+        public init(at: Date, reason: String) { (self.at, self.reason) = (at, reason) }
+    }
+
+    public init(
+        file: String, readAt: Date, digest: String, standing: FileStanding, sections: [Section],
+        refusal: Refusal? = nil
+    ) {
         self.file = file
         self.readAt = readAt
         self.digest = digest
         self.standing = standing
         self.sections = sections
+        self.refusal = refusal
     }
 }

@@ -25,13 +25,14 @@ struct ConfigurationPage {
             <section class="card" aria-label="File">
             <dl class="facts">
             <dt>File</dt><dd class="mono">\(facts.file)</dd>
-            <dt>Read</dt><dd>\(Words.timeElement(facts.readAt)), when the node started</dd>
+            <dt>In force since</dt><dd>\(Words.timeElement(facts.readAt))</dd>
             <dt>SHA-256</dt><dd class="mono">\(facts.digest)</dd>
             <dt>Set otherwise than by default</dt><dd>\(changed) keys, <span class="tag busy">set</span> below</dd>
             </dl>
             </section>
             <p class="soft">Passwords, secrets, tokens and digests are not shown. To change something, edit the file,
-            check it with <code>ichnode config check</code>, and restart the node.</p>
+            check it with <code>ichnode config check</code>, and have it read with <code>ichnode config reload</code>,
+            which says what needs a restart.</p>
             <nav class="sections" aria-label="Sections">
             \(facts.sections.map { "<a href=\"#\($0.path)\">\($0.path)</a>\n" as HTML })</nav>
             \(facts.sections.map(section))
@@ -39,13 +40,25 @@ struct ConfigurationPage {
     }
 
     private static func standing(_ facts: ConfigurationFacts) -> HTML? {
-        switch facts.standing {
+        if let refusal = facts.refusal {
+            return """
+                <div class="notice error" role="alert">The file was read \(Words.timeElement(refusal.at)) and refused: \
+                what is shown here still holds, and with this file the node would not start.
+                <pre>\(refusal.reason)</pre></div>
+                """
+        }
+        let pending = facts.sections.reduce(0) { $0 + $1.settings.count { $0.pending != nil } }
+        return switch facts.standing {
+        case .unchanged where pending > 0:
+            """
+            <div class="notice warning" role="status">What is marked <span class="tag busy">at the next start</span> \
+            has changed in the file, and counts once the node is restarted.</div>
+            """
         case .unchanged: nil
         case .changed:
             """
             <div class="notice warning" role="status">The file has changed since the node read it: what is shown here \
-            still holds. Restart the node for the file to count; <code>ichnode config check</code> says first whether \
-            it would start.</div>
+            still holds. <code>ichnode config reload</code> has the node read it.</div>
             """
         case .unreadable(let reason):
             """
@@ -83,6 +96,9 @@ struct ConfigurationPage {
             case ConfigurationFacts.Setting.hidden?: "<span class=\"tag\">hidden</span>"
             case let value?: "<code>\(value)</code>"
             }
+        let pending = setting.pending.map {
+            "<br><span class=\"tag busy\">at the next start</span> <code>\($0)</code>" as HTML
+        }
         let origin: HTML =
             if let option = setting.option {
                 "<code>\(option)</code>"
@@ -94,7 +110,7 @@ struct ConfigurationPage {
         let mark: HTML = setting.isDefault ? "" : " <span class=\"tag busy\">set</span>"
         return """
             <tr><td data-label="Key"><span><code>\(setting.key)</code>\(mark)\(help)</span></td>
-            <td data-label="Value">\(value)</td>
+            <td data-label="Value"><span>\(value)\(pending)</span></td>
             <td data-label="Default">\(setting.defaultValue.map { "<code>\($0)</code>" as HTML } ?? "–")</td>
             <td data-label="From" class="nowrap">\(origin)</td></tr>
 

@@ -112,6 +112,12 @@ enum MetricsTable {
         counter("ichnode_audit_messages_lost_total", help: "Audit messages given up: the log could not be written."),
         counter("ichnode_audit_write_failures_total", help: "Attempts to write the audit log that failed."),
         gauge("ichnode_build_info", "version", help: "The version that runs; always 1."),
+        gauge(
+            "ichnode_configuration_reload_successful",
+            help: "1 when the configuration file counted when it was read last, 0 when it was refused."),
+        gauge(
+            "ichnode_configuration_success_timestamp_seconds",
+            help: "When the configuration file was read last and counted, seconds since 1970."),
         gauge("ichnode_start_timestamp_seconds", help: "When the node was started, seconds since 1970."),
     ]
 

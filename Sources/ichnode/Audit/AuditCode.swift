@@ -30,6 +30,7 @@ struct AuditCode: Sendable, Equatable {
     static let login = dcm("110122", "Login")
     static let logout = dcm("110123", "Logout")
     static let nodeAuthentication = dcm("110126", "Node Authentication")
+    static let softwareConfiguration = dcm("110131", "Software Configuration")
     static let auditRecordingStopped = dcm("110133", "Audit Recording Stopped")
 
     static let types: [AuditCode] = [

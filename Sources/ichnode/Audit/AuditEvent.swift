@@ -17,6 +17,8 @@ enum AuditEvent: Sendable {
     /// Retention removed a study's images.
     case removed(study: UID, files: Int, trouble: String?)
     case auditLogUsed(by: String)
+    /// The configuration was read again. Keys whose change counts; why the file was refused, nil where it was not.
+    case configured(file: String, by: String, changes: [String], failure: String?)
     /// Of the console.
     case access(AccessEvent)
     /// Sign-ins that were refused, beyond what is recorded singly.
@@ -31,7 +33,8 @@ enum AuditEvent: Sendable {
         case .command(let action): action.studyInstanceUID
         case .removed(let study, _, _): study
         case .access(.viewed(let study, _, _)): study
-        case .started, .stopped, .reception, .furtherRefusals, .query, .auditLogUsed, .access, .furtherSignIns, .lost:
+        case .started, .stopped, .reception, .furtherRefusals, .query, .auditLogUsed, .configured, .access,
+            .furtherSignIns, .lost:
             nil
         }
     }

@@ -36,6 +36,7 @@ struct AuditMessages: Sendable {
         case .command(let action): [operated(action, subject)]
         case .removed(let study, let files, let trouble): [removed(study, files, trouble, subject)]
         case .auditLogUsed(let user): [used(by: user)]
+        case .configured(let file, let user, let changes, let failure): [configured(file, user, changes, failure)]
         case .access(let event): [accessed(event, subject)]
         case .furtherSignIns(let count):
             [
@@ -216,6 +217,21 @@ struct AuditMessages: Sendable {
                 alertSubject(
                     .uri, auditLog.absoluteString,
                     "\(count) audit messages before this one were lost: the audit log could not be written in time")
+            ])
+    }
+
+    /// §A.5.3.11. Who sent a signal is not known.
+    private func configured(_ file: String, _ user: String, _ changes: [String], _ failure: String?) -> AuditMessage {
+        let isByUser = user != ConfigurationReloader.signal
+        let what = changes.isEmpty ? "nothing changed" : "changed: \(changes.joined(separator: ", "))"
+        return AuditMessage(
+            event: .securityAlert, type: .softwareConfiguration, action: .execute,
+            outcome: failure == nil ? .success : .minorFailure, outcomeDescription: failure,
+            participants: (isByUser ? [.init(userID: user, isRequestor: true)] : []) + [node(isRequestor: !isByUser)],
+            objects: [
+                alertSubject(
+                    .uri, URL(fileURLWithPath: file).absoluteString,
+                    failure == nil ? "configuration read again: \(what)" : "configuration refused")
             ])
     }
 

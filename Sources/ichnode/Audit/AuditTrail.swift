@@ -31,7 +31,7 @@ final class AuditTrail: Service {
     private static let mostLatestBytes = 4 << 20
 
     private let source: AuditSource
-    private let messages: AuditMessages
+    private let messages: Mutex<AuditMessages>
     private let file: AuditFile
     private let findSubject: FindSubject
     private let clock: WallClock
@@ -53,7 +53,7 @@ final class AuditTrail: Service {
     ) {
         source = AuditSource(id: aeTitles.first?.string ?? "ichnode", enterpriseSite: settings.enterpriseSite)
         file = AuditFile(folder: folder, mostBytes: settings.fileMebibytes << 20, mostFiles: settings.keepFiles)
-        messages = AuditMessages(aeTitles: aeTitles, auditLog: file.path)
+        messages = Mutex(AuditMessages(aeTitles: aeTitles, auditLog: file.path))
         findSubject = subject
         self.mostQueued = mostQueued
         self.clock = clock
@@ -68,13 +68,16 @@ final class AuditTrail: Service {
         guard configuration.audit.isEnabled else { return nil }
         return AuditTrail(
             configuration.audit, folder: folders.audit,
-            aeTitles: [configuration.node.aeTitle] + configuration.node.furtherAETitles,
+            aeTitles: configuration.node.allAETitles,
             subject: { uid in
                 try await ledger.firstInstance(ofStudy: uid).map {
                     AuditSubject(patient: $0.record.patient, accessionNumber: $0.record.study.accessionNumber)
                 }
             }, clock: clock, logger: logger)
     }
+
+    /// The node goes by these titles from now on.
+    func change(to aeTitles: [AETitle]) { messages.withLock { $0.aeTitles = aeTitles } }
 
     func record(_ event: AuditEvent) {
         let now = clock.now()
@@ -145,7 +148,7 @@ final class AuditTrail: Service {
 
     private func lines(_ event: AuditEvent, at time: Date) async -> [String] {
         let subject = await subject(of: event)
-        return messages.messages(of: event, subject).map { message in
+        return messages.withLock { $0 }.messages(of: event, subject).map { message in
             announce(message)
             return source.xml(message, at: time)
         }

@@ -43,8 +43,7 @@ struct AnalyzeCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await Terminal.run {
-            var logger = Logger.node(level: "warning")
-            logger.logLevel = .warning
+            let logger = Logger.node(level: "warning")
             try await FolderAnalysis(
                 folder: URL(fileURLWithPath: folder).standardizedFileURL,
                 output: URL(fileURLWithPath: output).standardizedFileURL,

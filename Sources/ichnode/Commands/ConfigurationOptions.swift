@@ -24,16 +24,12 @@ struct ConfigurationOptions: ParsableArguments {
 
     /// Also where each setting comes from.
     func loadWithSource() throws -> (configuration: NodeConfiguration, source: ConfigurationSource) {
-        let problems = ConfigurationProblems()
-        let text = try ConfigurationReader.text(path: config)
-        let configuration = applied(to: try ConfigurationReader.parse(text, file: config, problems: problems))
         let overrides: [(String, String?)] = [
             ("data_directory", dataDirectory), ("run_directory", runDirectory), ("model", model),
         ]
-        let source = ConfigurationSource(
-            file: config, text: text, problems,
-            options: Dictionary(uniqueKeysWithValues: overrides.compactMap { key, value in value.map { (key, $0) } }))
-        return (configuration, source)
+        let options = overrides.compactMap { key, value in value.map { (key, $0) } }
+        let file = try ConfigurationFile(config, options: Dictionary(uniqueKeysWithValues: options))
+        return (file.configuration, file.source)
     }
 
     func applied(to configuration: NodeConfiguration) -> NodeConfiguration {
@@ -49,11 +45,9 @@ extension Logger {
     /// To standard error, where the journal reads it.
     /// - Parameter ring: also keeps warnings and errors.
     static func node(level: String, keepingIn ring: LogRing? = nil) -> Logger {
-        let level = Logger.Level(rawValue: level) ?? .info
+        LogLevel.change(to: level)
         LoggingSystem.bootstrap { label in
-            var handler = StreamLogHandler.standardError(label: label)
-            handler.logLevel = level
-            return ring.map { MultiplexLogHandler([handler, LogRing.Handler(ring: $0)]) } ?? handler
+            LevelledLogHandler(StreamLogHandler.standardError(label: label), ring: ring)
         }
         return Logger(label: "ichnode")
     }

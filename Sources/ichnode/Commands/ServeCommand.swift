@@ -5,16 +5,22 @@ import ICHModel
 import Logging
 import Metrics
 import StoreSCP
+import UnixSignals
 
 struct ServeCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "serve", abstract: "Run the node in the foreground until SIGTERM.",
-        discussion: "Logs to standard error. Tells systemd when it is ready (Type=notify).")
+        discussion: """
+            Logs to standard error. Tells systemd when it is ready (Type=notify). SIGHUP has it read its configuration \
+            again, as `ichnode config reload` does.
+            """)
 
     @OptionGroup var options: ConfigurationOptions
 
     func run() async throws {
         try await Terminal.run {
+            // Before the file is read: what is changed from then on is not missed.
+            let hangUps = await UnixSignalsSequence(trapping: .sighup)
             let (configuration, source) = try options.loadWithSource()
             let ring = LogRing()
             let logger = Logger.node(level: configuration.node.logLevel, keepingIn: ring)
@@ -22,7 +28,8 @@ struct ServeCommand: AsyncParsableCommand {
             MetricsSystem.bootstrap(registry)
             let node: Node
             do {
-                node = try await Node(configuration, from: source, registry: registry, log: ring, logger: logger)
+                node = try await Node(
+                    configuration, from: source, hangUps: hangUps, registry: registry, log: ring, logger: logger)
             } catch {
                 throw CommandFailure(.configuration, "the node cannot start: \(error)")
             }

@@ -3,7 +3,7 @@ import WorkerProtocol
 
 /// The console, its users and what protects them.
 extension ConfigurationReader {
-    static func readConsole(_ section: YAMLSection) -> ConsoleSettings {
+    static func readConsole(_ section: YAMLSection, keeping running: ConsoleSettings?) -> ConsoleSettings {
         defer { section.finish() }
         var console = ConsoleSettings()
         console.host = section.string("host", default: console.host)
@@ -19,6 +19,7 @@ extension ConfigurationReader {
         console.mostConnections = section.int("most_connections", default: 256, 8...4096)
         console.mostConnectionsPerAddress = section.int("most_connections_per_address", default: 64, 1...4096)
         console.idleSeconds = section.seconds("idle_seconds", default: 30, 1...600)
+        console = console.keeping(running)
         checkExposure(console, section)
         return console
     }

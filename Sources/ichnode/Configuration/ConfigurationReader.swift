@@ -19,24 +19,31 @@ enum ConfigurationReader {
         }
     }
 
-    /// - Parameter problems: keeps what was asked for.
+    /// - Parameters:
+    ///   - problems: keeps what was asked for.
+    ///   - running: what only a start changes is as there (`ConfigurationKeys`), and all that follows from it.
     static func parse(
-        _ text: String, file: String, problems: ConfigurationProblems = ConfigurationProblems()
+        _ text: String, file: String, problems: ConfigurationProblems = ConfigurationProblems(),
+        keeping running: NodeConfiguration? = nil
     ) throws -> NodeConfiguration {
         let node: Yams.Node
         do { node = try Yams.compose(yaml: text) ?? YAMLSection.empty } catch let error as YamlError {
             throw ConfigurationError(file: file, problems: [problem(error)])
         }
         let root = YAMLSection(node, path: "", problems: problems)
-        let ours = readNode(root.section("node"))
-        let tls = readTLS(root.optionalSection("tls"))
+        let ours = readNode(root.section("node")).keeping(running?.node)
+        let read = readTLS(root.optionalSection("tls"))
+        let tls = if let running { running.tls } else { read }
         let configuration = NodeConfiguration(
-            node: ours, dicom: readDICOM(root.section("dicom")), tls: tls, disk: readDisk(root.section("disk")),
+            node: ours, dicom: readDICOM(root.section("dicom")).keeping(running?.dicom), tls: tls,
+            disk: readDisk(root.section("disk")),
             completion: readCompletion(root.section("completion")),
             selection: readSelection(root.section("selection")), retention: readRetention(root.section("retention")),
-            delivery: readDelivery(root.section("delivery")), audit: readAudit(root.section("audit")),
+            delivery: readDelivery(root.section("delivery")),
+            audit: readAudit(root.section("audit")).keeping(running?.audit),
             alerts: readAlerts(root.section("alerts")),
-            console: readConsole(root.section("console")), peers: readPeers(root.sections("peers"), ours, tls),
+            console: readConsole(root.section("console"), keeping: running?.console),
+            peers: readPeers(root.sections("peers"), ours, tls),
             webhooks: readWebhooks(root.sections("webhooks")),
             operatorAlerts: readOperatorAlerts(root.section("operator_alerts")),
             hl7: readHL7(root.sections("hl7"), tls),
@@ -361,7 +368,7 @@ enum ConfigurationReader {
                     "routes", "\"\(route.name)\" has \(key) \"\(name)\", which is no peer: known are \(names)")
             }
             if let peer = configuration.peers.first(where: { $0.name == route.retrieveFrom }),
-                !([configuration.node.aeTitle] + configuration.node.furtherAETitles).contains(peer.callingAETitle)
+                !configuration.node.allAETitles.contains(peer.callingAETitle)
             {
                 root.problem(
                     "routes",

@@ -12,6 +12,7 @@ struct NodeConfiguration: Sendable, Equatable {
         var aeTitle: AETitle
         /// Called AE titles that we answer to beside our own.
         var furtherAETitles: [AETitle] = []
+        var allAETitles: [AETitle] { [aeTitle] + furtherAETitles }
         var dataDirectory: String
         var runDirectory: String
         var model: String
@@ -174,7 +175,7 @@ struct NodeConfiguration: Sendable, Equatable {
 
     func admissionRules(hasRoom: @escaping @Sendable () -> Bool) -> AdmissionRules {
         AdmissionRules(
-            calledAETitles: [node.aeTitle] + node.furtherAETitles, callingAETitles: dicom.allowedCallingAETitles,
+            calledAETitles: node.allAETitles, callingAETitles: dicom.allowedCallingAETitles,
             allowedNetworks: dicom.allowedNetworks, mostAssociations: dicom.mostAssociations,
             mostAssociationsPerPeer: dicom.mostAssociationsPerPeer, queueTime: .seconds(dicom.admissionQueueSeconds),
             requestDeadline: .seconds(dicom.requestDeadlineSeconds), hasRoom: hasRoom)

@@ -35,7 +35,7 @@ final class ConfigurationProblems {
     private(set) var all: [ConfigurationError.Problem] = []
     /// Each key once, in the order of asking.
     private(set) var asked: [AskedKey] = []
-    /// Sections that the file does not have.
+    /// Sections that the file does not have, or lists without an element.
     private(set) var absent: [String] = []
     private var isAsked: Set<String> = []
 
@@ -104,6 +104,7 @@ final class YAMLSection {
             problem(key, "has to be a list: one \"- \" for each")
             return []
         }
+        if sequence.isEmpty { problems.note(absent: full(key)) }
         return sequence.enumerated().map { YAMLSection($1, path: "\(full(key))[\($0)]", problems: problems) }
     }
 

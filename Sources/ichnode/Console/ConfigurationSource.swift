@@ -12,7 +12,17 @@ struct ConfigurationSource: Sendable {
     let file: String
     let readAt: Date
     let digest: String
-    let sections: [ConfigurationFacts.Section]
+    private(set) var sections: [ConfigurationFacts.Section]
+    /// Of the command line, by the key of the section `node` that they stand for.
+    let options: [String: String]
+    /// What is in force, for comparing: by "peers[pacs].port", and of lists and sections by their own path.
+    private(set) var said: [String: Said] = [:]
+
+    /// A value: told apart by its digest, since not each may be kept, or shown.
+    struct Said: Sendable, Equatable {
+        var shown: String?
+        var digest: String
+    }
 
     /// - Parameters:
     ///   - problems: asked for all keys.
@@ -24,6 +34,7 @@ struct ConfigurationSource: Sendable {
         self.file = file
         self.readAt = readAt
         digest = SHA256Digest.hex(of: [text])
+        self.options = options
         let help = ConfigurationHelp(for: problems.asked)
         var sections: [ConfigurationFacts.Section] = []
         for asked in problems.asked {
@@ -34,6 +45,74 @@ struct ConfigurationSource: Sendable {
             sections[index].settings.append(Self.setting(asked, help, options))
         }
         self.sections = sections + problems.absent.map { .init(path: $0, settings: []) }
+        said = Self.said(problems, options)
+    }
+
+    private static func said(_ problems: ConfigurationProblems, _ options: [String: String]) -> [String: Said] {
+        var raw: [String: String?] = [:]
+        var lists: [String: [String]] = [:]
+        // Elements of a list begin with their names.
+        for asked in problems.asked where asked.key == "name" && asked.section.hasSuffix("]") {
+            lists[list(asked.section), default: []].append(asked.node.map(text) ?? "")
+        }
+        for asked in problems.asked {
+            let option = asked.section == "node" ? options[asked.key] : nil
+            let value = option ?? asked.node.map(text) ?? asked.fallback
+            raw["\(named(asked.section, lists)).\(asked.key)"] = value
+            if !asked.section.hasSuffix("]") { raw[asked.section] = "configured" }
+        }
+        for (path, names) in lists { raw[path] = "[\(names.joined(separator: ", "))]" }
+        for path in problems.absent { raw[path] = String?.none }
+        return raw.reduce(into: [:]) { said, each in
+            let key = each.key.split(separator: ".").last.map(String.init) ?? ""
+            // 2.0 is 2.
+            let plain = each.value.map { value in Double(value).map { "\($0)" } ?? value }
+            said[each.key] = Said(
+                shown: ConfigurationSecrets.shown(each.value, of: key), digest: SHA256Digest.hex(of: [plain ?? ""]))
+        }
+    }
+
+    /// "peers" of "peers[0]"
+    private static func list(_ section: String) -> String { String(section.prefix { $0 != "[" }) }
+
+    /// "peers[pacs]" of "peers[0]"
+    private static func named(_ section: String, _ lists: [String: [String]]) -> String {
+        let list = list(section)
+        guard section.hasSuffix("]"), let index = Int(section.dropFirst(list.count + 1).dropLast()),
+            let names = lists[list], names.indices.contains(index)
+        else { return section }
+        return "\(list)[\(names[index])]"
+    }
+
+    /// As what a node that goes on runs with: what only a start changes is as it was.
+    func keeping(_ held: ConfigurationSource) -> ConfigurationSource {
+        var kept = self
+        for (key, value) in held.said where ConfigurationKeys.effect(of: key) == .atStart { kept.said[key] = value }
+        for index in sections.indices { kept.sections[index] = Self.keeping(held, sections[index]) }
+        return kept
+    }
+
+    private static func keeping(
+        _ held: ConfigurationSource, _ section: ConfigurationFacts.Section
+    ) -> ConfigurationFacts.Section {
+        guard let before = held.sections.first(where: { $0.path == section.path }) else { return section }
+        var kept = section
+        // The file does not have it any more, and it still counts.
+        if section.settings.isEmpty, ConfigurationKeys.effect(of: section.path) == .atStart {
+            kept.settings = before.settings.map { setting in
+                var setting = setting
+                setting.pending = "none"
+                return setting
+            }
+        }
+        for index in section.settings.indices {
+            let setting = section.settings[index]
+            guard ConfigurationKeys.effect(of: "\(section.path).\(setting.key)") == .atStart else { continue }
+            let value = before.settings.first { $0.key == setting.key }?.value
+            guard value != setting.value else { continue }
+            (kept.settings[index].value, kept.settings[index].pending) = (value, setting.value ?? "none")
+        }
+        return kept
     }
 
     private static func setting(
@@ -65,8 +144,9 @@ struct ConfigurationSource: Sendable {
         }
     }
 
-    func facts() -> ConfigurationFacts {
-        .init(file: file, readAt: readAt, digest: digest, standing: standing, sections: sections)
+    func facts(refusal: ConfigurationFacts.Refusal? = nil) -> ConfigurationFacts {
+        .init(
+            file: file, readAt: readAt, digest: digest, standing: standing, sections: sections, refusal: refusal)
     }
 
     private var standing: ConfigurationFacts.FileStanding {

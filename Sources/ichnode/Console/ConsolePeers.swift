@@ -7,37 +7,45 @@ import WorkerProtocol
 
 /// What the console shows of those the node exchanges with.
 actor ConsolePeers: NodePeers {
-    nonisolated let peers: [ConfiguredPeer]
-    nonisolated let destinations: [ConfiguredDestination]
-    nonisolated let admission: Admission
-    private let configuration: NodeConfiguration
-    private let examination: PeerExamination
+    private let live: LiveConfiguration
+    private let ports: DICOMPorts
+    private let echo: WorkerProgram
     private let outbox: Outbox
     private let book: AssociationBook
     private let clock: WallClock
-    private var verified: [String: PeerVerification] = [:]
+    /// Of the peer as it was then.
+    private var verified: [String: (peer: NodeConfiguration.Peer, result: PeerVerification)] = [:]
     /// The peer that is being asked.
     private var asked: String?
 
     /// - Parameter ports: as bound.
     init(
-        _ configuration: NodeConfiguration, ports: DICOMPorts, outbox: Outbox, book: AssociationBook,
+        _ live: LiveConfiguration, ports: DICOMPorts, outbox: Outbox, book: AssociationBook,
         echo: WorkerProgram, clock: WallClock
     ) {
-        self.configuration = configuration
+        self.live = live
+        self.ports = ports
+        self.echo = echo
         self.outbox = outbox
         self.book = book
         self.clock = clock
-        examination = PeerExamination(configuration, echo: echo)
-        peers = configuration.peers.map { peer in
+    }
+
+    nonisolated var peers: [ConfiguredPeer] {
+        live.configuration.peers.map { peer in
             ConfiguredPeer(
                 name: peer.name, remote: peer.remote, callingAETitle: peer.callingAETitle,
                 commits: peer.commitment == .required, fallback: peer.fallback,
                 fallbackAfterSeconds: peer.fallbackAfterSeconds)
         }
-        destinations = Self.destinations(configuration)
+    }
+
+    nonisolated var destinations: [ConfiguredDestination] { Self.destinations(live.configuration) }
+
+    nonisolated var admission: Admission {
+        let configuration = live.configuration
         let rules = configuration.admissionRules { true }
-        admission = Admission(
+        return Admission(
             aeTitles: rules.calledAETitles, callingAETitles: rules.callingAETitles,
             networks: rules.allowedNetworks.map(\.description), addresses: configuration.dicom.bind,
             plainPort: ports.plain, tlsPort: ports.tls, asksForCertificate: configuration.tls?.clients == .required,
@@ -80,9 +88,13 @@ actor ConsolePeers: NodePeers {
 
     func associations() -> AssociationOverview { book.overview }
 
-    func verifications() -> [String: PeerVerification] { verified }
+    func verifications() -> [String: PeerVerification] {
+        let peers = live.configuration.peers
+        return verified.filter { peers.contains($0.value.peer) }.mapValues(\.result)
+    }
 
     func verify(_ name: String, by user: String) async throws(ActionRefusal) -> PeerVerification {
+        let configuration = live.configuration
         guard let peer = configuration.peers.first(where: { $0.name == name }) else {
             throw ActionRefusal(reason: "no peer has this name")
         }
@@ -90,13 +102,13 @@ actor ConsolePeers: NodePeers {
         asked = name
         defer { asked = nil }
         let began = ContinuousClock.now
-        let findings = await examination.examine(peer).map {
+        let findings = await PeerExamination(configuration, echo: echo).examine(peer).map {
             PeerVerification.Finding(
                 isGood: $0.level != .bad, isWarning: $0.level == .warning, text: $0.sentence)
         }
         let result = PeerVerification(
             at: clock.now(), user: user, seconds: (ContinuousClock.now - began).inSeconds, findings: findings)
-        verified[name] = result
+        verified[name] = (peer, result)
         return result
     }
 }

@@ -9,10 +9,10 @@ import WorkerProtocol
 
 /// What the console's pages about the node itself show.
 struct NodePortrait: NodeFacts {
-    private let configuration: NodeConfiguration
-    private let source: ConfigurationSource
+    private let live: LiveConfiguration
     private let folders: NodeFolders
-    private let card: ModelFacts
+    private let package: ModelPackage
+    private let logger: Logger
     private let startedAt: Date
     private let reception: Reception
     private let engine: InferenceChild
@@ -21,14 +21,14 @@ struct NodePortrait: NodeFacts {
     private let log: LogRing
 
     init(
-        configuration: NodeConfiguration, source: ConfigurationSource, folders: NodeFolders, package: ModelPackage,
+        live: LiveConfiguration, folders: NodeFolders, package: ModelPackage,
         startedAt: Date, reception: Reception, engine: InferenceChild, certificates: CertificateWatch,
         refusals: RefusalCounts, log: LogRing, logger: Logger
     ) {
-        self.configuration = configuration
-        self.source = source
+        self.live = live
         self.folders = folders
-        card = ModelFacts(package, routes: configuration.routes, logger: logger)
+        self.package = package
+        self.logger = logger
         self.startedAt = startedAt
         self.reception = reception
         self.engine = engine
@@ -37,11 +37,14 @@ struct NodePortrait: NodeFacts {
         self.log = log
     }
 
-    func model() async -> ModelFacts { card }
-    func configuration() async -> ConfigurationFacts { source.facts() }
+    func model() async -> ModelFacts {
+        ModelFacts(package, routes: live.configuration.routes, logger: logger)
+    }
+    func configuration() async -> ConfigurationFacts { live.facts() }
 
     func system() async -> SystemFacts {
-        SystemFacts(
+        let configuration = live.configuration
+        return SystemFacts(
             version: NodeVersion.string, aeTitle: configuration.node.aeTitle.string,
             hostName: ProcessInfo.processInfo.hostName, startedAt: startedAt, dataDirectory: folders.data.path,
             disk: disk, keepDays: configuration.retention.keepDays,
@@ -62,7 +65,7 @@ struct NodePortrait: NodeFacts {
             // Shown as not known.
             (free, total) = (nil, nil)
         }
-        let marks = configuration.watermarks
+        let marks = live.configuration.watermarks
         return .init(freeBytes: free, totalBytes: total, rejectBelow: marks.association, refuseBelow: marks.object)
     }
 

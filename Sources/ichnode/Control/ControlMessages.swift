@@ -24,6 +24,7 @@ enum ControlRequest: Codable, Sendable {
     case listOperatorAlerts(all: Bool, limit: Int)
     /// Which node this is.
     case showNode
+    case reloadConfiguration
 }
 
 enum ControlResponse: Codable, Sendable {
@@ -35,6 +36,7 @@ enum ControlResponse: Codable, Sendable {
     case auditMessages([String])
     case operatorAlerts([OperatorAlertEntry])
     case node(NodeStanding)
+    case reloaded(ConfigurationReload)
     case done(String)
     case failed(String)
 }

@@ -12,7 +12,8 @@ struct NodeStanding: Codable, Sendable {
     /// As configured.
     var ports: [Int]
 
-    init(_ configuration: NodeConfiguration, _ source: ConfigurationSource) {
+    init(_ inForce: InForce) {
+        let (configuration, source) = (inForce.configuration, inForce.source)
         version = NodeVersion.string
         processID = ProcessInfo.processInfo.processIdentifier
         configurationFile = URL(fileURLWithPath: source.file).standardizedFileURL.path

@@ -8,10 +8,12 @@ import WorkerProtocol
 struct OperatorCommands: Sendable {
     let ledger: any Ledger
     let assembler: StudyAssembler
-    let rules: SelectionRules
+    /// Of now: they may change.
+    let rules: @Sendable () -> SelectionRules
     /// nil where none is kept.
     let audit: AuditTrail?
-    var standing: NodeStanding?
+    let standing: @Sendable () -> NodeStanding
+    let reload: @Sendable (_ user: String) async -> ControlResponse
 
     /// - Parameter user: name of the local user, or of the console's.
     @Sendable func answer(_ request: ControlRequest, by user: String) async -> ControlResponse {
@@ -38,7 +40,8 @@ struct OperatorCommands: Sendable {
         case .resendStudy: ("study resend", false)
         case .retryDelivery(let id): ("outbox retry \(id)", false)
         case .discardDelivery(let id): ("outbox discard \(id)", true)
-        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit, .showNode:
+        case .listStudies, .showStudy, .explainStudy, .listDeliveries, .listOperatorAlerts, .showAudit, .showNode,
+            .reloadConfiguration:
             nil
         }
     }
@@ -72,10 +75,11 @@ struct OperatorCommands: Sendable {
                 subject = delivery.studyInstanceUID
                 return .done(
                     "delivery \(id) to \(delivery.destination) is withdrawn: what it has not taken, it does not get")
-            case .showNode: return standing.map { .node($0) } ?? .failed("the node does not say")
+            case .showNode: return .node(standing())
             case .showAudit(let limit): return .auditMessages(try await latestAudit(limit, user))
             case .listOperatorAlerts(let all, let limit):
                 return .operatorAlerts(try await ledger.operatorAlerts(all: all, limit: max(1, min(limit, 10_000))))
+            case .reloadConfiguration: return await reload(user)
             }
         } catch let refusal as Refusal { return .failed(refusal.reason) } catch {
             return .failed("the ledger cannot be used: \(error)")
@@ -170,7 +174,7 @@ struct OperatorCommands: Sendable {
         if let waiting, waiting != StudyAssembler.arriving {
             let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid)).mapValues(\.record)
             let settled = StudyHistory(detail.analyses).settledSeries
-            let selection = SeriesSelection(known.values, rules: rules, settled: settled)
+            let selection = SeriesSelection(known.values, rules: rules(), settled: settled)
             return StudyExplanation(
                 studyInstanceUID: uid, standing: waiting,
                 series: SeriesExplanation.verdicts(selection, Array(known.values)))

@@ -82,7 +82,7 @@ struct RunningNode {
         return known == asked
             ? .warning(
                 .nodeConfiguration, known, "\(known) has changed since the running node read it",
-                "systemctl restart ichnode")
+                "systemctl reload ichnode")
             : .warning(
                 .nodeConfiguration, known, "the running node has another configuration, \(known)",
                 "--config \(known), or restart the node with this one")

@@ -15,14 +15,18 @@ struct AlertDestinations {
     private let receivers: [HL7Receiver]
     private let mail: MailDestination?
 
-    init(_ configuration: NodeConfiguration, clock: WallClock) {
+    /// - Parameter previous: whose connections to receivers are kept that stay as they are.
+    init(_ configuration: NodeConfiguration, clock: WallClock, after previous: AlertDestinations? = nil) {
         self.configuration = configuration
         self.clock = clock
         let title = configuration.node.aeTitle
         webhooks = configuration.webhooks.map {
             WebhookDestination($0, nodeAETitle: title, softwareVersion: NodeVersion.string, clock: clock)
         }
-        receivers = configuration.hl7.map(HL7Receiver.init)
+        let kept = previous.map { Array(zip($0.configuration.hl7, $0.receivers)) } ?? []
+        receivers = configuration.hl7.map { settings in
+            kept.first { $0.0 == settings }?.1 ?? HL7Receiver(settings)
+        }
         mail = configuration.operatorAlerts.mail.map { MailDestination($0, nodeAETitle: title) }
     }
 
@@ -56,15 +60,18 @@ struct AlertDestinations {
     }
     var destinations: [any Destination] { webhooks + receivers + (mail.map { [$0] } ?? []) }
 
-    func watch(
-        ledger: any Ledger, outbox: Outbox, disk: DiskWatch, certificates: CertificateWatch, registry: MetricsRegistry,
-        logger: Logger
+    /// Whoever is told of what an operator should look at.
+    var operatorChannels: [any OperatorAlertChannel] {
+        webhooks.filter { configuration.operatorAlerts.webhooks.contains($0.name) } + (mail.map { [$0] } ?? [])
+    }
+
+    static func watch(
+        _ live: LiveConfiguration, ledger: any Ledger, outbox: Outbox, disk: DiskWatch, certificates: CertificateWatch,
+        registry: MetricsRegistry, clock: WallClock, logger: Logger
     ) -> OperatorAlertWatch {
-        let settings = configuration.operatorAlerts
-        let rules = configuration.selection
-        let told = webhooks.filter { settings.webhooks.contains($0.name) }
-        return OperatorAlertWatch(
-            policy: settings.policy, interval: .seconds(settings.checkSeconds), ledger: ledger,
+        OperatorAlertWatch(
+            policy: live.configuration.operatorAlerts.policy,
+            interval: .seconds(live.configuration.operatorAlerts.checkSeconds), ledger: ledger,
             sources: .init(
                 disk: { (disk.freeSpace, disk.state != DiskWatch.State.roomy) },
                 unreachable: { await outbox.blocked.mapValues(\.since) },
@@ -72,12 +79,13 @@ struct AlertDestinations {
                 certificates: { certificates.certificates },
                 mayBeHead: { uid in
                     let known = StudyAnalyzer.newest(try await ledger.instances(ofStudy: uid))
-                    let selection = SeriesSelection(known.values.map(\.record), rules: rules)
+                    let selection = SeriesSelection(
+                        known.values.map(\.record), rules: live.configuration.selection)
                     if case .notHeadCT = selection.conclusion { return false }
                     return true
                 },
                 heldReason: IdentityConflict.reason),
-            channels: told + (mail.map { [$0] } ?? []), clock: clock, logger: logger)
+            channels: live.value.alerts.operatorChannels, clock: clock, logger: logger)
     }
 }
 

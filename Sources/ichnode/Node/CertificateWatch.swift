@@ -11,17 +11,19 @@ import WorkerProtocol
 final class CertificateWatch: Service {
     private static let interval: Duration = .seconds(6 * 3600)
 
-    private let materials: [NodeConfiguration.KeyMaterial]
+    private let materials: @Sendable () -> [NodeConfiguration.KeyMaterial]
     private let logger: Logger
     private let expires = Gauge(label: "ichnode_tls_certificate_expires_timestamp_seconds")
     private let known = Mutex<[OperatorFacts.Certificate]>([])
 
-    /// - Parameter materials: where empty there is nothing to watch.
+    /// - Parameter materials: asked for at each look. Where empty there is nothing to watch.
     /// - Throws: where nobody could send to the TLS port. What only deliveries need keeps no image out.
-    init(_ materials: [NodeConfiguration.KeyMaterial], logger: Logger) async throws {
+    init(
+        _ materials: @escaping @autoclosure @Sendable () -> [NodeConfiguration.KeyMaterial], logger: Logger
+    ) async throws {
         self.materials = materials
         self.logger = logger
-        for material in materials where material.side == .accepting {
+        for material in materials() where material.side == .accepting {
             if let obstacle = try await Self.examine([material]).obstacle {
                 throw CommandFailure(.configuration, obstacle)
             }
@@ -36,16 +38,21 @@ final class CertificateWatch: Service {
         try await cancelWhenGracefulShutdown {
             while true {
                 do { try await Task.sleep(for: Self.interval) } catch is CancellationError { return }
-                do { try await self.look() } catch {
-                    self.logger.error("certificates cannot be checked", metadata: ["error": "\(error)"])
-                }
+                await self.lookAgain()
             }
+        }
+    }
+
+    /// The certificates, or which they are, have changed.
+    func lookAgain() async {
+        do { try await look() } catch {
+            logger.error("certificates cannot be checked", metadata: ["error": "\(error)"])
         }
     }
 
     private func look() async throws {
         var (reports, found): ([CertificateReport], [OperatorFacts.Certificate]) = ([], [])
-        for material in materials {
+        for material in materials() {
             let report = try await Self.examine(material)
             reports.append(report)
             let file = material.files.certificate

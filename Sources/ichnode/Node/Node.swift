@@ -22,14 +22,13 @@ struct Node {
     /// Opens spool and ledger, mends them, loads the model, binds the ports.
     /// - Throws: what an administrator has to change, in words.
     init(
-        _ configuration: NodeConfiguration, from source: ConfigurationSource, registry: MetricsRegistry, log: LogRing,
-        clock: WallClock = .system, logger: Logger
+        _ configuration: NodeConfiguration, from source: ConfigurationSource, hangUps: UnixSignalsSequence,
+        registry: MetricsRegistry, log: LogRing, clock: WallClock = .system, logger: Logger
     ) async throws {
         let folders = try NodeFolders(configuration)
         let package = try ModelPackage(directory: configuration.node.model)
         for route in configuration.routes { _ = try package.operatingPoint(route.threshold) }
         NodeMeasures.record(package, startedAt: clock.now())
-        let certificates = try await CertificateWatch(configuration.keyMaterials, logger: logger)
         let lock = try folders.spool.open()
         try folders.requireWhole()
         let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
@@ -39,17 +38,20 @@ struct Node {
         engine = InferenceChild(
             package: package, executable: WorkerProgram.beside("ichnode"), threads: configuration.node.inferenceThreads,
             logger: logger)
+        let audit = AuditTrail.make(configuration, folders, ledger: ledger, clock: clock, logger: logger)
+        let live = LiveConfiguration(
+            InForce(configuration, from: source, programs: programs, audit: audit, clock: clock))
+        let certificates = try await CertificateWatch(live.configuration.keyMaterials, logger: logger)
         try await SpoolMender(
             spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger,
             progress: SystemdNotifier.startProgress()
         ).mend()
 
-        let audit = AuditTrail.make(configuration, folders, ledger: ledger, clock: clock, logger: logger)
-        let peers = QueryRetrieve(configuration, programs: programs) { audit?.record(.query($0)) }
         let assembler = StudyAssembler(
-            policy: configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
-            evidence: HeaderEvidence(rules: configuration.selection).find, counts: peers.counts,
-            retrieval: peers.retrieval)
+            policy: live.configuration.completionPolicy, ledger: ledger, clock: clock, logger: logger,
+            evidence: { HeaderEvidence(rules: live.configuration.selection).find($0, settled: $1) },
+            counts: { try await live.value.queries.counts($0, from: $1) },
+            retrieval: { live.value.queries.retrieval(for: $0) })
         try await assembler.recallGaps()
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
@@ -66,53 +68,46 @@ struct Node {
         let viewed = try ledger.forViewers()
         let images = ViewerImages(
             findings: findings, ledger: viewed, program: programs.view, clock: clock, logger: logger)
-        let alerts = AlertDestinations(configuration, clock: clock)
         let pipeline = StudyPipeline(
             tools: .init(
-                package: package, engine: engine, decoder: decoder, rules: configuration.selection, clock: clock,
-                logger: logger),
-            assembler: assembler, ledger: ledger, composer: composer, routes: configuration.routeTable,
-            alerts: alerts.desk, findings: findings)
-        let peerDestinations = configuration.peers.map { peer in
-            DICOMDestination(
-                name: peer.name, peer: peer.remote, callingAETitle: peer.callingAETitle, program: programs.send,
-                commitment: peer.commitment == .none
-                    ? nil
-                    : DICOMCommitment(
-                        timeout: .seconds(peer.commitmentTimeoutSeconds), peer: peer.remote,
-                        callingAETitle: peer.callingAETitle, program: programs.commit),
-                fallback: peer.fallback.map {
-                    DestinationFallback(name: $0, after: .seconds(peer.fallbackAfterSeconds))
-                })
-        }
-        let destinations: [any Destination] = peerDestinations + alerts.destinations
+                package: package, engine: engine, decoder: decoder, clock: clock, logger: logger),
+            assembler: assembler, ledger: ledger, composer: composer, terms: live.value.terms, findings: findings)
         let outbox = Outbox(
-            ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock,
-            audit: { attempt in
-                // Only peers take DICOM instances.
-                guard let peer = configuration.peers.first(where: { $0.name == attempt.destination }) else { return }
-                audit?.record(.delivery(attempt, to: peer))
-            }, logger: logger)
+            ledger: ledger, destinations: live.value.destinations, policy: live.configuration.retryPolicy, clock: clock,
+            audit: { live.value.recordDelivery }, logger: logger)
         let commitments = CommitmentDesk(
-            ledger: ledger, destinations: destinations, policy: configuration.retryPolicy, clock: clock, logger: logger)
+            ledger: ledger, destinations: live.value.destinations, policy: live.configuration.retryPolicy, clock: clock,
+            logger: logger)
+        let reloader = ConfigurationReloader(
+            live, package: package, hangUps: hangUps, audit: audit, clock: clock, logger: logger,
+            making: { InForce($0, from: $1, programs: programs, audit: audit, clock: clock, after: $2) },
+            apply: { inForce in
+                LogLevel.change(to: inForce.configuration.node.logLevel)
+                audit?.change(to: inForce.configuration.node.allAETitles)
+                await assembler.reconsider()
+                await outbox.reopen()
+                await certificates.lookAgain()
+            })
         let commands = OperatorCommands(
-            ledger: ledger, assembler: assembler, rules: configuration.selection, audit: audit,
-            standing: NodeStanding(configuration, source))
+            ledger: ledger, assembler: assembler, rules: { live.configuration.selection }, audit: audit,
+            standing: { NodeStanding(live.value) }, reload: reloader.reload)
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger
         ) { await commands.answer($0, by: LocalUser.name($1)) }
-        let disk = DiskWatch(path: folders.spool.root.path, watermarks: configuration.watermarks, logger: logger)
+        let disk = DiskWatch(path: folders.spool.root.path, watermarks: live.configuration.watermarks, logger: logger)
         let retention = Retention(
-            policy: configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
+            policy: live.configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
             isShort: { disk.state != DiskWatch.State.roomy }
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
-        let watch = alerts.watch(
-            ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry, logger: logger)
+        let watch = AlertDestinations.watch(
+            live, ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry,
+            clock: clock, logger: logger)
         let book = AssociationBook(clock: clock)
         let refusals = RefusalCounts()
         let reception = try Reception(
-            settings: configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }), spool: folders.spool,
-            programs: programs.receive, intake: intake, commitments: { await commitments.take($0) },
+            settings: live.configuration.reception(hasRoom: { disk.state == DiskWatch.State.roomy }),
+            spool: folders.spool, programs: programs.receive, intake: intake,
+            commitments: { await commitments.take($0) },
             audit: {
                 refusals.note($0)
                 audit?.record(.reception($0))
@@ -120,32 +115,32 @@ struct Node {
         ports = reception.ports
         let readiness = Readiness(ports: reception.ports, logger: logger)
         let portrait = NodePortrait(
-            configuration: configuration, source: source, folders: folders, package: package, startedAt: clock.now(),
-            reception: reception, engine: engine, certificates: certificates, refusals: refusals, log: log,
-            logger: logger)
+            live: live, folders: folders, package: package, startedAt: clock.now(), reception: reception,
+            engine: engine, certificates: certificates, refusals: refusals, log: log, logger: logger)
         let reports = ReportReader(program: programs.describe)
         var parts = ConsoleServer.Parts(
             ledger: viewed, actions: commands, registry: registry, clock: clock,
             peers: ConsolePeers(
-                configuration, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo, clock: clock),
+                live, ports: reception.ports, outbox: outbox, book: book, echo: programs.echo, clock: clock),
             audit: ConsoleAudit(clock: clock) { audit?.record(.access($0)) }, notReady: { await readiness.missing },
             images: images, facts: portrait)
         parts.results = ResultFolder(path: folders.results.path) { try await reports.document(at: $0) }
         let vitals = VitalSigns(
             .init(
                 ledger: ledger, intake: intake, assembler: assembler, pipeline: pipeline, outbox: outbox, watch: watch,
-                watchPause: .seconds(configuration.operatorAlerts.checkSeconds), disk: disk, reception: reception),
+                watchPause: { .seconds(live.configuration.operatorAlerts.checkSeconds) }, disk: disk,
+                reception: reception),
             logger: logger)
         parts.standstill = { vitals.standstill }
         let console = ConsoleServer(
-            configuration.console, parts: parts, logger: logger
+            live.value.configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }
-        // Stopped from the last to the first: no new associations, then no operators, then what is under way, and the
-        // audit trail when nothing happens any more.
+        // Stopped from the last to the first: no new configuration, no new associations, then no operators, then what
+        // is under way, and the audit trail when nothing happens any more.
         services =
             [vitals] + (audit.map { [$0] } ?? []) + [
                 intake, assembler, pipeline, outbox, commitments, retention, watch, images, console, control, disk,
-                certificates, reception,
+                certificates, reception, reloader,
             ]
         self.logger = logger
     }

@@ -60,6 +60,8 @@ actor StudyAnalyzer {
 
     init(tools: Tools) { self.tools = tools }
 
+    nonisolated var rules: SelectionRules { tools.rules }
+
     /// The images of a study, of several versions of one instance those of the newest. A frame of a multi-frame
     /// instance is an image under a UID of its own.
     static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {

@@ -31,8 +31,7 @@ actor StudyPipeline: Service {
     private let assembler: StudyAssembler
     private let ledger: any Ledger
     private let composer: ReportComposer
-    private let routes: RouteTable
-    private let alerts: AlertDesk
+    private let currentTerms: @Sendable () -> Terms
     private let findings: FindingFiles
     private var analyzers: [UID: StudyAnalyzer] = [:]
     private var arrived: [UID: [StoredInstance]] = [:]
@@ -47,16 +46,23 @@ actor StudyPipeline: Service {
     private let timeToComplete = Timer(label: "ichnode_time_to_complete_seconds")
     private let timeToReport = Timer(label: "ichnode_time_to_report_seconds")
 
+    /// By what a study is judged and reported. One analysis is made on the same from its beginning to its end.
+    struct Terms: Sendable {
+        var rules: SelectionRules
+        var routes: RouteTable
+        var alerts: AlertDesk
+    }
+
+    /// - Parameter terms: asked for at each analysis: they may change.
     init(
         tools: StudyAnalyzer.Tools, assembler: StudyAssembler, ledger: any Ledger, composer: ReportComposer,
-        routes: RouteTable, alerts: AlertDesk, findings: FindingFiles
+        terms: @escaping @autoclosure @Sendable () -> Terms, findings: FindingFiles
     ) {
         self.tools = tools
         self.assembler = assembler
         self.ledger = ledger
         self.composer = composer
-        self.routes = routes
-        self.alerts = alerts
+        currentTerms = terms
         self.findings = findings
     }
 
@@ -79,12 +85,18 @@ actor StudyPipeline: Service {
 
     // MARK: Ahead of completion
 
+    private func analyzer(by rules: SelectionRules) -> StudyAnalyzer {
+        var tools = tools
+        tools.rules = rules
+        return StudyAnalyzer(tools: tools)
+    }
+
     /// - Returns: the study, where nobody works ahead for it yet.
     private func noteArrival(_ instance: StoredInstance) -> UID? {
         let uid = instance.record.studyInstanceUID
         if analyzers[uid] == nil {
             guard analyzers.count < Self.mostAhead else { return nil }
-            analyzers[uid] = StudyAnalyzer(tools: tools)
+            analyzers[uid] = analyzer(by: currentTerms().rules)
         }
         arrived[uid, default: []].append(instance)
         return working.insert(uid).inserted ? uid : nil
@@ -124,7 +136,7 @@ actor StudyPipeline: Service {
 
     private func concludeOne(_ study: AssembledStudy) async {
         let uid = study.studyInstanceUID
-        let analyzer = analyzers.removeValue(forKey: uid) ?? StudyAnalyzer(tools: tools)
+        let ahead = analyzers.removeValue(forKey: uid)
         arrived[uid] = nil
         var pause: Duration = .seconds(1)
         var begun: Int?
@@ -136,7 +148,11 @@ actor StudyPipeline: Service {
                     // node.
                     let times = if let begun { begun } else { try await begin(study) }
                     begun = times
-                    try await attempt(study, analyzer, begun: times)
+                    let terms = currentTerms()
+                    // What was encoded by other rules may be of another series.
+                    let isOfUse = ahead?.rules == terms.rules
+                    let analyzer = if isOfUse, let ahead { ahead } else { analyzer(by: terms.rules) }
+                    try await attempt(study, analyzer, terms, begun: times)
                 }
             } catch {
                 if Task.isCancelled { return }
@@ -154,7 +170,9 @@ actor StudyPipeline: Service {
             ofStudy: study.studyInstanceUID, seeing: study.instances.count, because: study.decision.description)
     }
 
-    private func attempt(_ study: AssembledStudy, _ analyzer: StudyAnalyzer, begun: Int) async throws {
+    private func attempt(
+        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ terms: Terms, begun: Int
+    ) async throws {
         let uid = study.studyInstanceUID
         let decision = try await ledger.decision(onStudy: uid)
         if decision == .ignored {
@@ -167,20 +185,20 @@ actor StudyPipeline: Service {
             return try await ledger.concludeUnchanged(
                 study: uid, because: "not analysed again: \(purged); send the whole series again for that")
         }
-        guard let route = routes.route(for: study.origin) else {
+        guard let route = terms.routes.route(for: study.origin) else {
             return try await concludeWithoutRoute(study)
         }
         let threshold = try tools.package.operatingPoint(route.threshold)
         let analysis =
             begun > Self.mostBegun
-            ? givenUp(study, threshold, "the node ended \(begun - 1) times while it was analysed")
-            : try await analyse(study, analyzer, threshold, isReleased: decision == .released)
+            ? givenUp(study, threshold, terms, "the node ended \(begun - 1) times while it was analysed")
+            : try await analyse(study, analyzer, threshold, terms, isReleased: decision == .released)
         if try await isHeldBack(analysis, of: study, analyzer) { return }
-        if begun <= Self.mostOvertaken, try await isOvertaken(analysis, study) {
+        if begun <= Self.mostOvertaken, try await isOvertaken(analysis, study, terms) {
             return try await ledger.abandonAnalysis(
                 ofStudy: uid, because: "analysis abandoned: more of what it rests on arrived meanwhile", counts: true)
         }
-        try await record(analysis, of: study, route: route, threshold: threshold)
+        try await record(analysis, of: study, terms, route: route, threshold: threshold)
     }
 
     /// No finding, and the head goes on where the series ends: more may be on its way. A count or the quiet time
@@ -201,18 +219,21 @@ actor StudyPipeline: Service {
     }
 
     /// Whether a later analysis, which is sure to come, will rest on other images.
-    private func isOvertaken(_ analysis: StudyAnalyzer.Analysis, _ study: AssembledStudy) async throws -> Bool {
+    private func isOvertaken(
+        _ analysis: StudyAnalyzer.Analysis, _ study: AssembledStudy, _ terms: Terms
+    ) async throws -> Bool {
         let instances = try await ledger.instances(ofStudy: study.studyInstanceUID)
         guard instances.count != study.instances.count else { return false }
         let known = StudyAnalyzer.newest(instances)
         let selection = SeriesSelection(
-            known.values.map(\.record), rules: tools.rules, settled: study.settledSeries)
+            known.values.map(\.record), rules: terms.rules, settled: study.settledSeries)
         return StudyAnalyzer.basis(selection, known) != analysis.basis
     }
 
     /// A study that an analysis cannot get through is not silent: it is *not analysed*, and why.
     private func analyse(
-        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ threshold: ModelPackage.Threshold, isReleased: Bool
+        _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ threshold: ModelPackage.Threshold, _ terms: Terms,
+        isReleased: Bool
     ) async throws -> StudyAnalyzer.Analysis {
         var failure = ""
         for pause in Self.retryPauses + [nil] {
@@ -226,27 +247,28 @@ actor StudyPipeline: Service {
             }
             if let pause { try await tools.clock.sleep(pause) }
         }
-        return givenUp(study, threshold, "analysis failed: \(failure)")
+        return givenUp(study, threshold, terms, "analysis failed: \(failure)")
     }
 
     private func givenUp(
-        _ study: AssembledStudy, _ threshold: ModelPackage.Threshold, _ reason: String
+        _ study: AssembledStudy, _ threshold: ModelPackage.Threshold, _ terms: Terms, _ reason: String
     ) -> StudyAnalyzer.Analysis {
         let known = StudyAnalyzer.newest(study.instances)
         return AnalysisDraft(
             study: study, known: known,
-            selection: SeriesSelection(known.values.map(\.record), rules: tools.rules, settled: study.settledSeries),
+            selection: SeriesSelection(known.values.map(\.record), rules: terms.rules, settled: study.settledSeries),
             threshold: threshold, startedAt: tools.clock.now()
         ).undetermined(reason)
     }
 
     private func record(
-        _ analysis: StudyAnalyzer.Analysis, of study: AssembledStudy, route: Route, threshold: ModelPackage.Threshold
+        _ analysis: StudyAnalyzer.Analysis, of study: AssembledStudy, _ terms: Terms, route: Route,
+        threshold: ModelPackage.Threshold
     ) async throws {
         let uid = study.studyInstanceUID
         try await ledger.recordVerdicts(analysis.verdicts, ofStudy: uid)
         let history = try await ledger.history(ofStudy: uid)
-        let configurationDigest = SHA256Digest.hex(of: ["\(route)", "\(tools.rules)"])
+        let configurationDigest = SHA256Digest.hex(of: ["\(route)", "\(terms.rules)"])
         // Beside composing, which takes longer. Of a study that is analysed again, because none was kept before.
         async let isKept: Void = keepFinding(of: analysis, in: uid, configurationDigest)
         if let latest = history.latest, latest.revisionDigest == analysis.revisionDigest,
@@ -289,7 +311,7 @@ actor StudyPipeline: Service {
                     destination: $0, priority: priority, objects: composed.objects, alternatives: composed.alternatives)
             }
             let earlier = try await ledger.deliveries(ofStudy: uid)
-            deliveries += try alerts.deliveries(
+            deliveries += try terms.alerts.deliveries(
                 of: report, as: composed, receivedAt: study.lastArrival, concludedAt: tools.clock.now(), by: route,
                 priority: priority, after: earlier)
         }

@@ -11,8 +11,8 @@ struct VitalParts {
     let pipeline: StudyPipeline
     let outbox: Outbox
     let watch: OperatorAlertWatch
-    /// Between two looks of it.
-    let watchPause: Duration
+    /// Between two looks of it; it may change.
+    let watchPause: @Sendable () -> Duration
     let disk: DiskWatch
     let reception: Reception
 

@@ -19,7 +19,7 @@ final class VitalSigns: Service {
         /// Has the part beat, where it does not by itself.
         var nudge: (@Sendable () async -> Void)?
         /// Between two beats where all is well.
-        var pause: Duration = .zero
+        var pause: @Sendable () -> Duration = { .zero }
 
         /// A part that has to answer.
         static func answering(_ name: String, _ ask: @escaping @Sendable () async -> Void) -> Part {
@@ -92,9 +92,9 @@ final class VitalSigns: Service {
                 let before = looks[index].unchanged
                 looks[index] = (count, count == looks[index].count ? before + 1 : 0)
                 let now = looks[index].unchanged
-                seconds[index].record(max(0, rhythm.look.inSeconds * Double(now) - parts[index].pause.inSeconds))
+                seconds[index].record(max(0, rhythm.look.inSeconds * Double(now) - parts[index].pause().inSeconds))
                 tell(parts[index], before: before, now: now)
-                if now >= rhythm.mostLooks(parts[index].pause) { names.append(parts[index].name) }
+                if now >= rhythm.mostLooks(parts[index].pause()) { names.append(parts[index].name) }
             }
             still.withLock { $0 = names }
             if names.isEmpty { SystemdNotifier.feedWatchdog() }
@@ -105,7 +105,7 @@ final class VitalSigns: Service {
     }
 
     private func tell(_ part: Part, before: Int, now: Int) {
-        let (slow, most) = (rhythm.slowLooks(part.pause), rhythm.mostLooks(part.pause))
+        let (slow, most) = (rhythm.slowLooks(part.pause()), rhythm.mostLooks(part.pause()))
         let metadata: Logger.Metadata = [
             "part": "\(part.name)", "seconds": "\(Int(rhythm.look.inSeconds * Double(max(before, now))))",
         ]

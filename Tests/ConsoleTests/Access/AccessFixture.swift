@@ -18,6 +18,20 @@ final class SetClock: Sendable {
     }
 }
 
+/// Settings that a test changes.
+final class MutexBox<Value: Sendable>: Sendable {
+    private let held: Mutex<Value>
+
+    init(_ value: Value) { held = Mutex(value) }
+
+    var value: Value { held.withLock { $0 } }
+    func change(_ body: (inout Value) -> Void) {
+        var changed = value
+        body(&changed)
+        held.withLock { [changed] in $0 = changed }
+    }
+}
+
 /// What the audit trail was told.
 final class RecordedEvents: Sendable {
     private let events = Mutex<[AccessEvent]>([])
@@ -36,6 +50,9 @@ struct AccessFixture {
     let time = SetClock()
     let events = RecordedEvents()
     let audit: ConsoleAudit
+    let settings: MutexBox<ConsoleSettings>
+    /// What requests to /overview were given to ask whether they are still admitted.
+    let admissions: MutexBox<[@Sendable () -> Bool]>
     private let router: Router<ConsoleContext>
 
     init(_ change: (inout ConsoleSettings) -> Void = { _ in }) throws {
@@ -45,20 +62,27 @@ struct AccessFixture {
             .init(name: "vera", role: .viewer, password: hash), .init(name: "otto", role: .operator, password: hash),
         ]
         change(&settings)
+        let held = MutexBox(settings)
+        self.settings = held
         audit = ConsoleAudit(clock: time.clock) { [events] in events.add($0) }
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("console-\(UUID()).sqlite")
         let server = ConsoleServer(
-            settings,
+            held.value,
             parts: .init(
                 ledger: try SQLiteLedger(path: file.path), actions: RecordedActions(), registry: MetricsRegistry(),
                 clock: time.clock, peers: FixedPeers(), audit: audit, notReady: { nil }),
             logger: Logger(label: "console")
         ) { _ in }
-        router = server.router(server.routes + Self.routes)
+        let admissions = MutexBox<[@Sendable () -> Bool]>([])
+        self.admissions = admissions
+        let watched = ConsoleRoute.get("/overview", .overview) { _, context in
+            admissions.change { $0.append(context.isStillAdmitted) }
+            return Self.answer(context)
+        }
+        router = server.router(server.routes + [watched] + Self.routes)
     }
 
     private static let routes: [ConsoleRoute] = [
-        .get("/overview", .overview) { _, context in answer(context) },
         .get("/patients", .patients) { _, context in answer(context) },
         .get("/api/v1/patients", .patients) { _, context in answer(context) },
         .post("/act", .acting) { _, context in answer(context) },

@@ -51,6 +51,54 @@ import WorkerProtocol
         }
     }
 
+    @Test func usersMayComeChangeAndGo() async throws {
+        let console = try AccessFixture { $0.users.removeLast() }
+        let headers = try await console.session("vera")
+        #expect(try await console.send(.get, "/patients", headers).status == .ok)
+        let hash = try #require(PasswordHash(AccessFixture.hash))
+        console.settings.change {
+            $0.users = [.init(name: "otto", role: .operator, password: hash)]
+            $0.hostNames = ["console.example"]
+        }
+        #expect(location(try await console.send(.get, "/patients", headers)) == "/sign-in?next=/patients")
+        #expect(try await console.signIn("vera").status == .forbidden)
+        let otto = try await console.session("otto")
+        #expect(try await console.send(.get, "/patients", otto).status == .ok)
+    }
+
+    @Test func tokensMayComeChangeAndGo() async throws {
+        let console = try AccessFixture()
+        let headers: HTTPFields = [.authorization: "Bearer secret"]
+        #expect(try await console.send(.get, "/api/v1/patients", headers).status == .unauthorized)
+        console.settings.change {
+            $0.tokens = [.init(name: "m", role: .viewer, sha256: APIToken.digest(of: "secret"))]
+        }
+        #expect(try await console.send(.get, "/api/v1/patients", headers).status == .ok)
+        console.settings.change { $0.tokens[0].sha256 = APIToken.digest(of: "another") }
+        #expect(try await console.send(.get, "/api/v1/patients", headers).status == .unauthorized)
+    }
+
+    /// What stays open asks again before it says anything.
+    @Test func streamsEndWithWhatLetThemIn() async throws {
+        let console = try AccessFixture {
+            $0.tokens = [.init(name: "m", role: .viewer, sha256: APIToken.digest(of: "secret"))]
+        }
+        let seen = console.admissions
+        _ = try await console.send(.get, "/overview", try await console.session("vera"))
+        _ = try await console.send(.get, "/overview", [.authorization: "Bearer secret"])
+        #expect(seen.value.map { $0() } == [true, true])
+        console.settings.change { $0.users.removeFirst() }
+        #expect(seen.value.map { $0() } == [false, true])
+        console.settings.change { $0.tokens = [] }
+        #expect(seen.value.map { $0() } == [false, false])
+        console.settings.change { $0.users = [] }
+        _ = try await console.send(.get, "/overview")
+        #expect(seen.value.last?() == true, "nobody's leave")
+        let hash = try #require(PasswordHash(AccessFixture.hash))
+        console.settings.change { $0.users = [.init(name: "otto", role: .operator, password: hash)] }
+        #expect(seen.value.last?() == false)
+    }
+
     @Test func withoutUsersThereIsAnOverviewAndAWayOn() async throws {
         let console = try AccessFixture { $0.users = [] }
         #expect(try await console.send(.get, "/overview").status == .ok)
