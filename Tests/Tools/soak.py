@@ -46,6 +46,7 @@ OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0xA700, 0xC001
 DAY_HOURS = 24
 # Studies in each hour of the day, beside each other: quiet nights, a peak in the morning.
 RHYTHM = (3, 2, 2, 2, 2, 3, 5, 9, 14, 16, 15, 12, 10, 11, 11, 10, 9, 8, 7, 6, 5, 5, 4, 3)
+MOST_OUTAGE_SECONDS = 300
 # Of the console.
 PAGES = ("/", "/deliveries", "/alerts", "/peers", "/system", "/figures", "/model", "/configuration")
 # Images go this long after the last of them came.
@@ -302,9 +303,8 @@ class Soak:
                     },
                 )
 
-    # Troubles, in hours of the day
-
     def _troubles(self) -> None:
+        """Begin and duration in hours of the day."""
         table: list[tuple[float, float, str, Callable, Callable]] = [
             (2.0, 0, "node restarted (SIGTERM)", self._restart, _nothing),
             (3.0, 0.5, "Orthanc down", self.orthanc.stop, self.orthanc.start),
@@ -332,7 +332,7 @@ class Soak:
             self.say(text)
             try:
                 begin()
-                self._pause_until(hour + hours)
+                self.stopping.wait(min(hours * self.seconds_an_hour, MOST_OUTAGE_SECONDS))
                 end()
             except Exception as failure:
                 text = f"failed: {text}: {type(failure).__name__}: {failure}"

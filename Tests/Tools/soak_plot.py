@@ -165,7 +165,7 @@ def draw(folder: Path) -> Path:
         return max((number for curve in curves for piece in curve for _, number in piece), default=1)
 
     half = an_hour / 2
-    counts = np.bincount([int((each["first_sent"] - begun) / half) for each in r.studies])
+    counts = np.bincount([int((each["first_sent"] - begun) / half) for each in r.studies if each["first_sent"]])
     panel = picture.panel(0, "Studies in half an hour of the day", counts.max())
     panel.bars([(index * half / 60, int(count)) for index, count in enumerate(counts)], half / 60, "begun", BLUE)
 

@@ -89,7 +89,6 @@ class Slopes(unittest.TestCase):
         random = np.random.default_rng(1)
         moments = np.arange(0, 7200, 5.0)
         records = mock.Mock(spec=Records)
-        records.description = {"is_short": False}
         records.studies = [{"first_sent": at} for at in np.linspace(0, 7200, self.STUDIES)]
         records.samples = []
         for at in moments:
