@@ -84,7 +84,7 @@ class Soak:
         self.random = Random(seed)
         self.deadline_seconds = 10 if is_short else 60
         # For a study until all is as it has to be: longer than any outage, shorter than retention.
-        self.patience_seconds = 60 if is_short else 720
+        self.patience_seconds = 240 if is_short else 720
         self.counts: collections.Counter[str] = collections.Counter()
         self._lock = threading.Lock()
         self.stopping = threading.Event()

@@ -66,7 +66,7 @@ class Day(unittest.TestCase):
             "more than 64 MiB": more("samples", sample | {"wal": 65 << 20}),
             "error: disk on fire": {"log": [*r.log, (0, "error", "", "disk on fire")]},
             "?: Fatal error": {"log": [*r.log, (0, "?", "", "Fatal error")]},
-            "p95 above": {"troubles": [], "studies": [each | prompt for each in r.studies]},
+            "p95 above": {"troubles": [], "samples": [], "studies": [each | prompt for each in r.studies]},
             "failed: it burnt": more("troubles", {"text": "failed: it burnt", "begin": 0, "end": 0}),
             "the node ended with 1": {"description": r.description | {"exit_status": 1}},
             "left.dcm in incoming": {"description": r.description | {"incoming": ["left.dcm"]}},
