@@ -19,6 +19,8 @@ TARGET ?=
 NAMES ?=
 # Only each third, or fourth, of them.
 EVERY ?= 1
+# Of `make soak`.
+HOURS ?= 2
 # Of `make fuzz-api`: requests for each operation and phase, at most.
 EXAMPLES ?= 200
 # Folder of `make console-pictures`.
@@ -38,7 +40,8 @@ MODEL = $(patsubst %/model.json,%,$(wildcard Models/*/model.json))
 .NOTPARALLEL:
 
 .PHONY: help setup build release test test-swift test-tools test-training crash-test delivery-test fault-test load-test demo run
-.PHONY: conformance console-pictures validate validate-all scenarios bench-receive bench-console fuzz fuzz-api deb package-test lint clean
+.PHONY: conformance console-pictures validate validate-all scenarios soak bench-receive bench-console fuzz fuzz-api deb package-test
+.PHONY: lint clean
 
 help: ## this list
 	@echo "usage: make TARGET [CONFIGURATION=debug|release]"
@@ -105,6 +108,11 @@ fuzz-api: build ## ask the API of a running node everything that its description
 scenarios: build ## deliver studies in every way there is, with a clock that is set, and compare what is decided [NAMES="a b"] [EVERY=n]
 	@scripts/setup test
 	@ICHNODE=$(CURDIR)/$(BUILD)/ichnode $(PYTHON) Tests/Tools/scenarios.py --every $(EVERY) $(NAMES)
+
+soak: $(if $(ICHNODE),,release) ## a hospital's day in HOURS=2 with all its troubles; verdict, figures and a picture in soak-DATE [SEED=n]
+	@scripts/setup test
+	ICHNODE=$(or $(ICHNODE),$(CURDIR)/.build/release/ichnode) $(PYTHON) Tests/Tools/soak.py --hours $(HOURS) \
+		$(if $(SEED),--seed $(SEED))
 
 demo: build ## send a real head CT through the node, clean and with a simulated bleed [SEED=n]
 	@scripts/setup demo

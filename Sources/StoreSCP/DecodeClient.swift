@@ -42,8 +42,8 @@ public actor DecodeClient {
         self.logger = logger
     }
 
-    /// Decodes single-frame files, and frames of others; after a crash of the worker each alone, so that only the bad
-    /// one fails, and with it the rest of its file.
+    /// Decodes single-frame files, and frames of others; after a crash of the worker each alone once more, so that only
+    /// the bad one fails, and with it the rest of its file. Nothing fails because somebody killed the worker.
     /// - Returns: one outcome for each.
     /// - Throws: `WorkerError` with code `start` or `system` when no worker can be had; `CancellationError`.
     public func planes(of frames: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
@@ -80,7 +80,7 @@ public actor DecodeClient {
         await discardWorker()
     }
 
-    private func attempt(_ asked: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
+    private func attempt(_ asked: [FrameLocation], isSecond: Bool = false) async throws -> [FrameLocation: Outcome] {
         var outcomes: [FrameLocation: Outcome] = [:]
         fatal = fatal.filter { $0.value.duration(to: .now) < Self.fatalFor }
         for frame in asked where fatal[frame.path] != nil {
@@ -88,23 +88,23 @@ public actor DecodeClient {
         }
         let batch = asked.filter { fatal[$0.path] == nil }
         guard !batch.isEmpty else { return outcomes }
-        return outcomes.merging(try await attemptAll(batch)) { $1 }
+        return outcomes.merging(try await attemptAll(batch, isSecond: isSecond)) { $1 }
     }
 
-    private func attemptAll(_ batch: [FrameLocation]) async throws -> [FrameLocation: Outcome] {
+    private func attemptAll(_ batch: [FrameLocation], isSecond: Bool) async throws -> [FrameLocation: Outcome] {
         do { return try await decode(batch) } catch let error as WorkerError where Self.isPassing(error) {
             throw error
         } catch {
             crashes.increment()
             logger.error("decode worker died", metadata: ["files": "\(batch.count)", "error": "\(error)"])
             await discardWorker()
-            guard batch.count > 1 else {
+            guard !isSecond else {
                 if batch[0].number != nil { fatal[batch[0].path] = .now }
                 return [batch[0]: .failed("pixels cannot be decoded: \(error)")]
             }
         }
         var outcomes: [FrameLocation: Outcome] = [:]
-        for frame in batch { outcomes.merge(try await attempt([frame])) { $1 } }
+        for frame in batch { outcomes.merge(try await attempt([frame], isSecond: true)) { $1 } }
         return outcomes
     }
 

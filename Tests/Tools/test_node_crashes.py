@@ -135,6 +135,20 @@ class Crashes(NodeTestCase):
         wait_for(condition, what, 30, self.node.log_tail)
         self.node.kill()
 
+    def test_decode_worker_killed_while_idle_costs_no_image(self):
+        first, study = phantom(self.folder / "first"), phantom(self.folder / "second")
+        send_all(self.node, first.files)
+        self.node.wait_until_delivered(first.uid)
+        # The next image is asked for alone, as images that come one by one are.
+        for child in self.node.children("decode"):
+            os.kill(child, signal.SIGKILL)
+        with Sender(self.node, study.files) as sender:
+            for path in study.files:
+                self.assertTrue(sender.store(path))
+                time.sleep(0.05)
+        self.assert_one_report(study)
+        self.assertEqual(self.node.study(study.uid)["study"]["outcome"], "negative")
+
     def test_daemon_killed_between_assembling_and_composing(self):
         study = phantom(self.folder)
         self.kill_daemon_when(study, lambda: "study assembled" in self.log_of(study), "the study is assembled")
