@@ -128,6 +128,12 @@ void clinux_sha256_update(clinux_sha256 *digest, const void *bytes, size_t count
 /// Writes 32 bytes and frees the digest.
 void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out);
 
+// MARK: Memory
+
+/// For a process that runs for years: freed pixels go back to the system instead of staying between what is still in use.
+/// Blocks from 256 KiB on have mappings of their own, whatever was freed before, and there are few arenas.
+void clinux_keep_heap_small(void);
+
 // MARK: Passwords
 
 /// scrypt (RFC 7914) from OpenSSL; takes 128 * r * n bytes. 0, or -1 for parameters that it cannot have.

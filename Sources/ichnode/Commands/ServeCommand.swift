@@ -1,4 +1,5 @@
 import ArgumentParser
+import CLinux
 import Console
 import Foundation
 import ICHModel
@@ -18,6 +19,7 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: ConfigurationOptions
 
     func run() async throws {
+        clinux_keep_heap_small()
         try await Terminal.run {
             // Before the file is read: what is changed from then on is not missed.
             let hangUps = await UnixSignalsSequence(trapping: .sighup)
