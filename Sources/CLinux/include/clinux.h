@@ -130,7 +130,7 @@ void clinux_sha256_finish(clinux_sha256 *digest, uint8_t *out);
 
 // MARK: Memory
 
-/// For a process that runs for years: freed pixels go back to the system instead of staying between what is still in use.
+/// For a process that runs for years: freed pixels go back to the system instead of staying between what is in use.
 /// Blocks from 256 KiB on have mappings of their own, whatever was freed before, and there are few arenas.
 void clinux_keep_heap_small(void);
 
