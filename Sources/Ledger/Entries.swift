@@ -24,7 +24,11 @@ public struct StoredInstance: Codable, Sendable, Hashable {
 }
 
 /// Whether the file of an instance should be there.
-public enum FileStanding: Sendable { case present, purged }
+public enum FileStanding: Sendable, Equatable {
+    case present
+    /// What the ledger knows of it was received then.
+    case purged(receivedAt: Date)
+}
 
 /// Where a study stands.
 public enum StudyState: String, Codable, Sendable, CaseIterable {

@@ -104,9 +104,13 @@ public final class SQLiteLedger: Ledger {
     public func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding] {
         try await read { database in
             let rows = try Row.fetchAll(
-                database, sql: "SELECT path, purged_at FROM instance WHERE study_uid = ?", arguments: [uid.string])
+                database, sql: "SELECT path, purged_at, received_at FROM instance WHERE study_uid = ?",
+                arguments: [uid.string])
             return Dictionary(
-                rows.map { ($0["path"], ($0["purged_at"] as Double?) == nil ? FileStanding.present : .purged) }
+                rows.map { row -> (String, FileStanding) in
+                    guard (row["purged_at"] as Double?) != nil else { return (row["path"], .present) }
+                    return (row["path"], .purged(receivedAt: Date(timeIntervalSince1970: row["received_at"])))
+                }
             ) { first, _ in first }
         }
     }

@@ -52,9 +52,17 @@ public struct SpoolMender: Sendable {
     private func mend(_ study: UID, _ folder: String, _ progress: (_ read: Int) -> Void) async throws -> Int {
         let paths = try spool.paths(in: folder)
         let known = try await ledger.instancePaths(ofStudy: study)
-        for path in paths where known[path] == .purged { try FileManager.default.removeItem(atPath: path) }
-        let unknown = paths.filter { known[$0] == nil }
-        if paths.allSatisfy({ known[$0] == .purged }) { rmdir(folder) }
+        var unknown: [String] = []
+        for path in paths {
+            switch known[path] {
+            case .present: break
+            case .purged(let receivedAt) where try !isNewer(path, than: receivedAt):
+                try FileManager.default.removeItem(atPath: path)
+            // Purged, sent again, and acknowledged before the ledger knew of it.
+            case .purged, nil: unknown.append(path)
+            }
+        }
+        if try spool.paths(in: folder).isEmpty { rmdir(folder) }
         let now = clock.now()
         progress(0)
         for start in stride(from: 0, to: unknown.count, by: 256) {
@@ -67,5 +75,11 @@ public struct SpoolMender: Sendable {
             progress(start + batch.count)
         }
         return unknown.count
+    }
+
+    /// A file is written before it is recorded.
+    private func isNewer(_ path: String, than moment: Date) throws -> Bool {
+        let attributes = try FileManager.default.attributesOfItem(atPath: path)
+        return (attributes[.modificationDate] as? Date).map { $0 > moment } ?? true
     }
 }

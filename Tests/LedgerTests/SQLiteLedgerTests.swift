@@ -329,7 +329,8 @@ import WorkerProtocol
         #expect(purged == (study, ["/spool/1.v1"]))
         #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
         #expect(try await ledger.instances(ofStudy: study).map(\.isPurged) == [true])
-        #expect(try await ledger.instancePaths(ofStudy: study) == ["/spool/1.v1": .purged])
+        let received = try await ledger.instances(ofStudy: study)[0].receivedAt
+        #expect(try await ledger.instancePaths(ofStudy: study) == ["/spool/1.v1": .purged(receivedAt: received)])
         #expect(try await ledger.study(study)?.study.purgedCount == 1)
         // Sent again it is new, once.
         var again = instance(1)

@@ -320,6 +320,13 @@ import WorkerProtocol
         #expect(found.contains { $0.hasPrefix(expected) }, "\(found)")
     }
 
+    /// What is reported goes to the console, the journal and the audit trail.
+    @Test func whatIsNoYAMLIsNotQuoted() {
+        let found = problems("console:\n  users:\n    - role: viewer\n        password_hash: \"\(Self.passwordHash)\"")
+        #expect(found.first?.hasPrefix("test.yaml:4: not YAML: ") == true, "\(found)")
+        #expect(!found.joined().contains("scrypt"))
+    }
+
     private static let user = "name: otto, password_hash: \"\(passwordHash)\""
     private static let passwordHash =
         "$scrypt$ln=15,r=8,p=1$AAECAwQFBgcICQoLDA0ODw$ikKPemj5QQtFYut78rUxRFQWyVagMIehX9iNR3YyczQ"

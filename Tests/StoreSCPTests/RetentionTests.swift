@@ -35,11 +35,16 @@ import WorkerProtocol
         let path = spool.path(study: uid, instance: record.sopInstanceUID)
         try FileManager.default.createDirectory(
             at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
-        try Data("pixels".utf8).write(to: URL(fileURLWithPath: path))
+        try write(path, at: now - age - 1)
         try await ledger.recordInstances([StoredInstance(record: record, path: path, receivedAt: now - age)])
         _ = try await ledger.beginAnalysis(ofStudy: uid, seeing: 1, because: "a test")
         try await ledger.concludeUnchanged(study: uid, because: "a test")
         return path
+    }
+
+    private func write(_ path: String, at moment: Date) throws {
+        try Data("pixels".utf8).write(to: URL(fileURLWithPath: path))
+        try FileManager.default.setAttributes([.modificationDate: moment], ofItemAtPath: path)
     }
 
     private func exists(_ path: String) -> Bool { FileManager.default.fileExists(atPath: path) }
@@ -65,13 +70,28 @@ import WorkerProtocol
         // Marked, and then the node ended.
         _ = try await ledger.purgeOldestStudy(receivedBefore: now)
         #expect(exists(path))
-        let decoder = DecodeClient(
-            program: WorkerProgram(path: "/bin/false", arguments: []), logger: Logger(label: "test"))
-        let mender = SpoolMender(
-            spool: spool, ledger: ledger, decoder: decoder, clock: .system, logger: Logger(label: "test"))
-        #expect(try await mender.mend() == 0)
+        #expect(try await mender().mend() == 0)
         #expect(!exists(path))
         #expect(!exists(URL(fileURLWithPath: path).deletingLastPathComponent().path))
         #expect(try await ledger.instances(ofStudy: UID("1.2.1")!).map(\.isPurged) == [true])
+    }
+
+    @Test func whatIsSentAgainAndNotRecordedYetOutlivesACrash() async throws {
+        let path = try await study(1, age: 101)
+        try await retention(keep: .seconds(100)).purgeDue()
+        // Acknowledged, and then the node ended.
+        try FileManager.default.createDirectory(
+            at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
+        try write(path, at: now)
+        // Nobody is there who could read it.
+        _ = try? await mender().mend()
+        #expect(exists(path))
+    }
+
+    private func mender() -> SpoolMender {
+        let decoder = DecodeClient(
+            program: WorkerProgram(path: "/bin/false", arguments: []), logger: Logger(label: "test"))
+        return SpoolMender(
+            spool: spool, ledger: ledger, decoder: decoder, clock: .system, logger: Logger(label: "test"))
     }
 }

@@ -34,7 +34,8 @@ struct AuditCode: Sendable, Equatable {
     static let auditRecordingStopped = dcm("110133", "Audit Recording Stopped")
 
     static let types: [AuditCode] = [
-        applicationStart, applicationStop, login, logout, nodeAuthentication, auditRecordingStopped,
+        applicationStart, applicationStop, login, logout, nodeAuthentication, softwareConfiguration,
+        auditRecordingStopped,
     ]
 
     // CID 402, Audit Active Participant Role ID Code.

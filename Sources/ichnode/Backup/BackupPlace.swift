@@ -61,15 +61,15 @@ struct BackupPlace {
         }
     }
 
-    /// Keeps the latest of an installation.
+    /// Keeps the latest of an installation, and in any case the one just made: a clock that was ahead left later ones.
     /// - Returns: the names of those removed.
-    func removeAllBut(_ count: Int, ofInstallation installation: String) throws -> [String] {
+    func removeAllBut(_ count: Int, and made: String, ofInstallation installation: String) throws -> [String] {
         let names = try FileTree.names(in: path).filter { name in
-            guard Self.isBackup(name) else { return false }
+            guard Self.isBackup(name), name != made else { return false }
             // One that cannot be read is none of ours to remove.
             return (try? Backup("\(path)/\(name)").manifest.installation) == installation
         }
-        let removed = Array(names.dropLast(count))
+        let removed = Array(names.dropLast(count - 1))
         for name in removed {
             // Half-removed it is no back-up.
             guard rename("\(path)/\(name)", "\(path)/\(name)\(Self.partSuffix)") == 0 else {

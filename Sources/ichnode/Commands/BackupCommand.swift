@@ -38,9 +38,10 @@ struct BackupCommand: AsyncParsableCommand {
         func run() async throws {
             try await Terminal.run {
                 let configuration = try options.load()
+                let folders = NodeFolders(of: configuration)
+                try NodeUser.become(ownerOf: folders.data.path)
                 umask(0o077)
                 clinux_step_back()
-                let folders = NodeFolders(of: configuration)
                 let place = try BackupPlace(place, dataDirectory: folders.data.path)
                 let lock = try place.lock()
                 defer { close(lock) }
@@ -49,13 +50,15 @@ struct BackupCommand: AsyncParsableCommand {
                     reserveBytes: configuration.watermarks.association)
                 let made = try writer.make()
                 Terminal.say("\(made.path): \(made.manifest.summary)")
-                if made.missing > 0 {
-                    Terminal.complain(
-                        "ichnode: \(made.missing) result files that the ledger names are not in "
-                            + "\(folders.results.path): an earlier back-up may have them")
+                guard made.missing == 0 else {
+                    throw CommandFailure(
+                        .failed,
+                        "\(made.missing) result files that the ledger names are not in \(folders.results.path): is it "
+                            + "mounted? Earlier back-ups may have them, and none is removed")
                 }
                 guard let keep else { return }
-                for name in try place.removeAllBut(keep, ofInstallation: made.manifest.installation) {
+                let name = URL(fileURLWithPath: made.path).lastPathComponent
+                for name in try place.removeAllBut(keep, and: name, ofInstallation: made.manifest.installation) {
                     Terminal.say("removed \(name)")
                 }
             }
@@ -84,7 +87,7 @@ struct RestoreCommand: AsyncParsableCommand {
         commandName: "restore", abstract: "Make the data directory anew from a back-up.",
         discussion: """
             Into an empty data directory, of any path and on any machine; the node must not run. The whole back-up is \
-            read before anything is changed. As root, what is made belongs to the owner of the data directory.
+            read before anything is changed. Root becomes the owner of the data directory first.
             """)
 
     @OptionGroup var options: ConfigurationOptions
@@ -95,6 +98,7 @@ struct RestoreCommand: AsyncParsableCommand {
     func run() async throws {
         try await Terminal.run {
             let folders = NodeFolders(of: try options.load())
+            try NodeUser.become(ownerOf: folders.data.path)
             umask(0o077)
             let backup = try Backup(backup)
             let losses = try BackupRestore(backup: backup, folders: folders).restore()

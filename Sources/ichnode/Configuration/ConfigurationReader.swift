@@ -60,16 +60,19 @@ enum ConfigurationReader {
     }
 
     private static func problem(_ error: YamlError) -> ConfigurationError.Problem {
-        let text = "not YAML: \(error)"
+        // Never the error's own text, which quotes the line: it may hold a secret.
         switch error {
-        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _):
-            return .init(line: mark.line, text: text)
-        case .reader(_, let offset, _, let yaml):
-            return .init(line: 1 + yaml.prefix(offset ?? 0).count(where: \.isNewline), text: text)
+        case .scanner(let context, let problem, let mark, _), .parser(let context, let problem, let mark, _),
+            .composer(let context, let problem, let mark, _):
+            let within = context.map { " \($0.text)" } ?? ""
+            return .init(line: mark.line, text: "not YAML: \(problem)\(within), column \(mark.column)")
+        case .reader(let problem, let offset, _, let yaml):
+            return .init(
+                line: 1 + yaml.prefix(offset ?? 0).count(where: \.isNewline), text: "not YAML: \(problem)")
         case .duplicatedKeysInMapping(let keys, let context):
             // Its own text holds the whole file.
             return .init(line: context.mark.line, text: "\(keys.joined(separator: ", ")) is given twice: keep one")
-        default: return .init(line: 1, text: text)
+        default: return .init(line: 1, text: "not YAML")
         }
     }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import WorkerProtocol
 
 /// The user that the node runs as, whose rights count.
 struct NodeUser {
@@ -40,12 +41,23 @@ struct NodeUser {
         return .good(.user, own, "looks as \(own)")
     }
 
+    /// Root in a folder of the node's user would follow whatever links lie there. Where there is no folder yet, its
+    /// parent is the administrator's.
+    static func become(ownerOf dataDirectory: String) throws {
+        guard geteuid() == 0, let owner = Owner(of: dataDirectory), owner.user != 0 else { return }
+        guard change(to: owner.user, owner.group) else {
+            throw CommandFailure(.failed, "cannot become \(name(owner.user)), the node's user: \(Errno.text)")
+        }
+    }
+
+    /// All threads change with the one that asks (nptl(7)).
+    private static func change(to user: uid_t, _ group: gid_t) -> Bool {
+        (initgroups(name(user), group) == 0 || setgroups(0, nil) == 0) && setgid(group) == 0 && setuid(user) == 0
+    }
+
     private static func become(_ user: uid_t, _ group: gid_t) -> SetupFinding {
         let name = name(user)
-        // All threads change with the one that asks (nptl(7)).
-        let isDone =
-            (initgroups(name, group) == 0 || setgroups(0, nil) == 0) && setgid(group) == 0 && setuid(user) == 0
-        guard isDone else {
+        guard change(to: user, group) else {
             return .warning(
                 .user, name, "cannot look as \(name) (\(String(cString: strerror(errno)))), and looks as root",
                 "`runuser -u \(name) -- ichnode doctor`")
