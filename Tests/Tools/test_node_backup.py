@@ -397,7 +397,7 @@ class Refusals(SmallNode):
         self.assertEqual(found, (1,))
 
     @unittest.skipUnless(os.geteuid() == 0, "giving files away takes root")
-    def test_what_root_makes_of_a_data_directory_belongs_to_its_owner(self):
+    def test_root_works_as_the_owner_of_the_data_directory(self):
         def owners(folder: Path) -> set[int]:
             return {path.lstat().st_uid for path in [folder, *folder.rglob("*")]}
 
@@ -406,13 +406,15 @@ class Refusals(SmallNode):
         self.assertEqual(code, 0, said)
         for path in [data, *data.rglob("*")]:
             os.chown(path, user, user)
+        for folder in (self.folder, self.folder.parent):
+            folder.chmod(0o711)
         # As after a crash: the write-ahead log is there.
         with sqlite3.connect(data / "ledger.sqlite") as ledger:
             ledger.execute("PRAGMA journal_mode = WAL")
         ledger.close()
         code, said = command("backup", self.folder / "place", *of_node(self.node), "--data-directory", data)
         self.assertEqual(code, 0, said)
-        self.assertEqual((owners(data), owners(self.folder / "place")), ({user}, {0}))
+        self.assertEqual((owners(data), owners(self.folder / "place")), ({user}, {user}))
         target = self.folder / "target"
         target.mkdir()
         os.chown(target, user, user)

@@ -17,7 +17,7 @@ struct BackupCommand: AsyncParsableCommand {
             discussion: """
                 Ledger, results, audit trail and installation id, as they are at one moment, in a new folder of PLACE, \
                 which is made if need be and holds nothing else. It holds patients' data: only who made it can read \
-                it. The node need not be stopped. For root or the node's user.
+                it. The node need not be stopped. For the node's user, and for root, who becomes that user first.
                 """)
 
         @OptionGroup var options: ConfigurationOptions
@@ -39,7 +39,7 @@ struct BackupCommand: AsyncParsableCommand {
             try await Terminal.run {
                 let configuration = try options.load()
                 let folders = NodeFolders(of: configuration)
-                try NodeUser.become(ownerOf: folders.data.path)
+                try NodeUser.become(ownerOf: folders.data.path, making: place)
                 umask(0o077)
                 clinux_step_back()
                 let place = try BackupPlace(place, dataDirectory: folders.data.path)

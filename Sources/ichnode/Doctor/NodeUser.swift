@@ -43,8 +43,10 @@ struct NodeUser {
 
     /// Root in a folder of the node's user would follow whatever links lie there. Where there is no folder yet, its
     /// parent is the administrator's.
-    static func become(ownerOf dataDirectory: String) throws {
+    /// - Parameter making: a folder that is made for that user where only itself is missing.
+    static func become(ownerOf dataDirectory: String, making folder: String? = nil) throws {
         guard geteuid() == 0, let owner = Owner(of: dataDirectory), owner.user != 0 else { return }
+        if let folder, mkdir(folder, 0o700) == 0 { lchown(folder, owner.user, owner.group) }
         guard change(to: owner.user, owner.group) else {
             throw CommandFailure(.failed, "cannot become \(name(owner.user)), the node's user: \(Errno.text)")
         }
