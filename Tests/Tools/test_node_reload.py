@@ -362,7 +362,9 @@ class Start(unittest.TestCase):
         for _ in range(3):
             os.kill(node.process.pid, signal.SIGHUP)
         wait_for(lambda: "node ready" in node.log_text(), "the node is ready", 30, node.log_tail)
-        wait_for(lambda: "configuration read again" in node.log_text(), "it was read", 10, node.log_tail)
+        # Again, or only then for the first time.
+        seen = ("configuration read again", " info ichnode")
+        wait_for(lambda: any(each in node.log_text() for each in seen), "it was read", 10, node.log_tail)
         # While it stops.
         node.process.send_signal(signal.SIGTERM)
         for _ in range(20):
