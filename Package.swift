@@ -94,18 +94,24 @@ let package = Package(
             // The annotated example, which is also the help of the console.
             resources: [.embedInCode("Resources/ichnode.yaml")]),
 
-        .testTarget(name: "ComposeTests", dependencies: ["AlertDispatcher", "WorkerProtocol", "DICOMWorker"]),
+        .target(name: "TestPrograms", path: "Tests/TestPrograms"),
         .testTarget(
-            name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol"], swiftSettings: optimised),
+            name: "ComposeTests", dependencies: ["AlertDispatcher", "WorkerProtocol", "DICOMWorker", "TestPrograms"]),
+        .testTarget(
+            name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol", "TestPrograms"],
+            swiftSettings: optimised),
         .testTarget(name: "DICOMTests", dependencies: ["DICOM", "WorkerProtocol"]),
-        .testTarget(name: "DICOMWorkerTests", dependencies: ["DICOM", "WorkerProtocol", "DICOMWorker", "CLinux"]),
+        .testTarget(
+            name: "DICOMWorkerTests",
+            dependencies: ["DICOM", "WorkerProtocol", "DICOMWorker", "CLinux", "TestPrograms"]),
         .testTarget(name: "WorkerProtocolTests", dependencies: ["WorkerProtocol", "CLinux"]),
         .testTarget(
             name: "LedgerTests",
             dependencies: ["Ledger", "WorkerProtocol", .product(name: "GRDB", package: "GRDB.swift")]),
         .testTarget(name: "StoreSCPTests", dependencies: ["StoreSCP", "Ledger", "WorkerProtocol", lifecycle, logging]),
         .testTarget(
-            name: "AlertDispatcherTests", dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging]),
+            name: "AlertDispatcherTests",
+            dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging, "TestPrograms"]),
         .testTarget(
             name: "ConsoleTests",
             dependencies: [
@@ -116,7 +122,7 @@ let package = Package(
                 .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "Yams", package: "Yams"),
             ]),
-        .testTarget(name: "NodeTests", dependencies: ["ichnode", "DICOMWorker"]),
+        .testTarget(name: "NodeTests", dependencies: ["ichnode", "DICOMWorker", "TestPrograms"]),
         .testTarget(name: "TidyTests"),
     ],
     cxxLanguageStandard: .cxx17

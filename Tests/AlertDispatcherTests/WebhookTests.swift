@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Logging
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -32,17 +33,10 @@ import WorkerProtocol
     func agreesWithOpenSSL(keyBytes: Int) throws {
         let key = Data((0..<keyBytes).map { UInt8(truncatingIfNeeded: $0 &* 37 &+ 1) })
         let body = Data("{\"text\":\"ä\\n\"}".utf8)
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: "/usr/bin/openssl")
-        process.arguments = ["dgst", "-sha256", "-mac", "HMAC", "-macopt", "hexkey:\(hex(Array(key)))"]
-        let (input, output) = (Pipe(), Pipe())
-        (process.standardInput, process.standardOutput) = (input, output)
-        try process.run()
-        input.fileHandleForWriting.write(Data("1764117112.".utf8) + body)
-        try input.fileHandleForWriting.close()
-        let said = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        let digest = try #require(said.split(whereSeparator: \.isWhitespace).last)
+        let said = try TestProgram.run(
+            "/usr/bin/openssl", ["dgst", "-sha256", "-mac", "HMAC", "-macopt", "hexkey:\(hex(Array(key)))"],
+            input: Data("1764117112.".utf8) + body)
+        let digest = try #require(said.output.split(whereSeparator: \.isWhitespace).last)
         let value = WebhookSignature.value(body: body, secret: key, at: Date(timeIntervalSince1970: 1_764_117_112.9))
         #expect(value == "t=1764117112,v1=\(digest)")
     }

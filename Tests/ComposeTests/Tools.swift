@@ -1,4 +1,5 @@
 import Foundation
+import TestPrograms
 import Testing
 
 /// Programs nobody here wrote.
@@ -11,16 +12,8 @@ enum Tool {
     }
 
     static func run(_ program: String, _ arguments: [String]) throws -> Outcome {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return Outcome(status: process.terminationStatus, text: String(decoding: output, as: UTF8.self))
+        let (status, text) = try TestProgram.run(program, arguments)
+        return Outcome(status: status, text: text)
     }
 
     /// dicom3tools' IOD validator. Its exit status says nothing.

@@ -1,4 +1,5 @@
 import Foundation
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -17,7 +18,7 @@ final class Archive: @unchecked Sendable {
 
     let port: UInt16
     private let folder: TemporaryFolder
-    private let process = Process()
+    private let program: TestProgram
 
     /// - Parameters:
     ///   - node: at which port it knows the AE title that tests call by; nil: it does not.
@@ -28,7 +29,7 @@ final class Archive: @unchecked Sendable {
         let storage = try folder.make("storage")
         let title = SendTests.calling.string
         let configuration = folder.path + "/configuration"
-        process.executableURL = URL(fileURLWithPath: try #require(Surroundings.tool(kind.rawValue)))
+        let arguments: [String]
         switch kind {
         case .orthanc:
             var settings: [String: Any] = [
@@ -40,7 +41,7 @@ final class Archive: @unchecked Sendable {
             settings.merge(tls) { $1 }
             settings["DicomTlsEnabled"] = !tls.isEmpty
             try JSONSerialization.data(withJSONObject: settings).write(to: URL(fileURLWithPath: configuration))
-            process.arguments = [configuration]
+            arguments = [configuration]
         case .dcmqrscp:
             let text = """
                 NetworkTCPPort = \(port)
@@ -57,11 +58,9 @@ final class Archive: @unchecked Sendable {
 
                 """
             try text.write(toFile: configuration, atomically: false, encoding: .utf8)
-            process.arguments = ["-c", configuration]
+            arguments = ["-c", configuration]
         }
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        program = try TestProgram(try #require(Surroundings.tool(kind.rawValue)), arguments)
         for _ in 0..<500 {
             if (try? RawPeer(port: port)) != nil { return }
             try await Task.sleep(for: .milliseconds(20))
@@ -69,8 +68,7 @@ final class Archive: @unchecked Sendable {
         throw WorkerError(.deadline, "\(kind.rawValue) does not listen")
     }
 
-    // The test runner's children ignore SIGTERM.
-    deinit { kill(process.processIdentifier, SIGKILL) }
+    deinit { program.end() }
 
     var peer: RemotePeer { RemotePeer(aeTitle: AETitle("PACS1")!, host: "127.0.0.1", port: Int(port)) }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -9,18 +10,15 @@ import Glibc
 /// `openssl s_server` on a free port, until the value goes away.
 private final class OpenSSLServer: @unchecked Sendable {
     let port: UInt16
-    private let process = Process()
+    private let program: TestProgram
     /// It ends with its standard input.
     private let input = Pipe()
 
     init(_ options: [String]) async throws {
         port = try Listener.freePort()
-        process.executableURL = URL(fileURLWithPath: try #require(Surroundings.tool("openssl")))
-        process.arguments = ["s_server", "-accept", "127.0.0.1:\(port)"] + options
-        process.standardInput = input
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        program = try TestProgram(
+            try #require(Surroundings.tool("openssl")), ["s_server", "-accept", "127.0.0.1:\(port)"] + options,
+            input: input.fileHandleForReading)
         for _ in 0..<200 {
             if (try? RawPeer(port: port)) != nil { return }
             try await Task.sleep(for: .milliseconds(20))
@@ -28,7 +26,7 @@ private final class OpenSSLServer: @unchecked Sendable {
         throw WorkerError(.deadline, "openssl s_server does not listen")
     }
 
-    deinit { kill(process.processIdentifier, SIGKILL) }
+    deinit { program.end() }
 }
 
 /// Associations that the node opens within TLS, to real peers with certificates made for each test.

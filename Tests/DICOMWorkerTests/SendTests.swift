@@ -1,4 +1,5 @@
 import Foundation
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -10,16 +11,13 @@ import Glibc
 final class StorageServer: @unchecked Sendable {
     let port: UInt16
     let folder: TemporaryFolder
-    private let process = Process()
+    private let program: TestProgram
 
     init(_ options: [String] = []) async throws {
         port = try Listener.freePort()
         folder = try TemporaryFolder()
-        process.executableURL = URL(fileURLWithPath: try #require(Surroundings.tool("storescp")))
-        process.arguments = options + ["-od", folder.path, "\(port)"]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
+        program = try TestProgram(
+            try #require(Surroundings.tool("storescp")), options + ["-od", folder.path, "\(port)"])
         for _ in 0..<200 {
             if (try? RawPeer(port: port)) != nil { return }
             try await Task.sleep(for: .milliseconds(20))
@@ -27,8 +25,7 @@ final class StorageServer: @unchecked Sendable {
         throw WorkerError(.deadline, "storescp does not listen")
     }
 
-    // The test runner's children ignore SIGTERM.
-    deinit { kill(process.processIdentifier, SIGKILL) }
+    deinit { program.end() }
 
     var peer: RemotePeer { RemotePeer(aeTitle: AETitle("PACS1")!, host: "127.0.0.1", port: Int(port)) }
 }

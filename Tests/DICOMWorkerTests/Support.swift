@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import Synchronization
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -90,18 +91,7 @@ func onThread<R: Sendable>(_ body: @escaping @Sendable () throws -> R) async thr
 @discardableResult
 func run(_ tool: String, _ arguments: [String]) async throws -> (status: Int32, output: String) {
     let path = try #require(tool.hasPrefix("/") ? tool : Surroundings.tool(tool))
-    return try await onThread {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: path)
-        process.arguments = arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        process.standardError = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return (process.terminationStatus, String(decoding: output, as: UTF8.self))
-    }
+    return try await onThread { try TestProgram.run(path, arguments) }
 }
 
 /// A listening socket on the loopback address, port chosen by the system.

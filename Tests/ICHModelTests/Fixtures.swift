@@ -1,5 +1,6 @@
 import Foundation
 import ICHModel
+import TestPrograms
 import WorkerProtocol
 
 /// A folder that goes away with the value.
@@ -189,15 +190,7 @@ enum Places {
         let own = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath().deletingLastPathComponent()
         let candidate = own.appendingPathComponent("ichnode").path
         guard FileManager.default.isExecutableFile(atPath: candidate) else { return nil }
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: candidate)
-        process.arguments = ["infer", "--help"]
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = FileHandle.nullDevice
-        guard (try? process.run()) != nil else { return nil }
-        let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-        process.waitUntilExit()
-        return text.contains("--model") ? candidate : nil
+        let help = try? TestProgram.run(candidate, ["infer", "--help"])
+        return help?.output.contains("--model") == true ? candidate : nil
     }()
 }

@@ -1,22 +1,11 @@
 import Foundation
+import TestPrograms
 import Testing
 
 @testable import ichnode
 
 /// Which library may be where.
 @Suite struct BoundaryTests {
-    private func run(_ program: String, _ arguments: [String]) throws -> String {
-        let process = Process()
-        process.executableURL = URL(fileURLWithPath: program)
-        process.arguments = arguments
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        let output = pipe.fileHandleForReading.readDataToEndOfFile()
-        process.waitUntilExit()
-        return String(decoding: output, as: UTF8.self)
-    }
-
     private func built(_ name: String) -> String? {
         let own = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
             name
@@ -27,7 +16,7 @@ import Testing
 
     @Test func theDaemonDoesNotLinkDCMTK() throws {
         let daemon = try #require(built("ichnode"))
-        let libraries = try run("/usr/bin/ldd", [daemon])
+        let libraries = try TestProgram.run("/usr/bin/ldd", [daemon]).output
         #expect(libraries.contains("libopenvino_c"))
         #expect(!libraries.contains("libdcm"))
         #expect(!libraries.contains("libofstd"))
@@ -35,7 +24,7 @@ import Testing
 
     @Test func theWorkerLinksDCMTKAndNoModel() throws {
         let worker = try #require(built("ichnode-dicom"))
-        let libraries = try run("/usr/bin/ldd", [worker])
+        let libraries = try TestProgram.run("/usr/bin/ldd", [worker]).output
         #expect(libraries.contains("libdcmnet"))
         #expect(!libraries.contains("openvino"))
         #expect(!libraries.contains("sqlite"))
