@@ -46,6 +46,8 @@ public actor Outbox: Service {
     private let logger: Logger
     private var busy: Set<String> = []
     private var ways: [Way: Blockage] = [:]
+    /// Calls of `reopen`.
+    private var reopenings = 0
     /// By taker.
     private var answers: [String: Date] = [:]
     private let delivered = Counter(label: "ichnode_deliveries_total", dimensions: [("outcome", "delivered")])
@@ -77,8 +79,10 @@ public actor Outbox: Service {
     }
     private var policy: RetryPolicy { currentPolicy() }
 
-    /// Destinations have changed: what could not be reached is tried at once.
+    /// Destinations have changed: what could not be reached is tried at once, also where an attempt that is under way
+    /// fails.
     public func reopen() {
+        reopenings += 1
         let now = clock.now()
         for way in ways.keys { ways[way]?.pausedUntil = now }
     }
@@ -162,6 +166,7 @@ public actor Outbox: Service {
 
     /// - Returns: whether there was an answer.
     private func attempt(_ delivery: inout DeliveryEntry, by way: Way) async throws -> Bool {
+        let reopeningsBefore = reopenings
         do {
             try await hand(&delivery, to: way.taker)
             ways[way] = nil
@@ -170,6 +175,11 @@ public actor Outbox: Service {
         } catch {
             // An answer that came is recorded even while the node stops; without one the attempt did not happen.
             try Task.checkCancellation()
+            // It began with a destination as it was, which says nothing about the destination as it is.
+            guard reopenings == reopeningsBefore else {
+                postpone(&delivery, 0, because: Self.text(error))
+                return false
+            }
             pause(way, because: Self.text(error))
             // It stays the first of its lane, unless the others may fare better without it.
             let isItsOwnFault = !(error is Unreachable) && delivery.attempts > Self.mostSilences

@@ -79,15 +79,40 @@ import WorkerProtocol
         try await task.value
     }
 
-    /// Takes everything, once it may.
+    @Test func anAttemptWithADestinationAsItWasPausesNothing() async throws {
+        let ledger = try await OutboxBench.owing([
+            .init(destination: "pacs", priority: 0, objects: [OutboxBench.object(1)])
+        ])
+        let (began, begin) = AsyncStream<Void>.makeStream()
+        let (go, finish) = AsyncStream<Void>.makeStream()
+        let destinations = Held([SlowDestination(began: begin, go: go, isReached: false)])
+        let outbox = Outbox(
+            ledger: ledger, destinations: destinations.value,
+            policy: .init(first: .seconds(3600), most: .seconds(3600)), clock: .system, logger: Logger(label: "test"))
+        let task = Task { try await outbox.run() }
+        for await _ in began { break }
+        let pacs = ScriptedDestination(name: "pacs", [.statuses([0])])
+        destinations.value = [pacs]
+        await outbox.reopen()
+        finish.finish()
+        // Long before a pause would end.
+        #expect(try await eventually { try await ledger.pendingDeliveryCount() == 0 })
+        #expect(await pacs.asked.count == 1)
+        task.cancel()
+        try await task.value
+    }
+
+    /// Takes everything, or is not there, once it may.
     private struct SlowDestination: Destination {
         let name = "pacs"
         let began: AsyncStream<Void>.Continuation
         let go: AsyncStream<Void>
+        var isReached = true
 
         func deliver(_ objects: [ComposedObject]) async throws -> [UID: ObjectFate] {
             began.yield()
             for await _ in go {}
+            guard isReached else { throw Unreachable("cannot connect") }
             return Dictionary(uniqueKeysWithValues: objects.map { ($0.sopInstanceUID, .delivered(status: 0)) })
         }
     }
