@@ -66,8 +66,9 @@ public actor DecodeClient {
                 do { return try await describeOne(path) } catch let error as WorkerError where Self.isPassing(error) {
                     throw error
                 } catch {
-                    logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
                     await discardWorker()
+                    try Task.checkCancellation()
+                    logger.error("cannot read a stored file", metadata: ["path": "\(path)", "error": "\(error)"])
                     return nil
                 }
             }
@@ -95,9 +96,11 @@ public actor DecodeClient {
         do { return try await decode(batch) } catch let error as WorkerError where Self.isPassing(error) {
             throw error
         } catch {
+            // What it still has to say would be taken for an answer to the next request.
+            await discardWorker()
+            try Task.checkCancellation()
             crashes.increment()
             logger.error("decode worker died", metadata: ["files": "\(batch.count)", "error": "\(error)"])
-            await discardWorker()
             guard !isSecond else {
                 if batch[0].number != nil { fatal[batch[0].path] = .now }
                 return [batch[0]: .failed("pixels cannot be decoded: \(error)")]
@@ -182,7 +185,12 @@ public actor DecodeClient {
         if let worker { return worker.process }
         served = 0
         let process = try WorkerProcess(program)
-        try await process.start()
+        do { try await process.start() } catch {
+            try Task.checkCancellation()
+            crashes.increment()
+            // It has not seen any file yet.
+            throw WorkerError(.start, "the decode worker does not start: \(error)")
+        }
         worker = (process, process.frames.makeAsyncIterator())
         return process
     }

@@ -84,14 +84,22 @@ import WorkerProtocol
             at: URL(fileURLWithPath: path).deletingLastPathComponent(), withIntermediateDirectories: true)
         try write(path, at: now)
         // Nobody is there who could read it.
-        _ = try? await mender().mend()
+        await #expect(throws: WorkerError(.start, "")) { try await mender().mend() }
         #expect(exists(path))
     }
 
+    @Test func thatNoWorkerStartsIsNoFaultOfAnImage() async throws {
+        let frames = ["/x", "/y"].map { FrameLocation(path: $0) }
+        await #expect(throws: WorkerError(.start, "")) { try await decoder().planes(of: frames) }
+    }
+
+    /// Ends before it says anything.
+    private func decoder() -> DecodeClient {
+        DecodeClient(program: WorkerProgram(path: "/bin/false", arguments: []), logger: Logger(label: "test"))
+    }
+
     private func mender() -> SpoolMender {
-        let decoder = DecodeClient(
-            program: WorkerProgram(path: "/bin/false", arguments: []), logger: Logger(label: "test"))
-        return SpoolMender(
-            spool: spool, ledger: ledger, decoder: decoder, clock: .system, logger: Logger(label: "test"))
+        SpoolMender(
+            spool: spool, ledger: ledger, decoder: decoder(), clock: .system, logger: Logger(label: "test"))
     }
 }
