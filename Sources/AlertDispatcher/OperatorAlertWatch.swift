@@ -38,6 +38,8 @@ public actor OperatorAlertWatch: Service {
 
     /// After findings and reports.
     private static let priority = 2
+    /// Between two beats.
+    private static let mostSleep: Duration = .seconds(1)
 
     private let currentPolicy: @Sendable () -> OperatorAlertPolicy
     /// As of now: it may change.
@@ -50,8 +52,10 @@ public actor OperatorAlertWatch: Service {
     private let logger: Logger
     /// Counts of crashes, as far back as the window goes, and one from before it.
     private var counts: [(at: Date, crashes: [String: Int])] = []
-    /// What headers said of an overdue study, and up to which image.
-    private var judged: [UID: (upTo: Date, mayBeHead: Bool)] = [:]
+    /// What headers said of an overdue study, up to which image, and after how many calls of `reconsider`.
+    private var judged: [UID: (upTo: Date, after: Int, mayBeHead: Bool)] = [:]
+    /// Calls of `reconsider`.
+    private var reconsiderations = 0
     public nonisolated let pulse = Pulse()
 
     /// Policy, interval and channels are asked for at each look: they may change.
@@ -76,10 +80,24 @@ public actor OperatorAlertWatch: Service {
                     logger.error("operator alerts cannot be looked at, tried again", metadata: ["error": "\(error)"])
                 }
                 pulse.beat()
-                do { try await clock.sleep(interval()) } catch { return }
+                do { try await pause() } catch { return }
             }
         }
     }
+
+    /// Until the next look: by the interval as it is now, which may have become shorter.
+    private func pause() async throws {
+        var slept = Duration.zero
+        while slept < interval() {
+            let sleep = min(interval() - slept, Self.mostSleep)
+            try await clock.sleep(sleep)
+            slept += sleep
+            pulse.beat()
+        }
+    }
+
+    /// The rules by which a study can be a head CT have changed: each overdue one is looked at again.
+    public func reconsider() { reconsiderations += 1 }
 
     /// Once.
     func look() async throws {
@@ -135,9 +153,13 @@ public actor OperatorAlertWatch: Service {
             // A report was made of it.
             var mayBeHead = !study.owedTo.isEmpty || !study.refusedBy.isEmpty
             if !mayBeHead {
-                let known = before[uid].flatMap { $0.upTo == study.lastReceivedAt ? $0.mayBeHead : nil }
+                // Before the headers are asked: the rules may change meanwhile.
+                let count = reconsiderations
+                let known = before[uid].flatMap {
+                    $0.upTo == study.lastReceivedAt && $0.after == count ? $0.mayBeHead : nil
+                }
                 mayBeHead = if let known { known } else { try await sources.mayBeHead(uid) }
-                judged[uid] = (study.lastReceivedAt, mayBeHead)
+                judged[uid] = (study.lastReceivedAt, count, mayBeHead)
             }
             if mayBeHead { heads.append(study) }
         }

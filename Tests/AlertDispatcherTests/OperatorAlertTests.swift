@@ -109,9 +109,12 @@ import WorkerProtocol
             var isHead = true
             var asked = 0
             var freeBytes: UInt64 = 5000
+            var interval = Duration.seconds(600)
+            var slept: [Duration] = []
         }
         let state = Mutex(State())
         func change(_ body: (inout State) -> Void) { state.withLock { body(&$0) } }
+        var interval: Duration { state.withLock { $0.interval } }
         var clock: WallClock { WallClock(now: { self.state.withLock { $0.now } }, sleep: { _ in }) }
     }
 
@@ -130,12 +133,12 @@ import WorkerProtocol
         return try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path, clock: around.clock)
     }
 
-    private func watch(_ ledger: SQLiteLedger) -> OperatorAlertWatch {
+    private func watch(_ ledger: SQLiteLedger, clock: WallClock? = nil) -> OperatorAlertWatch {
         OperatorAlertWatch(
             policy: OperatorAlertPolicy(
                 noResult: .seconds(1200), destinationFailing: .seconds(900), diskBelow: 1000, crashes: 2,
                 crashWindow: .seconds(3600), certificate: .seconds(86400)),
-            interval: .seconds(10), ledger: ledger,
+            interval: around.interval, ledger: ledger,
             sources: .init(
                 disk: { [around] in around.state.withLock { ($0.freeBytes, false) } }, unreachable: { [:] },
                 crashes: { [around] in around.state.withLock { $0.crashes } }, certificates: { [] },
@@ -145,7 +148,7 @@ import WorkerProtocol
                         return $0.isHead
                     }
                 }, heldReason: "identity conflict"),
-            channels: [Words()], clock: around.clock, logger: Logger(label: "test"))
+            channels: [Words()], clock: clock ?? around.clock, logger: Logger(label: "test"))
     }
 
     private func owed(_ ledger: SQLiteLedger) async throws -> [String?] {
@@ -183,6 +186,21 @@ import WorkerProtocol
         }
     }
 
+    @Test func aShorterIntervalHoldsFromThePauseOnInWhichItComes() async throws {
+        let clock = WallClock(now: around.clock.now) { [around] duration in
+            around.change {
+                $0.slept.append(duration)
+                $0.interval = .milliseconds(2500)
+            }
+            if around.state.withLock({ $0.slept.count }) == 5 { throw CancellationError() }
+        }
+        let watch = try watch(ledger(), clock: clock)
+        try await watch.run()
+        #expect(around.state.withLock { $0.slept } == [1000, 1000, 500, 1000, 1000].map { Duration.milliseconds($0) })
+        // After each look and each sleep that ended.
+        #expect(watch.pulse.count == 6)
+    }
+
     @Test func onlyAnOverdueStudyIsLookedAtAndNoneThatIsNoHead() async throws {
         let ledger = try ledger()
         let record = InstanceRecord(
@@ -199,6 +217,11 @@ import WorkerProtocol
         try await watch.look()
         try await watch.look()
         #expect(around.state.withLock { $0.asked } == 1)
+        #expect(try await ledger.operatorAlerts(all: true, limit: 10).isEmpty)
+        // By other rules it is none either.
+        await watch.reconsider()
+        try await watch.look()
+        #expect(around.state.withLock { $0.asked } == 2)
         #expect(try await ledger.operatorAlerts(all: true, limit: 10).isEmpty)
         // More of it arrives, and now it is one.
         var second = record

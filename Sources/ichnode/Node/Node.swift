@@ -78,6 +78,10 @@ struct Node {
         let commitments = CommitmentDesk(
             ledger: ledger, destinations: live.value.destinations, policy: live.configuration.retryPolicy, clock: clock,
             logger: logger)
+        let disk = DiskWatch(path: folders.spool.root.path, watermarks: live.configuration.watermarks, logger: logger)
+        let watch = AlertDestinations.watch(
+            live, ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry,
+            clock: clock, logger: logger)
         let reloader = ConfigurationReloader(
             live, package: package, hangUps: hangUps, audit: audit, clock: clock, logger: logger,
             making: { InForce($0, from: $1, programs: programs, audit: audit, clock: clock, after: $2) },
@@ -86,6 +90,7 @@ struct Node {
                 audit?.change(to: inForce.configuration.node.allAETitles)
                 await assembler.reconsider()
                 await outbox.reopen()
+                await watch.reconsider()
                 await certificates.lookAgain()
             })
         let commands = OperatorCommands(
@@ -94,14 +99,10 @@ struct Node {
         let control = try ControlServer(
             path: ControlServer.path(runDirectory: configuration.node.runDirectory), logger: logger
         ) { await commands.answer($0, by: LocalUser.name($1)) }
-        let disk = DiskWatch(path: folders.spool.root.path, watermarks: live.configuration.watermarks, logger: logger)
         let retention = Retention(
             policy: live.configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
             isShort: { disk.state != DiskWatch.State.roomy }
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
-        let watch = AlertDestinations.watch(
-            live, ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry,
-            clock: clock, logger: logger)
         let book = AssociationBook(clock: clock)
         let refusals = RefusalCounts()
         let reception = try Reception(
