@@ -6,8 +6,8 @@ public import Glibc
 
 /// A program beside the tests.
 ///
-/// Not Foundation's `Process`: in a process with more than about a thousand open descriptors, which the tests in
-/// parallel have, its `run()` reads past the end of `readdir`'s buffer, and now and then the page after it is not there.
+/// Not Foundation's `Process`: with more than about a thousand open descriptors, which the tests in parallel have, its
+/// `run()` reads past the end of `readdir`'s buffer, and crashes where no page follows.
 public final class TestProgram: Sendable {
     public let pid: pid_t
 
