@@ -100,6 +100,19 @@ import WorkerProtocol
         #expect(draft.concluded(finding(0.1), flagged: []).outcome == .undetermined)
     }
 
+    @Test func imagesThatRetentionRemovedKeepItFromBeingNegativeWhateverWasDecided() {
+        var instances = head()
+        for index in 0..<4 { instances[index].isPurged = true }
+        let analysis = draft(instances).concluded(finding(0.1), flagged: [])
+        #expect(analysis.outcome == .undetermined)
+        #expect(analysis.report?.presence == .undetermined)
+        #expect(analysis.reason == "4 images that retention removed")
+        #expect(draft(instances).concluded(finding(0.9), flagged: []).outcome == .positive)
+        // Said once.
+        let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.purged(4)])
+        #expect(draft(instances, incomplete).defects == ["incomplete: 4 images that retention removed"])
+    }
+
     @Test func aHeadCutOffAtTheTopIsNotNegative() {
         let analysis = draft(head()).concluded(
             finding(0.1, endsWithinBrain: [.upper]), flagged: [])

@@ -29,10 +29,17 @@ struct AnalysisDraft {
         self.selection = selection
         self.threshold = threshold
         self.startedAt = startedAt
+        var isPurgeKnown = false
         if case .incomplete(_, let reasons) = study.decision {
             defects = ["incomplete: " + reasons.map(\.description).joined(separator: ", ")]
+            isPurgeKnown = reasons.contains(where: \.isPurged)
         }
-        if case .chosen(let uid) = selection.conclusion { defects += selection.assessment(of: uid)?.leftOut ?? [] }
+        if case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) {
+            defects += series.leftOut
+            // Another series may have been chosen, or the files removed, since it was decided.
+            let purged = series.instances.count { known[$0]?.isPurged == true }
+            if purged > 0, !isPurgeKnown { defects.append(CompletionReason.purged(purged).description) }
+        }
     }
 
     // MARK: Endings
