@@ -145,6 +145,8 @@ public actor StudyAssembler: Service {
     private var gaps: [String: AssociationGaps] = [:]
     private var unsavedGaps: Set<String> = []
     private var gapsSaved = Date.distantPast
+    /// Counts `reconsider`: what was asked before it is no answer after it.
+    private var generation = 0
     /// Studies that images are being sent of.
     private var retrieving: Set<UID> = []
     private let emit: AsyncStream<AssemblyEvent>.Continuation
@@ -205,6 +207,7 @@ public actor StudyAssembler: Service {
 
     /// Rules, routes or peers have changed: what was found out by the earlier ones is found out anew.
     public func reconsider() {
+        generation += 1
         for uid in studies.keys {
             studies[uid]?.evidence = nil
             studies[uid]?.held = nil
@@ -274,10 +277,11 @@ public actor StudyAssembler: Service {
         open[id] = Association(peer: peer, openedAt: now)
     }
 
-    func arrived(_ instance: StoredInstance, association id: String) async {
+    /// - Parameter pulse: of whoever waits for it: beats while the ledger is tried.
+    func arrived(_ instance: StoredInstance, association id: String, beating pulse: Pulse? = nil) async {
         let uid = instance.record.studyInstanceUID
         if studies[uid] == nil {
-            let loaded = await load(uid)
+            let loaded = await load(uid, beating: pulse)
             // An operator may have had it loaded meanwhile.
             if studies[uid] == nil { studies[uid] = loaded }
         }
@@ -326,7 +330,7 @@ public actor StudyAssembler: Service {
     }
 
     /// Instances of a study that the node knew already come back with it.
-    private func load(_ uid: UID) async -> Study {
+    private func load(_ uid: UID, beating waiting: Pulse? = nil) async -> Study {
         while true {
             do {
                 return Study(
@@ -335,6 +339,7 @@ public actor StudyAssembler: Service {
             } catch {
                 // Without them the latest instances would be judged as if they were all.
                 logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
+                waiting?.beat()
                 do { try await clock.sleep(.seconds(1)) } catch {
                     return Study(instances: [], settledSeries: nil)
                 }
@@ -401,10 +406,10 @@ public actor StudyAssembler: Service {
 
     private func ask(_ uid: UID, _ study: Study) {
         studies[uid]?.mayAsk = false
-        let origin = study.origin
+        let (origin, asked) = (study.origin, generation)
         Task {
             do {
-                guard let counts = try await askCounts(uid, origin) else { return }
+                guard let counts = try await askCounts(uid, origin), asked == generation else { return }
                 answered(uid, counts, about: study.lastArrival)
             } catch {
                 logger.warning(

@@ -78,7 +78,9 @@ public final class StudyIntake: Service {
             case .ended(let association, let conclusion, let at):
                 await assembler.ended(association, at: at, conclusion)
             case .stored(let instance, let association):
-                if new.contains(instance.path) { await assembler.arrived(instance, association: association) }
+                if new.contains(instance.path) {
+                    await assembler.arrived(instance, association: association, beating: pulse)
+                }
             case .nudge: pulse.beat()
             }
         }

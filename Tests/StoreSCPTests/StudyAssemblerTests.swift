@@ -221,6 +221,33 @@ import WorkerProtocol
         }
     }
 
+    @Test func anAnswerToWhatWasAskedBeforePeersChangedIsNone() async throws {
+        let (asked, released) = (LockedCount(), LockedCount())
+        let counts: StudyAssembler.AskCounts = { _, _ in
+            asked.increment()
+            // Later there is nobody to ask.
+            guard asked.value == 1 else { return nil }
+            try await released.reaches(1)
+            return [UID("1.8")!: 5]
+        }
+        try await assembling(evidence: doubtful, counts: counts) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(2.1)
+            try await asked.reaches(1)
+            await assembler.reconsider()
+            try await asked.reaches(2)
+            released.increment()
+            // The answer has to arrive before time goes on.
+            try await Task.sleep(for: .milliseconds(500))
+            advance(60)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .complete(.quiet, doubts: [.wideSpacing(millimetres: 5, thickness: 2.5)]))
+        }
+    }
+
     @Test func aPACSThatDoesNotAnswerLeavesItToTime() async throws {
         let asked = LockedCount()
         let counts: StudyAssembler.AskCounts = { _, _ in
