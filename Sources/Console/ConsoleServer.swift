@@ -27,6 +27,8 @@ public struct ConsoleServer: Service {
         public var images: (any StudyImages)?
         /// What system, model and configuration are; nil: they have no pages.
         public var facts: (any NodeFacts)?
+        /// Who is signed in; nil: nobody else has to know.
+        public var sessions: SessionTable?
 
         public init(
             ledger: any Ledger, actions: any NodeActions, registry: MetricsRegistry, clock: WallClock,
@@ -65,7 +67,8 @@ public struct ConsoleServer: Service {
         onListening: @escaping @Sendable (Int) async -> Void
     ) {
         self.init(
-            settings(), parts: parts, gate: AccessGate(settings, audit: parts.audit, clock: parts.clock),
+            settings(), parts: parts,
+            gate: AccessGate(settings, audit: parts.audit, sessions: parts.sessions, clock: parts.clock),
             logger: logger, onListening: onListening)
     }
 

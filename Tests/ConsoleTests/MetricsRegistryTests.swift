@@ -19,6 +19,16 @@ import Testing
         #expect(lines.contains("c_seconds_count 1"))
     }
 
+    @Test func aGaugeThatIsDestroyedIsNotShownUntilItIsRecordedAgain() {
+        let registry = MetricsRegistry()
+        let gauge = registry.makeRecorder(label: "b", dimensions: [], aggregate: false)
+        gauge.record(2.5)
+        registry.destroyRecorder(gauge)
+        #expect(!registry.prometheusText().contains("b 2.5"))
+        gauge.record(3.5)
+        #expect(registry.prometheusText().contains("b 3.5\n"))
+    }
+
     @Test func aCounterThatNeverCountedShowsZero() {
         let registry = MetricsRegistry()
         _ = registry.makeCounter(label: "quiet_total", dimensions: [])

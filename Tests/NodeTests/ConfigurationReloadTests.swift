@@ -137,6 +137,41 @@ import WorkerProtocol
         #expect(next == (isLive ? [] : changes))
     }
 
+    @Test func whatIsWrongInForceTooIsAWarning() async throws {
+        func peer(at section: String, _ certificate: String) -> PeerTLS {
+            let paths = [certificate, "key", "ca"].map { "\(Credential.folder)/absent-\($0)" }
+            return PeerTLS(
+                files: TLSFiles(section: section, certificate: paths[0], key: paths[1], authorities: paths[2]),
+                verifiesHost: true)
+        }
+        var held = try read(Self.base).configuration
+        (held.tls, held.console.tls, held.hl7) = (nil, nil, [])
+        for index in held.peers.indices { held.peers[index].remote.tls = nil }
+        held.peers[0].remote.tls = peer(at: "peers[0]", "old")
+        let alone = try await ConfigurationExamination(held)
+        #expect(alone.problems.contains { $0.contains("absent-old") })
+        #expect(alone.problems.contains { $0.contains("webhook paging") })
+        let again = try await ConfigurationExamination(held, inForce: held)
+        #expect(again.problems.isEmpty && again.warnings == alone.problems)
+        // It has another number once a peer before it is gone.
+        var next = held
+        next.peers[0].remote.tls = peer(at: "peers[1]", "old")
+        let moved = try await ConfigurationExamination(next, inForce: held)
+        #expect(moved.problems.isEmpty)
+        next.peers[0].remote.tls = peer(at: "peers[0]", "new")
+        let changed = try await ConfigurationExamination(next, inForce: held)
+        #expect(changed.problems.contains { $0.contains("absent-new") })
+        #expect(!changed.problems.contains { $0.contains("webhook paging") })
+    }
+
+    @Test func onlyRulesRoutesAndPeersJudgeStudies() throws {
+        let held = try read(Self.base).configuration
+        let limit = try read(setting(["dicom", "most_associations"], to: 65, in: Self.base)).configuration
+        #expect(limit != held && limit.judgesStudies(as: held))
+        let peer = try read(setting(["peers", "host"], to: "10.9.9.9", in: Self.base)).configuration
+        #expect(!peer.judgesStudies(as: held))
+    }
+
     private func isLike(_ other: Any, _ value: String) -> Bool {
         if value.hasPrefix("[") { return other is [Any] }
         if ["true", "false"].contains(value) { return other is Bool }

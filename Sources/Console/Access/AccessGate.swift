@@ -19,10 +19,14 @@ struct AccessGate: Gate {
     /// Compared with for users that do not exist.
     var nobody: PasswordHash { PasswordHash(ofNobodyLike: settings.users.map(\.password)) }
 
-    init(_ settings: @escaping @Sendable () -> ConsoleSettings, audit: ConsoleAudit, clock: WallClock) {
+    /// - Parameter sessions: nil: a table of its own.
+    init(
+        _ settings: @escaping @Sendable () -> ConsoleSettings, audit: ConsoleAudit, sessions: SessionTable? = nil,
+        clock: WallClock
+    ) {
         current = settings
         self.audit = audit
-        sessions = SessionTable(settings(), clock: clock)
+        self.sessions = sessions ?? SessionTable(settings(), clock: clock)
         limiter = SignInLimiter(settings().lockOut, clock: clock)
     }
 

@@ -1,10 +1,10 @@
 internal import Foundation
 internal import Synchronization
-internal import Ledger
+public import Ledger
 internal import WorkerProtocol
 
 /// Who is signed in, by the random value in their cookie. In memory: a restart ends all sessions.
-final class SessionTable: Sendable {
+public final class SessionTable: Sendable {
     struct Session: Sendable {
         fileprivate var account: ConsoleSettings.User
         var user: String { account.name }
@@ -24,7 +24,7 @@ final class SessionTable: Sendable {
 
     /// - Parameter settings: asked for each time. A session ends where its user is not among the users any more, with
     ///   the same password and role.
-    init(_ settings: @escaping @autoclosure @Sendable () -> ConsoleSettings, clock: WallClock) {
+    public init(_ settings: @escaping @autoclosure @Sendable () -> ConsoleSettings, clock: WallClock) {
         self.settings = settings
         self.clock = clock
     }
@@ -70,6 +70,12 @@ final class SessionTable: Sendable {
     }
 
     func end(_ value: String) { sessions.withLock { $0[APIToken.digest(of: value)] = nil } }
+
+    /// The settings have changed: what does not hold by them ends, even where the next ones have its user again.
+    public func sweep() {
+        let (now, terms) = (clock.now(), Terms(settings()))
+        sessions.withLock { sessions in sessions = sessions.filter { terms.hold($0.value, at: now) } }
+    }
 
     var count: Int { sessions.withLock { $0.count } }
 

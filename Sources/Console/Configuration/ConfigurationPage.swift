@@ -43,7 +43,8 @@ struct ConfigurationPage {
         if let refusal = facts.refusal {
             return """
                 <div class="notice error" role="alert">The file was read \(Words.timeElement(refusal.at)) and refused: \
-                what is shown here still holds, and with this file the node would not start.
+                what is shown here still holds. The next start reads this file: it may fail, or go without what is \
+                wrong. Mend the file before.
                 <pre>\(refusal.reason)</pre></div>
                 """
         }

@@ -118,6 +118,10 @@ public final class MetricsRegistry: @unchecked Sendable {
         lock.withLock { gauges[Self.series(label, dimensions)] = value }
     }
 
+    fileprivate func forget(_ label: String, _ dimensions: [(String, String)]) {
+        lock.withLock { gauges[Self.series(label, dimensions)] = nil }
+    }
+
     fileprivate func observe(_ value: Double, _ label: String, _ dimensions: [(String, String)]) {
         lock.withLock {
             let series = Self.series(label, dimensions)
@@ -166,7 +170,12 @@ extension MetricsRegistry: MetricsFactory {
         Handler(self, label, dimensions, aggregates: true)
     }
 
+    /// A gauge is shown again once it is recorded again.
+    public func destroyRecorder(_ handler: any RecorderHandler) {
+        guard let handler = handler as? Handler, !handler.aggregates else { return }
+        forget(handler.label, handler.dimensions)
+    }
+
     public func destroyCounter(_ handler: any CounterHandler) {}
-    public func destroyRecorder(_ handler: any RecorderHandler) {}
     public func destroyTimer(_ handler: any TimerHandler) {}
 }

@@ -167,6 +167,11 @@ struct NodeConfiguration: Sendable, Equatable {
         return found
     }
 
+    /// Whether what was found out about a study by the other would be found out by this one too.
+    func judgesStudies(as other: NodeConfiguration) -> Bool {
+        selection == other.selection && routes == other.routes && peers == other.peers
+    }
+
     var watermarks: DiskWatch.Watermarks {
         DiskWatch.Watermarks(
             association: UInt64(disk.rejectAssociationsBelowMebibytes) << 20,

@@ -15,6 +15,7 @@ final class CertificateWatch: Service {
     private let logger: Logger
     private let expires = Gauge(label: "ichnode_tls_certificate_expires_timestamp_seconds")
     private let known = Mutex<[OperatorFacts.Certificate]>([])
+    private let turn = AsyncLock()
 
     /// - Parameter materials: asked for at each look. Where empty there is nothing to watch.
     /// - Throws: where nobody could send to the TLS port. What only deliveries need keeps no image out.
@@ -50,7 +51,10 @@ final class CertificateWatch: Service {
         }
     }
 
-    private func look() async throws {
+    /// One after the other: the latest to end is the latest that asked which there are.
+    private func look() async throws { try await turn.inTurn { try await lookInTurn() } }
+
+    private func lookInTurn() async throws {
         var (reports, found): ([CertificateReport], [OperatorFacts.Certificate]) = ([], [])
         for material in materials() {
             let report = try await Self.examine(material)
@@ -65,7 +69,7 @@ final class CertificateWatch: Service {
     }
 
     private func announce(_ report: CertificateReport) {
-        if let seconds = report.expires { expires.record(seconds) }
+        if let seconds = report.expires { expires.record(seconds) } else { expires.destroy() }
         for finding in report.findings {
             let metadata: Logger.Metadata = ["finding": "\(finding.text)"]
             switch finding.level {

@@ -11,7 +11,7 @@ import WorkerProtocol
 /// What came of reading the configuration again.
 struct ConfigurationReload: Codable, Sendable {
     var changes: [ConfigurationChange]
-    /// Of certificates.
+    /// Of certificates, and of what is wrong with the configuration that was in force before too.
     var warnings: [String]
 }
 
@@ -24,7 +24,7 @@ actor ConfigurationReloader: Service {
     private let live: LiveConfiguration
     private let package: ModelPackage
     private let makeInForce: @Sendable (NodeConfiguration, ConfigurationSource, InForce) -> InForce
-    private let apply: @Sendable (InForce) async -> Void
+    private let apply: @Sendable (InForce, InForce) async -> Void
     private let hangUps: UnixSignalsSequence
     private let audit: AuditTrail?
     private let clock: WallClock
@@ -34,12 +34,12 @@ actor ConfigurationReloader: Service {
 
     /// - Parameters:
     ///   - hangUps: SIGHUP, trapped since before the configuration was read first.
-    ///   - apply: tells of the new configuration who does not ask by itself.
+    ///   - apply: tells of the new configuration, in the place of the second, who does not ask by itself.
     init(
         _ live: LiveConfiguration, package: ModelPackage, hangUps: UnixSignalsSequence, audit: AuditTrail?,
         clock: WallClock, logger: Logger,
         making makeInForce: @escaping @Sendable (NodeConfiguration, ConfigurationSource, InForce) -> InForce,
-        apply: @escaping @Sendable (InForce) async -> Void
+        apply: @escaping @Sendable (InForce, InForce) async -> Void
     ) {
         self.live = live
         self.package = package
@@ -75,7 +75,7 @@ actor ConfigurationReloader: Service {
                             "at.next.start": "\(reload.changes.filter { !$0.isLive }.map(\.key))",
                         ])
                     for warning in reload.warnings {
-                        logger.warning("certificate needs attention", metadata: ["finding": "\(warning)"])
+                        logger.warning("configuration needs attention", metadata: ["finding": "\(warning)"])
                     }
                     measure(isGood: true)
                     audit?.record(.configured(file: file, by: user, changes: changes.map(\.key), failure: nil))
@@ -100,7 +100,8 @@ actor ConfigurationReloader: Service {
             let file = try ConfigurationFile(held.source.file, options: held.source.options)
             let (configuration, source) = try file.keeping(held.configuration)
             try checkThresholds(configuration, file.source.file)
-            let examination = try await ConfigurationExamination(configuration, and: file.configuration.keyMaterials)
+            let examination = try await ConfigurationExamination(
+                configuration, and: file.configuration.keyMaterials, inForce: held.configuration)
             guard examination.problems.isEmpty else {
                 let lines = examination.problems.map { "\(file.source.file): \($0)" }
                 throw CommandFailure(.configuration, lines.joined(separator: "\n"))
@@ -109,7 +110,7 @@ actor ConfigurationReloader: Service {
             let changes = ConfigurationChange.between(held.source, source)
             let next = makeInForce(configuration, source.keeping(held.source), held)
             live.replace(by: next)
-            await apply(next)
+            await apply(next, held)
             return ConfigurationReload(changes: changes, warnings: examination.warnings)
         } catch let failure as CommandFailure { throw failure } catch {
             if Task.isCancelled { throw CommandFailure(.unavailable, "the node is stopping") }

@@ -82,13 +82,15 @@ struct Node {
         let watch = AlertDestinations.watch(
             live, ledger: ledger, outbox: outbox, disk: disk, certificates: certificates, registry: registry,
             clock: clock, logger: logger)
+        let sessions = SessionTable(live.value.configuration.console, clock: clock)
         let reloader = ConfigurationReloader(
             live, package: package, hangUps: hangUps, audit: audit, clock: clock, logger: logger,
             making: { InForce($0, from: $1, programs: programs, audit: audit, clock: clock, after: $2) },
-            apply: { inForce in
+            apply: { inForce, earlier in
+                sessions.sweep()
                 LogLevel.change(to: inForce.configuration.node.logLevel)
                 audit?.change(to: inForce.configuration.node.allAETitles)
-                await assembler.reconsider()
+                if !inForce.configuration.judgesStudies(as: earlier.configuration) { await assembler.reconsider() }
                 await outbox.reopen()
                 await watch.reconsider()
                 await certificates.lookAgain()
@@ -133,6 +135,7 @@ struct Node {
                 reception: reception),
             logger: logger)
         parts.standstill = { vitals.standstill }
+        parts.sessions = sessions
         let console = ConsoleServer(
             live.value.configuration.console, parts: parts, logger: logger
         ) { await readiness.consoleListens(on: $0) }

@@ -39,6 +39,15 @@ import Testing
         #expect(sessions.session(value) == nil, "it does not come back")
     }
 
+    @Test func aUserThatWasGoneBetweenTwoUsesSignsInAgain() {
+        let (value, other) = (sessions.begin(Self.vera), sessions.begin(Self.user("user 1")))
+        settings.change { $0.users[0] = Self.user("another") }
+        sessions.sweep()
+        settings.change { $0.users[0] = Self.vera }
+        #expect(sessions.session(value) == nil)
+        #expect(sessions.session(other) != nil)
+    }
+
     @Test func aUserThatWasChangedMeanwhileGetsNone() {
         settings.change { $0.users[0] = Self.user("vera", password: "E") }
         #expect(sessions.session(sessions.begin(Self.vera)) == nil)
