@@ -1,3 +1,4 @@
+internal import Dispatch
 internal import Foundation
 internal import GRDB
 internal import WorkerProtocol
@@ -16,6 +17,8 @@ struct LedgerUpgrade {
     var migrator = LedgerSchema.migrator
     /// Of the file system that holds a path, bytes.
     var freeBytes: (_ path: String) throws -> Int = Self.freeBytes
+    /// Is told at once what takes long, and again while it does.
+    var progress: @Sendable (String) -> Void = { _ in }
 
     private var folder: String { (database.path as NSString).deletingLastPathComponent }
     private func copy(ofSchema number: Int) -> String { "\(folder)/ledger-schema-\(number).sqlite" }
@@ -31,15 +34,28 @@ struct LedgerUpgrade {
         // A new one.
         guard known > 0 else { return try migrator.migrate(database) }
         try requireRoom()
-        let kept = try keep(schema: known)
-        do { try migrator.migrate(database) } catch {
-            try putBack(kept)
+        let kept = try telling("copying the ledger before it is brought up to date") { try keep(schema: known) }
+        do {
+            try telling("bringing the ledger up to date") { try migrator.migrate(database) }
+        } catch {
+            try telling("putting the ledger back as it was") { try putBack(kept) }
             throw LedgerError(
                 reason: """
                     cannot be brought from schema \(known) to \(migrator.migrations.count): \(error). It is as it was; \
                     install the version of ichnode that it is of, and report this
                     """)
         }
+    }
+
+    private func telling<Value>(_ what: String, _ body: () throws -> Value) rethrows -> Value {
+        progress(what)
+        // On a queue of its own: the work takes the caller's thread.
+        let timer = DispatchSource.makeTimerSource(queue: DispatchQueue(label: "ledger.upgrade"))
+        timer.setEventHandler { [progress] in progress(what) }
+        timer.schedule(deadline: .now() + .seconds(5), repeating: .seconds(5))
+        timer.activate()
+        defer { timer.cancel() }
+        return try body()
     }
 
     static func later(_ path: String, schema: Int) -> LedgerError {

@@ -13,8 +13,11 @@ public final class SQLiteLedger: Ledger {
     private let viewers: ViewerReads?
 
     /// Opens or creates the file and brings its schema up to date: see `LedgerUpgrade`.
+    /// - Parameter progress: is told all the time what it does where that takes long.
     /// - Throws: `LedgerError` for a ledger of a later version, and where there is no room for that.
-    public init(path: String, clock: WallClock = .system) throws {
+    public init(
+        path: String, clock: WallClock = .system, progress: @escaping @Sendable (String) -> Void = { _ in }
+    ) throws {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         configuration.qos = .default
@@ -24,7 +27,7 @@ public final class SQLiteLedger: Ledger {
         // WAL with synchronous=FULL: a committed transaction survives a power cut. Not in `prepareDatabase`: after it,
         // the pool gives its one writer NORMAL, under which only checkpoints are fsynced.
         try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
-        try LedgerUpgrade(database: database).run()
+        try LedgerUpgrade(database: database, progress: progress).run()
     }
 
     private init(_ ledger: SQLiteLedger, viewers: ViewerReads) {

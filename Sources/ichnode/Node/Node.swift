@@ -31,7 +31,8 @@ struct Node {
         NodeMeasures.record(package, startedAt: clock.now())
         let lock = try folders.spool.open()
         try folders.requireWhole()
-        let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock)
+        let progress = SystemdNotifier.startProgress()
+        let ledger = try SQLiteLedger(path: folders.ledger.path, clock: clock, progress: progress)
         let programs = WorkerPrograms(
             spool: folders.spool.root, results: folders.results, tls: configuration.tls?.files, lock: lock)
         decoder = DecodeClient(program: programs.decode, logger: logger)
@@ -44,7 +45,7 @@ struct Node {
         let certificates = try await CertificateWatch(live.configuration.keyMaterials, logger: logger)
         try await SpoolMender(
             spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger,
-            progress: SystemdNotifier.startProgress()
+            progress: progress
         ).mend()
 
         let assembler = StudyAssembler(
