@@ -41,6 +41,19 @@ public enum LedgerCopy {
         try reading(path) { try LedgerSchema.migrator.appliedIdentifiers($0).count }
     }
 
+    /// The folders below which the ledger in a file names results and images: several where the data directory was
+    /// named otherwise before.
+    public static func roots(in path: String) throws -> [String] {
+        try reading(path) { database in
+            try String.fetchAll(
+                database,
+                sql: """
+                    SELECT substr(path, 1, instr(path, '/results/') - 1) FROM result_object
+                    UNION SELECT substr(path, 1, instr(path, '/spool/studies/') - 1) FROM instance
+                    """)
+        }
+    }
+
     /// Calls with the path of each result object that the ledger in a file names.
     public static func forEachResult(in path: String, _ body: (String) throws -> Void) throws {
         try reading(path) { database in
@@ -49,7 +62,7 @@ public enum LedgerCopy {
         }
     }
 
-    private static func reading<Value>(_ path: String, _ body: (Database) throws -> Value) throws -> Value {
+    static func reading<Value>(_ path: String, _ body: (Database) throws -> Value) throws -> Value {
         var configuration = Configuration()
         configuration.readonly = true
         let database = try DatabaseQueue(path: path, configuration: configuration)

@@ -18,9 +18,11 @@ public enum RestoredLedger {
     /// removed: a study that comes again is then taken up like one that retention has forgotten. One transaction.
     /// - Parameters:
     ///   - old: the data directory that its paths are in.
+    ///   - aliases: other names of it that are in its paths.
     ///   - has: whether the file of an image, below the new data directory, came with it.
     public static func settle(
-        _ path: String, from old: String, to new: String, at now: Date = .now, has: (_ path: String) -> Bool
+        _ path: String, from old: String, aliases: [String] = [], to new: String, at now: Date = .now,
+        has: (_ path: String) -> Bool
     ) throws -> Losses {
         let database = try DatabaseQueue(path: path)
         guard try database.read({ try !LedgerSchema.migrator.hasBeenSuperseded($0) }) else {
@@ -28,11 +30,33 @@ public enum RestoredLedger {
         }
         try LedgerSchema.migrator.migrate(database)
         let losses = try database.write { database in
+            for alias in aliases { try relocate(from: alias, to: old, database) }
             if old != new { try relocate(from: old, to: new, database) }
             return try markAbsent(at: now, database, has)
         }
         try database.close()
         return losses
+    }
+
+    /// What one lacks that is in its place, as far as it tells: of images no count.
+    public static func losses(of path: String) throws -> Losses {
+        try LedgerCopy.reading(path) { database in
+            var losses = Losses()
+            for row in try Row.fetchAll(
+                database,
+                sql: """
+                    SELECT study_uid, EXISTS (SELECT 1 FROM event e WHERE e.study_uid = study.study_uid
+                                              AND e.kind = 'restored') AS lacks
+                    FROM study WHERE state <> 'concluded' ORDER BY first_received_at
+                    """)
+            {
+                guard let uid = UID(row["study_uid"] as String) else { continue }
+                losses.open.append(uid)
+                let lacks: Bool = row["lacks"]
+                if lacks { losses.openWithoutImages.append(uid) }
+            }
+            return losses
+        }
     }
 
     private static func relocate(from old: String, to new: String, _ database: Database) throws {

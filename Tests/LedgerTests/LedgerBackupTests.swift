@@ -1,5 +1,6 @@
 import Foundation
 import GRDB
+import Synchronization
 import Testing
 import WorkerProtocol
 
@@ -129,6 +130,16 @@ import WorkerProtocol
         #expect(delivery.objects[0].alternatives?.map(\.path) == ["/new/é/results/1.2.3/2.dcm"])
     }
 
+    @Test func ofOtherNamesOfTheDataDirectoryARestoredLedgerHasNone() async throws {
+        let ledger = try SQLiteLedger(path: ledgerPath)
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(study, in: ledger, seeing: 1)
+        try ledger.database.close()
+        #expect(try LedgerCopy.roots(in: ledgerPath) == ["/old/data"])
+        _ = try RestoredLedger.settle(ledgerPath, from: "/moved", aliases: ["/old/data"], to: "/new") { _ in true }
+        #expect(try LedgerCopy.roots(in: ledgerPath) == ["/new"])
+    }
+
     @Test func imagesThatDidNotComeWithItCountAsRemovedAndOpenStudiesAreNamed() async throws {
         let ledger = try SQLiteLedger(path: ledgerPath)
         let (waiting, whole) = (UID("1.2.5")!, UID("1.2.6")!)
@@ -140,6 +151,8 @@ import WorkerProtocol
             path.hasSuffix("4.dcm") || path.hasSuffix("5.dcm")
         }
         #expect(losses.images == 3 && losses.open == [waiting, whole] && losses.openWithoutImages == [waiting])
+        let toldLater = try RestoredLedger.losses(of: ledgerPath)
+        #expect(toldLater.open == losses.open && toldLater.openWithoutImages == losses.openWithoutImages)
         let restored = try SQLiteLedger(path: ledgerPath)
         #expect(try await restored.instances(ofStudy: study).allSatisfy(\.isPurged))
         #expect(try await restored.instances(ofStudy: waiting).map(\.isPurged) == [true, false])
@@ -158,6 +171,12 @@ import WorkerProtocol
     }
 
     // MARK: Versions
+
+    private final class Told: Sendable {
+        private let said = Mutex<[String]>([])
+        var texts: [String] { said.withLock { $0 } }
+        @Sendable func note(_ text: String) { said.withLock { $0.append(text) } }
+    }
 
     private func leaveLedger(upTo migration: String) throws {
         let database = try DatabaseQueue(path: ledgerPath)
@@ -182,7 +201,9 @@ import WorkerProtocol
     @Test func anEarlierLedgerStaysBesideTheOneThatIsBroughtUpToDate() async throws {
         try leaveLedger(upTo: "columns of instances")
         for number in [1, 2] { try Data().write(to: URL(fileURLWithPath: path("ledger-schema-\(number).sqlite"))) }
-        let ledger = try SQLiteLedger(path: ledgerPath)
+        let told = Told()
+        let ledger = try SQLiteLedger(path: ledgerPath, progress: told.note)
+        #expect(told.texts.contains { $0.hasPrefix("copying") } && told.texts.contains { $0.hasPrefix("bringing") })
         #expect(try await ledger.study(study) != nil)
         #expect(try LedgerCopy.schemaVersion(of: path("ledger-schema-3.sqlite")) == 3)
         try ledger.database.close()

@@ -396,6 +396,48 @@ class Refusals(SmallNode):
             found = ledger.execute("SELECT count(*) FROM sqlite_master WHERE name = 'delivery_by_end'").fetchone()
         self.assertEqual(found, (1,))
 
+    def test_what_a_node_wrote_after_a_restore_that_did_not_end_stays(self):
+        target = self.folder / "target"
+        code, said = self.restore(self.backup, target)
+        self.assertEqual(code, 0, said)
+        whole, part = tree(target), target / "restore.part"
+        with self.subTest("all was in its place"):
+            (part / "spool").mkdir(parents=True)
+            code, said = self.restore(self.backup, target)
+            self.assertEqual(code, 0, said)
+            self.assertIn("finished now", said)
+            self.assertFalse(part.exists())
+            self.assertEqual(tree(target), whole)
+        with self.subTest("parts were not, so that the ledger is a node's"):
+            part.mkdir()
+            (part / "ledger.sqlite").write_bytes(b"left")
+            code, said = self.restore(self.backup, target)
+            self.assertEqual(code, 78, said)
+            self.assertIn("of a node that ran since", said)
+            self.assertEqual(tree(target), whole | {"restore.part/ledger.sqlite": b"left"})
+
+    def test_a_data_directory_behind_a_link_is_taken_whole_and_what_is_missing_is_told(self):
+        data, moved = self.folder / "data", self.folder / "moved"
+        code, said = self.restore(self.backup, data)
+        self.assertEqual(code, 0, said)
+        data.rename(moved)
+        data.symlink_to(moved)
+        make = ("--images", *of_node(self.node), "--data-directory", moved)
+        code, said = command("backup", self.folder / "whole", *make)
+        self.assertEqual(code, 0, said)
+        target = self.folder / "target"
+        code, said = self.restore(only_backup(self.folder / "whole"), target)
+        self.assertEqual(code, 0, said)
+        self.assertNotIn("not there", said)
+        self.assert_usable(target)
+        next(moved.glob("results/*/*/*.dcm")).unlink()
+        code, said = command("backup", self.folder / "lacking", *make)
+        self.assertEqual(code, 1, said)
+        lacking = only_backup(self.folder / "lacking")
+        for code, said in (command("backup", "verify", lacking), self.restore(lacking, self.folder / "other")):
+            self.assertEqual(code, 0, said)
+            self.assertIn("1 result files that its ledger names were not there", said)
+
     @unittest.skipUnless(os.geteuid() == 0, "giving files away takes root")
     def test_root_works_as_the_owner_of_the_data_directory(self):
         def owners(folder: Path) -> set[int]:

@@ -20,10 +20,14 @@ struct BackupManifest: Codable, Equatable {
     var installation: String
     /// That the ledger names files in.
     var dataDirectory: String
+    /// Other names of it that the ledger names files in.
+    var otherDirectories: [String]?
     var hasImages: Bool
     /// All of `files`.
     var fileCount: Int
     var byteCount: Int
+    /// Result files that the ledger names and that were not there; nil where an earlier version did not say.
+    var missingResults: Int?
     /// SHA-256 of `files`.
     var listDigest: String
 

@@ -51,6 +51,28 @@ struct BackupRestore {
         }
     }
 
+    /// Ends a restore that had put all in its place and did not come to take its mark away. Removes nothing else: a
+    /// node of a version that does not know the mark may have run since.
+    /// - Returns: nil where there is none.
+    func finishEarlier() throws -> RestoredLedger.Losses? {
+        guard try isInPlace else { return nil }
+        let lock = try hold()
+        defer { close(lock) }
+        let losses = try RestoredLedger.losses(of: folders.ledger.path)
+        try finish()
+        return losses
+    }
+
+    /// The ledger comes last, and goes first.
+    private var isInPlace: Bool {
+        get throws {
+            let part = folders.restoring.path
+            guard FileTree.exists(part), FileTree.exists(folders.ledger.path) else { return false }
+            let left = try FileTree.names(in: part).filter { $0 != "spool" } + FileTree.names(in: "\(part)/spool")
+            return left.isEmpty
+        }
+    }
+
     // MARK: Before
 
     /// - Returns: the spool's lock: no node starts.
@@ -67,12 +89,18 @@ struct BackupRestore {
         return lock
     }
 
-    /// But for folders, and what a restore left that did not end: it had begun with nothing, and no node ran since.
+    /// But for folders, and what a restore left that did not end: it had begun with nothing. A ledger beside parts that
+    /// were not moved yet is none of its own.
     private func requireEmpty() throws {
-        let left = FileTree.exists(folders.restoring.path) ? Self.parts + [folders.restoring.lastPathComponent] : []
+        let hasBegun = FileTree.exists(folders.restoring.path)
+        let parts = Self.parts.filter { $0 != BackupEntry.ledger } + [folders.restoring.lastPathComponent]
+        let left = hasBegun ? parts : []
         try FileTree.forEachFile(below: folders.data.path) { path, _ in
             let isLeft = left.contains { path == $0 || path.hasPrefix($0 + "/") }
-            guard path == "spool/lock" || isLeft else { throw notEmpty(path) }
+            guard path == "spool/lock" || isLeft else {
+                let isOfNode = hasBegun && path == BackupEntry.ledger
+                throw notEmpty(isOfNode ? "\(path) of a node that ran since a restore did not end" : path)
+            }
         }
     }
 
@@ -97,9 +125,9 @@ struct BackupRestore {
         }
     }
 
-    /// Of a restore.
+    /// Of a restore. The ledger first: one that is there without the rest would pass for whole (`isInPlace`).
     private func clear() throws {
-        for name in Self.parts where FileTree.exists("\(folders.data.path)/\(name)") {
+        for name in Self.parts.reversed() where FileTree.exists("\(folders.data.path)/\(name)") {
             try FileManager.default.removeItem(atPath: "\(folders.data.path)/\(name)")
         }
         for name in try FileTree.names(in: folders.restoring.path) {
@@ -126,7 +154,8 @@ struct BackupRestore {
         }
         let (data, images) = (folders.data.path, Set(entries.lazy.map(\.path).filter { $0.hasPrefix("spool/") }))
         let losses = try RestoredLedger.settle(
-            "\(part)/\(BackupEntry.ledger)", from: backup.manifest.dataDirectory, to: data
+            "\(part)/\(BackupEntry.ledger)", from: backup.manifest.dataDirectory,
+            aliases: backup.manifest.otherDirectories ?? [], to: data
         ) { path in path.hasPrefix(data + "/") && images.contains(String(path.dropFirst(data.count + 1))) }
         guard clinux_sync_file_system(data) == 0 else {
             throw CommandFailure(.failed, "cannot sync \(data): \(Errno.text)")
@@ -142,6 +171,11 @@ struct BackupRestore {
                 throw CommandFailure(.failed, "cannot make \(data)/\(name): \(Errno.text)")
             }
         }
+        try finish()
+    }
+
+    private func finish() throws {
+        let (data, part) = (folders.data.path, folders.restoring.path)
         for folder in [folders.spool.root.path, data] { try DurableFolder.sync(folder) }
         rmdir("\(part)/spool")
         guard rmdir(part) == 0 else { throw CommandFailure(.failed, "cannot remove \(part): \(Errno.text)") }

@@ -24,8 +24,6 @@ struct BackupWriter {
     struct Made {
         var path: String
         var manifest: BackupManifest
-        /// Result files that the ledger names and that are not there.
-        var missing: Int
     }
 
     /// Blocks. The caller holds the place's lock.
@@ -45,13 +43,13 @@ struct BackupWriter {
         let part = path + BackupPlace.partSuffix
         do {
             guard mkdir(part, 0o700) == 0 else { throw CommandFailure(.failed, "cannot make \(part): \(Errno.text)") }
-            let (manifest, missing) = try fill(part, takenAt, installation)
+            let manifest = try fill(part, takenAt, installation)
             guard clinux_sync_file_system(part) == 0 else {
                 throw CommandFailure(.failed, "cannot sync \(part): \(Errno.text)")
             }
             guard rename(part, path) == 0 else { throw CommandFailure(.failed, "cannot make \(path): \(Errno.text)") }
             try DurableFolder.sync(place.path)
-            return Made(path: path, manifest: manifest, missing: missing)
+            return Made(path: path, manifest: manifest)
         } catch {
             do { try place.removeParts() } catch {
                 Terminal.complain("ichnode: \(part) stays, and is removed by the next back-up (\(error))")
@@ -77,18 +75,19 @@ struct BackupWriter {
         }
     }
 
-    private func fill(
-        _ part: String, _ takenAt: Date, _ installation: String
-    ) throws -> (manifest: BackupManifest, missing: Int) {
+    private func fill(_ part: String, _ takenAt: Date, _ installation: String) throws -> BackupManifest {
         var contents = try BackupContents(part)
         let ledger = "\(part)/\(BackupEntry.ledger)"
         try LedgerCopy.make(of: folders.ledger.path, at: ledger)
         try contents.list(BackupEntry.ledger)
         try contents.copy(folders.installationFile.path, as: BackupEntry.installation, orFail: true)
         var missing = 0
-        let root = folders.data.path + "/"
+        let data = folders.data.path
+        // Links that were left where the data directory was before.
+        let others = try LedgerCopy.roots(in: ledger).filter { $0 != data && FileTree.areSame($0, data) }
         try LedgerCopy.forEachResult(in: ledger) { path in
-            let isThere = path.hasPrefix(root) ? try contents.copy(path, as: String(path.dropFirst(root.count))) : false
+            let root = ([data] + others).first { path.hasPrefix($0 + "/") }
+            let isThere = try root.map { try contents.copy(path, as: String(path.dropFirst($0.count + 1))) } ?? false
             if !isThere { missing += 1 }
         }
         // What viewers see of them, which no row names.
@@ -105,14 +104,13 @@ struct BackupWriter {
                 }
             }
         }
-        let manifest = try contents.finish { count, bytes, digest in
+        return try contents.finish { count, bytes, digest in
             BackupManifest(
                 format: BackupManifest.format, nodeVersion: NodeVersion.string,
                 schemaVersion: try LedgerCopy.schemaVersion(of: ledger), takenAt: takenAt, installation: installation,
-                dataDirectory: folders.data.path, hasImages: withImages, fileCount: count, byteCount: bytes,
-                listDigest: digest)
+                dataDirectory: data, otherDirectories: others.isEmpty ? nil : others, hasImages: withImages,
+                fileCount: count, byteCount: bytes, missingResults: missing, listDigest: digest)
         }
-        return (manifest, missing)
     }
 
     /// The open file is opened before closed ones are listed, so that one that is closed meanwhile is in it.

@@ -114,6 +114,11 @@ enum FileTree {
         return path == folder || path.hasPrefix(folder == "/" ? "/" : folder + "/")
     }
 
+    /// By links too.
+    static func areSame(_ one: String, _ other: String) -> Bool {
+        isSame(one, orBelow: other) && isSame(other, orBelow: one)
+    }
+
     /// Whether both lie on one file system.
     static func shareDevice(_ one: String, _ other: String) -> Bool {
         guard let one = real(one).flatMap(status), let other = real(other).flatMap(status) else { return false }

@@ -50,10 +50,11 @@ struct BackupCommand: AsyncParsableCommand {
                     reserveBytes: configuration.watermarks.association)
                 let made = try writer.make()
                 Terminal.say("\(made.path): \(made.manifest.summary)")
-                guard made.missing == 0 else {
+                let missing = made.manifest.missingResults ?? 0
+                guard missing == 0 else {
                     throw CommandFailure(
                         .failed,
-                        "\(made.missing) result files that the ledger names are not in \(folders.results.path): is it "
+                        "\(missing) result files that the ledger names are not in \(folders.results.path): is it "
                             + "mounted? Earlier back-ups may have them, and none is removed")
                 }
                 guard let keep else { return }
@@ -77,6 +78,7 @@ struct BackupCommand: AsyncParsableCommand {
                 let backup = try Backup(backup)
                 _ = try backup.verify()
                 Terminal.say("\(backup.path) is whole: \(backup.manifest.summary)")
+                if let lack = backup.manifest.lack { Terminal.say(lack) }
             }
         }
     }
@@ -101,8 +103,17 @@ struct RestoreCommand: AsyncParsableCommand {
             try NodeUser.become(ownerOf: folders.data.path)
             umask(0o077)
             let backup = try Backup(backup)
-            let losses = try BackupRestore(backup: backup, folders: folders).restore()
+            let restore = BackupRestore(backup: backup, folders: folders)
+            if let losses = try restore.finishEarlier() {
+                Terminal.say(
+                    "\(folders.data.path) is restored: an earlier restore had put all in its place, and is finished "
+                        + "now; nothing was taken from \(backup.path)")
+                for line in losses.report(since: "the back-up it is of") { Terminal.say(line) }
+                return
+            }
+            let losses = try restore.restore()
             Terminal.say("\(folders.data.path) is restored: \(backup.manifest.summary)")
+            if let lack = backup.manifest.lack { Terminal.say(lack) }
             for line in losses.report(since: backup.manifest.takenAtText) { Terminal.say(line) }
         }
     }
@@ -112,6 +123,13 @@ extension BackupManifest {
     var summary: String {
         "\(fileCount) files, \(byteCount >> 20) MiB, of \(takenAtText), version \(nodeVersion), "
             + "\(hasImages ? "with" : "without") images"
+    }
+
+    /// nil where nothing is known to lack.
+    fileprivate var lack: String? {
+        guard let missingResults, missingResults > 0 else { return nil }
+        return "\(missingResults) result files that its ledger names were not there when it was made: look for them in "
+            + "earlier back-ups"
     }
 }
 
