@@ -108,11 +108,16 @@ public enum LedgerCopy {
     /// Makes it one file that needs no other beside it, and looks whether it is sound.
     private static func finish(_ target: String) throws {
         let copy = try DatabaseQueue(path: target)
-        let verdict = try copy.writeWithoutTransaction { copy in
+        try copy.writeWithoutTransaction { copy in
             try copy.execute(sql: "PRAGMA journal_mode = DELETE")
-            return try String.fetchOne(copy, sql: "PRAGMA quick_check(1)") ?? "no answer"
+            try requireSound(copy)
         }
         try copy.close()
+    }
+
+    /// - Throws: `LedgerError` where the ledger is damaged. Reads all of it.
+    static func requireSound(_ database: Database) throws {
+        let verdict = try String.fetchOne(database, sql: "PRAGMA quick_check(1)") ?? "no answer"
         guard verdict == "ok" else {
             throw LedgerError(reason: "the ledger is damaged (\(verdict)): restore the latest back-up that is not")
         }

@@ -13,27 +13,26 @@ struct LedgerUpgrade {
     /// Of earlier schemas.
     static let keptCopies = 3
 
-    let database: DatabasePool
+    let database: any DatabaseWriter
     var migrator = LedgerSchema.migrator
     /// Of the file system that holds a path, bytes.
     var freeBytes: (_ path: String) throws -> Int = Self.freeBytes
     /// Is told at once what takes long, and again while it does.
     var progress: @Sendable (String) -> Void = { _ in }
+    /// Of the ledger, where the database was opened under another name.
+    var file: String?
 
-    private var folder: String { (database.path as NSString).deletingLastPathComponent }
+    private var path: String { file ?? database.path }
+    private var folder: String { (path as NSString).deletingLastPathComponent }
     private func copy(ofSchema number: Int) -> String { "\(folder)/ledger-schema-\(number).sqlite" }
 
     /// - Throws: `LedgerError` for a ledger of a later version, where there is no room, and where it fails; then the
     ///   ledger is as it was.
     func run() throws {
-        let (isLater, known) = try database.read { database in
-            (try migrator.hasBeenSuperseded(database), try migrator.appliedIdentifiers(database).count)
-        }
-        guard !isLater else { throw Self.later(database.path, schema: known) }
+        let known = try requirePossible()
         guard known < migrator.migrations.count else { return }
         // A new one.
         guard known > 0 else { return try migrator.migrate(database) }
-        try requireRoom()
         let kept = try telling("copying the ledger before it is brought up to date") { try keep(schema: known) }
         do {
             try telling("bringing the ledger up to date") { try migrator.migrate(database) }
@@ -58,6 +57,19 @@ struct LedgerUpgrade {
         return try body()
     }
 
+    /// Changes nothing.
+    /// - Returns: how many migrations the ledger has.
+    /// - Throws: `LedgerError` for a ledger of a later version, and where there is no room to bring it up to date.
+    @discardableResult
+    func requirePossible() throws -> Int {
+        let (isLater, known) = try database.read { database in
+            (try migrator.hasBeenSuperseded(database), try migrator.appliedIdentifiers(database).count)
+        }
+        guard !isLater else { throw Self.later(path, schema: known) }
+        if known > 0, known < migrator.migrations.count { try requireRoom() }
+        return known
+    }
+
     static func later(_ path: String, schema: Int) -> LedgerError {
         LedgerError(
             reason: """
@@ -69,7 +81,7 @@ struct LedgerUpgrade {
     /// A copy, and what the migration writes: at worst each row anew, in the file and in its write-ahead log.
     private func requireRoom() throws {
         var status = stat()
-        guard stat(database.path, &status) == 0 else { throw LedgerError(reason: "stat: \(Errno.text)") }
+        guard stat(path, &status) == 0 else { throw LedgerError(reason: "stat: \(Errno.text)") }
         let (needed, free) = (3 * Int(status.st_size), try freeBytes(folder))
         guard free >= needed else {
             throw LedgerError(

@@ -261,10 +261,29 @@ import WorkerProtocol
         let database = try DatabaseQueue(path: ledgerPath)
         try database.write { try $0.execute(sql: "INSERT INTO grdb_migrations VALUES ('of tomorrow')") }
         try database.close()
+        let names = try files("")
+        #expect { try LedgerExamination.examine(ledgerPath, seconds: 60) } throws: { "\($0)".contains("later version") }
+        #expect(try files("") == names)
         #expect { try SQLiteLedger(path: ledgerPath) } throws: { "\($0)".contains("later version") }
         #expect { try RestoredLedger.settle(ledgerPath, from: "/a", to: "/b") { _ in true } } throws: {
             "\($0)".contains("later version")
         }
         #expect(try LedgerCopy.schemaVersion(of: ledgerPath) == SQLiteLedger.schemaVersion + 1)
+    }
+
+    @Test func anExaminationFindsDamageAndChangesNothing() async throws {
+        let ledger = try SQLiteLedger(path: ledgerPath)
+        try await ledger.recordInstances((1...2000).map { instance($0) })
+        #expect(try LedgerExamination.examine(ledgerPath, seconds: 60))
+        try ledger.database.close()
+        let names = try files("")
+        #expect(try LedgerExamination.examine(ledgerPath, seconds: 60))
+        let bytes = try Data(contentsOf: URL(fileURLWithPath: ledgerPath))
+        let file = try FileHandle(forWritingTo: URL(fileURLWithPath: ledgerPath))
+        try file.seek(toOffset: UInt64(bytes.count / 2))
+        try file.write(contentsOf: Data(repeating: 0xA5, count: bytes.count / 4))
+        try file.close()
+        #expect(throws: (any Error).self) { try LedgerExamination.examine(ledgerPath, seconds: 60) }
+        #expect(try files("") == names)
     }
 }

@@ -264,6 +264,9 @@ import WorkerProtocol
         #expect(setting("dicom", "port")?.value == "104" && setting("dicom", "port")?.pending == "105")
         #expect(setting("dicom", "warm_workers")?.value == "3" && setting("dicom", "warm_workers")?.pending == nil)
         #expect(setting("tls", "certificate")?.value == nil && setting("tls", "certificate")?.pending == "/c")
+        let waiting = kept.pendingKeys
+        #expect(waiting.contains("dicom.port") && waiting.contains("tls.certificate"))
+        #expect(!waiting.contains("dicom.warm_workers"))
         let back = try read(Self.routes, keeping: held.configuration).source.keeping(held.source)
         #expect(back.sections.first { $0.path == "dicom" }?.settings.first { $0.key == "port" }?.pending == "11112")
     }

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import ssl
 import struct
 import subprocess
@@ -506,6 +507,30 @@ class Machine(DoctorTestCase):
                 self.assert_only_bad(
                     said, "folder.spool", f"{incoming} is not writable for nobody: it belongs to root", "chown -R nobody:"
                 )
+
+    def test_a_data_directory_at_which_the_node_would_not_start(self):
+        node = self.node(self.good_peer())
+        (self.data(node) / "restore.part").mkdir()
+        (self.data(node) / "installation-id").touch()
+        ledger = sqlite3.connect(self.data(node) / "ledger.sqlite")
+        ledger.execute("PRAGMA journal_mode = WAL")
+        ledger.execute("CREATE TABLE grdb_migrations (identifier TEXT NOT NULL PRIMARY KEY)")
+        ledger.execute("INSERT INTO grdb_migrations VALUES ('of tomorrow')")
+        ledger.commit()
+        ledger.close()
+        names = sorted(os.listdir(self.data(node)))
+        said = self.doctor(node)
+        self.assertEqual((said.code, said.at("bad")), (78, {"folder.data", "ledger"}), said.text)
+        texts = [each["text"] for each in said.findings if each["level"] == "bad"]
+        for words in ("run `ichnode restore` once more", "installation-id is empty", "of a later version of ichnode"):
+            self.assertEqual(len([each for each in texts if words in each]), 1, f"{words} in {texts}")
+        self.assertEqual(sorted(os.listdir(self.data(node))), names, "it leaves nothing behind")
+
+    def test_data_directory_that_is_a_link_to_nothing(self):
+        node = self.node(self.good_peer())
+        self.data(node).rmdir()
+        self.data(node).symlink_to(self.folder / "unmounted")
+        self.assert_only_bad(self.doctor(node), "folder.data", "is a link to nothing")
 
     @as_root
     def test_whoever_is_not_the_nodes_user_is_told_so(self):

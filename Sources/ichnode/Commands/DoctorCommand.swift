@@ -52,8 +52,14 @@ struct DoctorCommand: AsyncParsableCommand {
         } catch { findings = [.bad(.configuration, file, "\(file): \(error)")] }
         guard let configuration else { return findings }
         let node = configuration.node
-        let user = NodeUser.assume(
-            dataDirectory: node.dataDirectory, isInstalled: file == ConfigurationOptions.installedFile)
+        // The look-up alone: who it is must not change later on.
+        let owners: [Owner]? = await bounded(seconds: Doctor.localSeconds, otherwise: nil) {
+            [Owner(of: node.dataDirectory)].compactMap { $0 }
+        }
+        let isInstalled = file == ConfigurationOptions.installedFile
+        let user =
+            owners.map { NodeUser.assume(owner: $0.first, of: node.dataDirectory, isInstalled: isInstalled) }
+            ?? Doctor.tooLong(.user, "the data directory's owner")
         findings.append(user)
         findings += secrets(configuration)
         let running = await bounded(seconds: 15, otherwise: nil) {
@@ -64,7 +70,7 @@ struct DoctorCommand: AsyncParsableCommand {
         findings += await Doctor(configuration: configuration, logger: logger, isNodeUser: user.level != .bad)
             .examine(running: running)
         return findings
-            + (running?.findings ?? [.warning(.nodeRunning, node.runDirectory, "a node runs, and does not answer")])
+            + (running?.findings ?? [RunningNode.silent(node.runDirectory, "it has 15 s for it")])
     }
 
     /// Hashes of passwords can be guessed at leisure.

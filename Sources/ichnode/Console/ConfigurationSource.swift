@@ -115,6 +115,13 @@ struct ConfigurationSource: Sendable {
         return kept
     }
 
+    /// What the file says otherwise than what counts until the next start: "dicom.port".
+    var pendingKeys: [String] {
+        sections.flatMap { section in
+            section.settings.filter { $0.pending != nil }.map { "\(section.path).\($0.key)" }
+        }
+    }
+
     private static func setting(
         _ asked: AskedKey, _ help: ConfigurationHelp, _ options: [String: String]
     ) -> ConfigurationFacts.Setting {

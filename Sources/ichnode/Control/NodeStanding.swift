@@ -9,6 +9,9 @@ struct NodeStanding: Codable, Sendable {
     /// The file that it has read, and the digest of its text.
     var configurationFile: String
     var configurationDigest: String
+    /// What the file says otherwise than what is in force until the next start: "dicom.port". nil of a node that does
+    /// not know that.
+    var pendingKeys: [String]?
     /// As configured.
     var ports: [Int]
 
@@ -18,6 +21,7 @@ struct NodeStanding: Codable, Sendable {
         processID = ProcessInfo.processInfo.processIdentifier
         configurationFile = URL(fileURLWithPath: source.file).standardizedFileURL.path
         configurationDigest = source.digest
+        pendingKeys = source.pendingKeys
         ports = [configuration.dicom.port, configuration.tls?.port, configuration.console.port].compactMap { $0 }
     }
 }

@@ -5,7 +5,8 @@ import WorkerProtocol
 
 /// Examines the set-up: everything at once, since much of it is waiting, told in the order of its parts.
 struct Doctor {
-    private static let localSeconds = 10.0
+    /// For each of what is looked at on this machine.
+    static let localSeconds = 10.0
 
     let configuration: NodeConfiguration
     let logger: Logger
@@ -19,6 +20,9 @@ struct Doctor {
         async let folders = local(.folderData, "the data directory") {
             isNodeUser ? FolderChecks(configuration).examine() : []
         }
+        async let ledger = local(.ledger, "the ledger") {
+            isNodeUser ? LedgerCheck(configuration).examine() : []
+        }
         async let disk = local(.diskSpace, "free space") { [DiskChecks(configuration).examine()] }
         async let clock = local(.clockOrder, "the clock") { ClockChecks(configuration: configuration).examine() }
         async let system = local(.kernelVersion, "the kernel") {
@@ -29,24 +33,24 @@ struct Doctor {
         }
         async let model = ModelCheck(configuration: configuration, logger: logger).examine()
         async let certificates = certificates()
+        async let alertFiles = local(.webhookFiles, "the files of alerts") {
+            AlertDestinations.problems(configuration).map { SetupFinding.bad($0.check, $0.subject, $0.text) }
+        }
         async let others = endpoints()
-        return await folders + disk + model + certificates + alertFiles() + others + clock + system + ports
+        let near = await folders + ledger + disk + model + certificates + alertFiles
+        return await near + others + clock + system + ports
     }
 
     private func local(
         _ check: Check, _ name: String, _ body: @escaping @Sendable () -> [SetupFinding]
     ) async -> [SetupFinding] {
-        await bounded(
-            seconds: Self.localSeconds,
-            otherwise: [
-                .bad(
-                    check, name, "looking at \(name) takes longer than \(Int(Self.localSeconds)) s",
-                    "does the disk, or a file system of the network, hang?")
-            ], body)
+        await bounded(seconds: Self.localSeconds, otherwise: [Self.tooLong(check, name)], body)
     }
 
-    private func alertFiles() -> [SetupFinding] {
-        AlertDestinations.problems(configuration).map { .bad($0.check, $0.subject, $0.text) }
+    static func tooLong(_ check: Check, _ name: String) -> SetupFinding {
+        .bad(
+            check, name, "looking at \(name) takes longer than \(Int(localSeconds)) s",
+            "does the disk, or a file system of the network, hang?")
     }
 
     /// Each thing once, though several ends may have the same files.
@@ -72,7 +76,8 @@ struct Doctor {
 
     /// Peers and receivers in the order of the file.
     private func endpoints() async -> [SetupFinding] {
-        let data = URL(fileURLWithPath: configuration.node.dataDirectory)
+        // Said to be a folder, it is not looked at.
+        let data = URL(fileURLWithPath: configuration.node.dataDirectory, isDirectory: true)
         let programs = WorkerPrograms(spool: data, results: data)
         let peers = PeerExamination(configuration, echo: programs.echo)
         let receivers = EndpointExamination(configuration: configuration, program: programs.reach)

@@ -20,7 +20,7 @@ struct FolderChecks {
     }
 
     func examine() -> [SetupFinding] {
-        guard FileManager.default.fileExists(atPath: folders.data.path) else {
+        if case .absent = Presence(of: folders.data.path) {
             return [absent(.folderData, "data directory", folders.data.path)] + run()
         }
         let spool = folders.spool
@@ -30,7 +30,7 @@ struct FolderChecks {
             findings += studies(spool.studies.path)
             findings += folder(.folderResults, "results folder", [folders.results.path])
             if hasAudit { findings += folder(.folderAudit, "audit trail's folder", [folders.audit.path]) }
-            findings += files()
+            findings += files() + refusals()
         }
         return findings + run()
     }
@@ -42,7 +42,7 @@ struct FolderChecks {
 
     /// A folder and those within it that exist already: the node makes what is missing.
     private func folder(_ check: Check, _ name: String, _ paths: [String]) -> [SetupFinding] {
-        let present = paths.filter { FileManager.default.fileExists(atPath: $0) }
+        let present = paths.filter { Presence(of: $0) != .absent }
         guard let first = present.first else { return [] }
         let troubles = present.compactMap { trouble(check, name, $0) }
         if !troubles.isEmpty { return troubles }
@@ -56,6 +56,20 @@ struct FolderChecks {
     }
 
     private func trouble(_ check: Check, _ name: String, _ path: String) -> SetupFinding? {
+        switch Presence(of: path) {
+        case .linkToNothing:
+            return .bad(
+                check, path, "\(name) \(path) is a link to nothing", "mount or make what it names, or remove the link")
+        case .hidden(EACCES):
+            return .bad(
+                check, path, "\(name) \(path) is out of reach for \(me): a folder above it is closed",
+                "chmod a+x the folders above it")
+        case .hidden(let number):
+            return .bad(
+                check, path, "\(name) \(path) cannot be looked at (\(Errno.text(of: number)))",
+                "see the disk, or the file system of the network")
+        case .there, .absent: break
+        }
         guard clinux_try_write(path) != 0 else { return nil }
         let (number, reason) = (errno, Errno.text)
         switch number {
@@ -98,22 +112,32 @@ struct FolderChecks {
             (Check.folderSpool, folders.spool.root.path + "/lock"), (.folderAudit, folders.audit.path + "/audit.log"),
             (.folderData, folders.data.path + "/installation-id"),
         ]
-        let present = (ledger + others).filter { FileManager.default.fileExists(atPath: $0.1) }
-        let closed = present.filter { access($0.1, R_OK | W_OK) != 0 }.map { check, path in
-            SetupFinding.bad(
+        let present = (ledger + others).filter { Presence(of: $0.1) != .absent }
+        return present.compactMap { check, path -> SetupFinding? in
+            guard access(path, R_OK | W_OK) != 0 else { return nil }
+            let number = errno
+            guard number == EACCES || number == EPERM else {
+                return .bad(check, path, "\(path) cannot be used (\(Errno.text(of: number)))")
+            }
+            return .bad(
                 check, path, "\(path) is not writable for \(me): it \(words(path))",
                 "chown \(me): \(path)")
         }
-        return closed
+    }
+
+    /// Why the node would not start here, in its own words.
+    private func refusals() -> [SetupFinding] {
+        var findings: [SetupFinding] = []
+        do { try folders.requireWhole() } catch { findings.append(.bad(.folderData, folders.data.path, "\(error)")) }
+        let file = folders.installationFile.path
+        // Where it cannot be read, that is said already.
+        guard access(file, R_OK) == 0 else { return findings }
+        do { _ = try folders.knownInstallation() } catch { findings.append(.bad(.folderData, file, "\(error)")) }
+        return findings
     }
 
     /// Creates nothing: made by root, a folder would be closed to the node.
     private func absent(_ check: Check, _ name: String, _ path: String) -> SetupFinding {
-        if access(path, F_OK) != 0, errno == EACCES {
-            return .bad(
-                check, path, "\(name) \(path) is out of reach for \(me): a folder above it is closed",
-                "chmod a+x the folders above it")
-        }
         let parent = URL(fileURLWithPath: path).deletingLastPathComponent().path
         if access(parent, W_OK | X_OK) == 0 {
             return .good(check, path, "\(name) \(path) will be made at the first start")
@@ -131,5 +155,29 @@ struct FolderChecks {
     private static var hasUnit: Bool {
         ["/etc/systemd/system", "/usr/lib/systemd/system"]
             .contains { FileManager.default.fileExists(atPath: $0 + "/ichnode.service") }
+    }
+}
+
+/// What there is of a path.
+private enum Presence: Equatable {
+    case there
+    case absent
+    /// Symbolic.
+    case linkToNothing
+    /// Whether it is there cannot be seen: errno.
+    case hidden(Int32)
+
+    init(of path: String) {
+        var status = stat()
+        guard stat(path, &status) != 0 else {
+            self = .there
+            return
+        }
+        let number = errno
+        guard number == ENOENT else {
+            self = .hidden(number)
+            return
+        }
+        self = lstat(path, &status) == 0 ? .linkToNothing : .absent
     }
 }

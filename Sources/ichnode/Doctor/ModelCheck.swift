@@ -12,8 +12,12 @@ struct ModelCheck {
 
     func examine() async -> [SetupFinding] {
         let path = configuration.node.model
+        let read: Result<ModelPackage, any Error>? = await bounded(seconds: Doctor.localSeconds, otherwise: nil) {
+            Result { try ModelPackage(directory: path) }
+        }
+        guard let read else { return [Doctor.tooLong(.modelFiles, "the model")] }
         let package: ModelPackage
-        do { package = try ModelPackage(directory: path) } catch {
+        do { package = try read.get() } catch {
             return [
                 .bad(
                     .modelFiles, path, "model \(path) cannot be used: \(words(error))",

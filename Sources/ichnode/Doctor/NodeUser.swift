@@ -9,9 +9,10 @@ struct NodeUser {
 
     /// Root sees everything: it becomes the node's user, for good, and then looks. Bad for anybody else, who cannot
     /// judge the node's folders.
-    /// - Parameter isInstalled: whether the configuration is that of the package, whose node has an account.
-    static func assume(dataDirectory: String, isInstalled: Bool) -> SetupFinding {
-        let owner = Owner(of: dataDirectory)
+    /// - Parameters:
+    ///   - owner: of the data directory; nil where it cannot be seen.
+    ///   - isInstalled: whether the configuration is that of the package, whose node has an account.
+    static func assume(owner: Owner?, of dataDirectory: String, isInstalled: Bool) -> SetupFinding {
         let own = name(geteuid())
         let account = isInstalled ? ids(of: Self.account) : nil
         guard geteuid() == 0 else { return judge(own, owner, account, dataDirectory) }
@@ -80,7 +81,7 @@ struct NodeUser {
 }
 
 /// Whose a file is, and what others may do with it.
-struct Owner {
+struct Owner: Sendable {
     var user: uid_t
     var group: gid_t
     var mode: mode_t

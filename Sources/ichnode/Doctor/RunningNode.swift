@@ -34,19 +34,24 @@ struct RunningNode {
             return
         }
         do {
-            guard case .node(let standing) = try Self.ask(.showNode, runDirectory) else { return }
+            guard case .node(let standing) = try Self.ask(.showNode, runDirectory) else {
+                throw CommandFailure(.unavailable, "its answer is another than was asked for")
+            }
             self.standing = standing
             ports = standing.ports
             findings = [.good(.nodeRunning, path, "the node runs (process \(standing.processID))")]
             findings += [version(standing), configuration(standing, file, digest)]
             findings += try Self.alerts(runDirectory)
         } catch {
-            findings = [
-                .warning(
-                    .nodeRunning, path, "a node runs, and does not answer (\(error))",
-                    "it is of another version, or hangs: systemctl restart ichnode")
-            ]
+            findings.removeAll { $0.check == .nodeRunning }
+            findings.append(Self.silent(path, "\(error)"))
         }
+    }
+
+    static func silent(_ path: String, _ reason: String) -> SetupFinding {
+        .bad(
+            .nodeRunning, path, "a node runs, and does not answer (\(reason))",
+            "it is of another version, or hangs: systemctl restart ichnode")
     }
 
     private static func ask(_ request: ControlRequest, _ runDirectory: String) throws -> ControlResponse {
@@ -76,7 +81,13 @@ struct RunningNode {
     private func configuration(_ standing: NodeStanding, _ file: String, _ digest: String?) -> SetupFinding {
         let known = standing.configurationFile
         if standing.configurationDigest == digest {
-            return .good(.nodeConfiguration, known, "the running node has this configuration")
+            let pending = standing.pendingKeys ?? []
+            return pending.isEmpty
+                ? .good(.nodeConfiguration, known, "the running node has this configuration")
+                : .warning(
+                    .nodeConfiguration, known,
+                    "the running node has this configuration, except for \(pending.joined(separator: ", "))",
+                    "restart to bring them into force: systemctl restart ichnode")
         }
         let asked = URL(fileURLWithPath: file).standardizedFileURL.path
         return known == asked
@@ -90,7 +101,9 @@ struct RunningNode {
 
     private static func alerts(_ runDirectory: String) throws -> [SetupFinding] {
         let request = ControlRequest.listOperatorAlerts(all: false, limit: mostAlerts)
-        guard case .operatorAlerts(let open) = try ask(request, runDirectory) else { return [] }
+        guard case .operatorAlerts(let open) = try ask(request, runDirectory) else {
+            throw CommandFailure(.unavailable, "its answer is another than was asked for")
+        }
         guard !open.isEmpty else { return [.good(.alerts, "node", "no alert is open")] }
         return open.map {
             .warning(.alerts, $0.subject, "open alert, \($0.kind.rawValue): \($0.text)", "`ichnode alerts`")
