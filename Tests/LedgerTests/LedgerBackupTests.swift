@@ -276,7 +276,12 @@ import WorkerProtocol
         try await ledger.recordInstances((1...2000).map { instance($0) })
         #expect(try LedgerExamination.examine(ledgerPath, seconds: 60))
         try ledger.database.close()
+        // The ledger's readers end last, and leave the write-ahead log.
+        let queue = try DatabaseQueue(path: ledgerPath)
+        try await queue.writeWithoutTransaction { _ = try $0.checkpoint(.truncate) }
+        try queue.close()
         let names = try files("")
+        #expect(names == ["ledger.sqlite"])
         #expect(try LedgerExamination.examine(ledgerPath, seconds: 60))
         let bytes = try Data(contentsOf: URL(fileURLWithPath: ledgerPath))
         let file = try FileHandle(forWritingTo: URL(fileURLWithPath: ledgerPath))
