@@ -168,8 +168,7 @@ private enum Presence: Equatable {
     case hidden(Int32)
 
     init(of path: String) {
-        var status = stat()
-        guard stat(path, &status) != 0 else {
+        guard access(path, F_OK) != 0 else {
             self = .there
             return
         }
@@ -178,6 +177,7 @@ private enum Presence: Equatable {
             self = .hidden(number)
             return
         }
-        self = lstat(path, &status) == 0 ? .linkToNothing : .absent
+        var status = clinux_file_status()
+        self = clinux_status_of_path(path, &status) == 0 ? .linkToNothing : .absent
     }
 }
