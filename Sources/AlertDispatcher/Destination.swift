@@ -170,7 +170,7 @@ public struct DICOMDestination: Destination {
     }
 }
 
-/// Runs one job in a `send`, `echo`, `find` or `move` worker, which reads the key material for the peer first.
+/// Runs one job in a `send`, `echo`, `reach`, `find` or `move` worker, which reads the key material for the peer first.
 public struct SendClient: Sendable {
     private let program: WorkerProgram
     private let deadline: Duration

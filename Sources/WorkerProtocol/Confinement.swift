@@ -43,7 +43,7 @@ public struct Confinement: Sendable {
     public var cpuSeconds: UInt64
     public var descriptors: UInt64
     public var paths: [PathRule]
-    /// Whether the verb may open connections (`send`, `echo`, `find`, `move`, `commit`).
+    /// Whether the verb may open connections (`send`, `echo`, `reach`, `find`, `move`, `commit`).
     public var allowsNetwork: Bool
     /// Signals and other processes stay untouched; nice value added for work that must not slow receiving.
     public var niceness: Int32

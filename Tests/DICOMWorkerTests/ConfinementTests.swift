@@ -27,15 +27,15 @@ import Glibc
         var couldResolve: Bool
     }
 
-    private static let connecting: Set = ["send", "echo", "find", "move", "commit"]
+    private static let connecting: Set = ["send", "echo", "reach", "find", "move", "commit"]
 
-    @Test(arguments: ["receive", "decode", "send", "echo", "find", "move", "commit", "certificates", "describe"])
+    @Test(arguments: ["receive", "decode", "certificates", "describe"] + connecting.sorted())
     func aWorkerIsConfined(verb: String) async throws {
         try await probe(verb) { try WorkerProcess($0) }
     }
 
     /// Key material is read before, and not again.
-    @Test(.enabled(if: CertificateMaker.isThere), arguments: ["send", "echo", "find", "move"])
+    @Test(.enabled(if: CertificateMaker.isThere), arguments: ["send", "echo", "reach", "find", "move"])
     func aWorkerThatHasReadItsKeyIsConfined(verb: String) async throws {
         let maker = try await CertificateMaker.site()
         let files = maker.files()
