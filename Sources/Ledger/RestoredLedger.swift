@@ -62,6 +62,15 @@ public enum RestoredLedger {
     private static func relocate(from old: String, to new: String, _ database: Database) throws {
         // Frames refer to the path of their instance.
         try database.execute(sql: "PRAGMA defer_foreign_keys = ON")
+        // Of a data directory that was moved a start records the images once more, by their other name.
+        for table in ["instance_frames", "instance"] {
+            try database.execute(
+                sql: """
+                    DELETE FROM \(table) WHERE substr(path, 1, length(?1)) = ?1
+                    AND EXISTS (SELECT 1 FROM instance i WHERE i.path = ?2 || substr(\(table).path, length(?1) + 1))
+                    """,
+                arguments: [old + "/", new + "/"])
+        }
         for table in ["instance", "instance_frames", "result_object"] {
             try database.execute(
                 sql: """

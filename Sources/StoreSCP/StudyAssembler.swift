@@ -211,8 +211,13 @@ public actor StudyAssembler: Service {
         for uid in studies.keys {
             studies[uid]?.evidence = nil
             studies[uid]?.held = nil
-            studies[uid]?.mayAsk = true
         }
+        askAgain()
+    }
+
+    /// How peers are reached has changed: whoever did not answer may now.
+    public func askAgain() {
+        for uid in studies.keys where studies[uid]?.held == nil { studies[uid]?.mayAsk = true }
     }
 
     /// An operator says that nothing more will come.
@@ -339,7 +344,8 @@ public actor StudyAssembler: Service {
             } catch {
                 // Without them the latest instances would be judged as if they were all.
                 logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
-                waiting?.beat()
+                // Where it is this study alone nothing else goes on behind it: then the watchdog has to see that.
+                if (try? await ledger.backlog()) == nil { waiting?.beat() }
                 do { try await clock.sleep(.seconds(1)) } catch {
                     return Study(instances: [], settledSeries: nil)
                 }

@@ -132,12 +132,22 @@ import WorkerProtocol
 
     @Test func ofOtherNamesOfTheDataDirectoryARestoredLedgerHasNone() async throws {
         let ledger = try SQLiteLedger(path: ledgerPath)
-        try await ledger.recordInstances([instance(1)])
+        var enhanced = instance(1)
+        enhanced.record.multiFrame = MultiFrame([FrameAttributes()])
+        try await ledger.recordInstances([enhanced])
         try await conclude(study, in: ledger, seeing: 1)
-        try ledger.database.close()
         #expect(try LedgerCopy.roots(in: ledgerPath) == ["/old/data"])
+        // A start after the move has recorded what is in the spool by its other name too.
+        var again = enhanced
+        again.path = again.path.replacing("/old/data", with: "/moved")
+        try await ledger.recordInstances([again])
+        #expect(try await ledger.instances(ofStudy: study).count == 2)
+        try ledger.database.close()
         _ = try RestoredLedger.settle(ledgerPath, from: "/moved", aliases: ["/old/data"], to: "/new") { _ in true }
         #expect(try LedgerCopy.roots(in: ledgerPath) == ["/new"])
+        let restored = try SQLiteLedger(path: ledgerPath)
+        let instances = try await restored.instances(ofStudy: study)
+        #expect(instances.count == 1 && !instances[0].isPurged && instances[0].record.multiFrame != nil)
     }
 
     @Test func imagesThatDidNotComeWithItCountAsRemovedAndOpenStudiesAreNamed() async throws {

@@ -113,6 +113,23 @@ import WorkerProtocol
         #expect(draft(instances, incomplete).defects == ["incomplete: 4 images that retention removed"])
     }
 
+    /// Of a study that says nothing of its region pixels tell whether it is a head: all of them.
+    @Test func onlyAllImagesShowThatAStudyIsNoHead() {
+        var instances = head()
+        for index in instances.indices { instances[index].record.series.bodyPartExamined = nil }
+        let whole = draft(instances)
+        let none = whole.selection.conclusionWithoutBrain()
+        #expect(whole.refused(none).outcome == .notHeadCT)
+        let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.purged(4)])
+        let part = draft(instances, incomplete).refused(none)
+        #expect(part.outcome == .undetermined && part.report?.presence == .undetermined)
+        #expect(part.reason == "no head by header or pixels; incomplete: 4 images that retention removed")
+        // A header that says so needs no pixels.
+        for index in instances.indices { instances[index].record.series.bodyPartExamined = "ABDOMEN" }
+        let abdomen = draft(instances, incomplete)
+        #expect(abdomen.refused(abdomen.selection.conclusion).outcome == .notHeadCT)
+    }
+
     @Test func aHeadCutOffAtTheTopIsNotNegative() {
         let analysis = draft(head()).concluded(
             finding(0.1, endsWithinBrain: [.upper]), flagged: [])

@@ -51,7 +51,8 @@ struct RunningNode {
     static func silent(_ path: String, _ reason: String) -> SetupFinding {
         .bad(
             .nodeRunning, path, "a node runs, and does not answer (\(reason))",
-            "it is of another version, or hangs: systemctl restart ichnode")
+            "if it has just been started, look again in a minute; else it hangs, or is of another version: "
+                + "systemctl restart ichnode")
     }
 
     private static func ask(_ request: ControlRequest, _ runDirectory: String) throws -> ControlResponse {

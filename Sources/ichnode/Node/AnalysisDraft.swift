@@ -62,7 +62,13 @@ struct AnalysisDraft {
 
     func refused(_ conclusion: SeriesSelection.Conclusion) -> StudyAnalyzer.Analysis {
         switch conclusion {
-        case .notHeadCT(let reason): analysis(.notHeadCT, reason.description, nil)
+        case .notHeadCT(let reason):
+            // Headers say it of the study; pixels only of those that are here and can be read.
+            if case .chosen = selection.conclusion, !defects.isEmpty {
+                undetermined(reason.description)
+            } else {
+                analysis(.notHeadCT, reason.description, nil)
+            }
         case .notAnalysable(let reason): undetermined(reason.description)
         case .chosen: preconditionFailure("a chosen series is no refusal")
         }

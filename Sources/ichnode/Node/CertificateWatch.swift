@@ -61,15 +61,17 @@ final class CertificateWatch: Service {
             reports.append(report)
             let file = material.files.certificate
             guard !found.contains(where: { $0.file == file }) else { continue }
-            found.append(
-                .init(file: file, expires: report.expires.map { Date(timeIntervalSince1970: TimeInterval($0)) }))
+            // A key that does not fit makes of no use what has not expired.
+            let expires = report.obstacle == nil ? report.expires : nil
+            found.append(.init(file: file, expires: expires.map { Date(timeIntervalSince1970: TimeInterval($0)) }))
         }
         known.withLock { $0 = found }
+        if reports.isEmpty { expires.destroy() }
         announce(Self.united(reports))
     }
 
     private func announce(_ report: CertificateReport) {
-        if let seconds = report.expires { expires.record(seconds) } else { expires.destroy() }
+        if let seconds = report.expires { expires.record(seconds) }
         for finding in report.findings {
             let metadata: Logger.Metadata = ["finding": "\(finding.text)"]
             switch finding.level {

@@ -91,7 +91,8 @@ struct Node {
                 sessions.sweep()
                 LogLevel.change(to: inForce.configuration.node.logLevel)
                 audit?.change(to: inForce.configuration.node.allAETitles)
-                if !inForce.configuration.judgesStudies(as: earlier.configuration) { await assembler.reconsider() }
+                let judgesAlike = inForce.configuration.judgesStudies(as: earlier.configuration)
+                if judgesAlike { await assembler.askAgain() } else { await assembler.reconsider() }
                 await outbox.reopen()
                 await watch.reconsider()
                 await certificates.lookAgain()
