@@ -34,8 +34,9 @@ ALONE = (
 )
 # The longest first, so that none is left alone at the end; roughly, in seconds.
 LONG = {
-    "test_node_results": 150, "test_node_delivery": 120, "test_node_commitment": 90, "test_node_soak": 75,
-    "test_node_alerts": 60,
+    "test_node_results": 150, "test_node_delivery": 120, "test_node_completion": 105, "test_node_commitment": 90,
+    "test_node_soak": 75, "test_node_alerts": 60, "test_node_backup": 60, "test_node_operator_alerts": 50,
+    "test_node_doctor": 50, "test_node_character_sets": 45, "test_enhanced_ct": 45, "test_node_reload": 35,
 }
 
 
@@ -84,7 +85,8 @@ def run(module: str, ports: queue.SimpleQueue, parts: int) -> Run:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help="all when none is named")
-    parser.add_argument("--jobs", type=int, default=max(2, (os.cpu_count() or 2)), help="at once (default: %(default)s)")
+    # They use a third of a processor each.
+    parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="at once (default: %(default)s)")
     options = parser.parse_args()
     modules = options.modules or sorted(path.stem for path in HERE.glob("test_*.py"))
     together = sorted((name for name in modules if name not in ALONE), key=lambda name: -LONG.get(name, 0))
