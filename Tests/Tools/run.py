@@ -85,7 +85,7 @@ def run(module: str, ports: queue.SimpleQueue, parts: int) -> Run:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", help="all when none is named")
-    # They use a third of a processor each.
+    # They wait too: each needs less than a processor.
     parser.add_argument("--jobs", type=int, default=(os.cpu_count() or 2) + 1, help="at once (default: %(default)s)")
     options = parser.parse_args()
     modules = options.modules or sorted(path.stem for path in HERE.glob("test_*.py"))
