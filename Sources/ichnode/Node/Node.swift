@@ -133,8 +133,7 @@ struct Node {
         let vitals = VitalSigns(
             .init(
                 ledger: ledger, intake: intake, assembler: assembler, pipeline: pipeline, outbox: outbox, watch: watch,
-                watchPause: { .seconds(live.configuration.operatorAlerts.checkSeconds) }, disk: disk,
-                reception: reception),
+                disk: disk, reception: reception),
             logger: logger)
         parts.standstill = { vitals.standstill }
         parts.sessions = sessions

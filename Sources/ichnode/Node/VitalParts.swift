@@ -11,8 +11,6 @@ struct VitalParts {
     let pipeline: StudyPipeline
     let outbox: Outbox
     let watch: OperatorAlertWatch
-    /// Between two looks of it; it may change.
-    let watchPause: @Sendable () -> Duration
     let disk: DiskWatch
     let reception: Reception
 
@@ -25,7 +23,7 @@ struct VitalParts {
             .init(name: "assembler", pulse: assembler.pulse),
             .answering("pipeline") { [pipeline] in await pipeline.answer() },
             .init(name: "outbox", pulse: outbox.pulse),
-            .init(name: "operator alerts", pulse: watch.pulse, pause: watchPause),
+            .init(name: "operator alerts", pulse: watch.pulse),
             .init(name: "disk watch", pulse: disk.pulse),
             // One that refuses answers too: a full disk is not mended by a restart.
             .answering("ledger") { [ledger] in try? await ledger.waitForWriter() },

@@ -18,8 +18,6 @@ final class VitalSigns: Service {
         var pulse: Pulse
         /// Has the part beat, where it does not by itself.
         var nudge: (@Sendable () async -> Void)?
-        /// Between two beats where all is well.
-        var pause: @Sendable () -> Duration = { .zero }
 
         /// A part that has to answer.
         static func answering(_ name: String, _ ask: @escaping @Sendable () async -> Void) -> Part {
@@ -92,9 +90,9 @@ final class VitalSigns: Service {
                 let before = looks[index].unchanged
                 looks[index] = (count, count == looks[index].count ? before + 1 : 0)
                 let now = looks[index].unchanged
-                seconds[index].record(max(0, rhythm.look.inSeconds * Double(now) - parts[index].pause().inSeconds))
+                seconds[index].record(rhythm.look.inSeconds * Double(now))
                 tell(parts[index], before: before, now: now)
-                if now >= rhythm.mostLooks(parts[index].pause()) { names.append(parts[index].name) }
+                if now >= WatchdogRhythm.mostLooks { names.append(parts[index].name) }
             }
             still.withLock { $0 = names }
             if names.isEmpty { SystemdNotifier.feedWatchdog() }
@@ -105,7 +103,7 @@ final class VitalSigns: Service {
     }
 
     private func tell(_ part: Part, before: Int, now: Int) {
-        let (slow, most) = (rhythm.slowLooks(part.pause()), rhythm.mostLooks(part.pause()))
+        let (slow, most) = (WatchdogRhythm.slowLooks, WatchdogRhythm.mostLooks)
         let metadata: Logger.Metadata = [
             "part": "\(part.name)", "seconds": "\(Int(rhythm.look.inSeconds * Double(max(before, now))))",
         ]
@@ -124,21 +122,15 @@ struct WatchdogRhythm: Sendable, Equatable {
     /// What systemd waits for between two signs of life, `WatchdogSec=`.
     var interval: Duration
 
-    private static let looksInInterval = 6
-    /// A disk that stalls, or a machine that is too busy, costs minutes now and then, and is not mended by a restart.
-    private static let intervals = 3
+    /// In an interval. After so many without a beat in between a part is slow.
+    static let slowLooks = 6
+    /// After which it stands still. A disk that stalls, or a machine that is too busy, costs minutes now and then, and is
+    /// not mended by a restart.
+    static let mostLooks = 3 * slowLooks
 
     /// Without a watchdog the same is looked at, and said in the log and by `/health/live`.
     static let standard = WatchdogRhythm(interval: .seconds(180))
     static let ofThisProcess = SystemdNotifier.watchdogInterval.map { WatchdogRhythm(interval: $0) } ?? standard
 
-    var look: Duration { interval / Self.looksInInterval }
-
-    /// Looks without a beat in between, after which a part stands still.
-    func mostLooks(_ pause: Duration) -> Int { Self.intervals * Self.looksInInterval + looks(pause) }
-
-    /// After which it is slow.
-    func slowLooks(_ pause: Duration) -> Int { Self.looksInInterval + looks(pause) }
-
-    private func looks(_ pause: Duration) -> Int { Int((pause.inSeconds / look.inSeconds).rounded(.up)) }
+    var look: Duration { interval / Self.slowLooks }
 }
