@@ -28,7 +28,7 @@ struct ConfigCommand: AsyncParsableCommand {
                 if !problems.isEmpty { throw CommandFailure(.configuration, problems.joined(separator: "\n")) }
                 Terminal.say(
                     "\(file): good. AE title \(configuration.node.aeTitle), \(Self.ports(configuration)), "
-                        + "\(configuration.peers.count) peers, \(configuration.routes.count) routes.")
+                        + "peers: \(configuration.peers.count), routes: \(configuration.routes.count).")
             }
         }
 

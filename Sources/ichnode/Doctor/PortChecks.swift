@@ -45,7 +45,8 @@ struct PortChecks {
         case EACCES:
             return .warning(
                 check, "\(port)", "\(place) needs a privilege that \(NodeUser.name(geteuid())) has not",
-                "AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, as it says there, or a port from 1024 on")
+                "CAP_NET_BIND_SERVICE in AmbientCapabilities= and CapabilityBoundingSet= of the unit with "
+                    + "PrivateUsers=no, or a port from 1024 on")
         case EADDRNOTAVAIL:
             return .bad(
                 check, "\(port)", "\(address) is no address of this machine",

@@ -124,8 +124,8 @@ struct WatchdogRhythm: Sendable, Equatable {
 
     /// In an interval. After so many without a beat in between a part is slow.
     static let slowLooks = 6
-    /// After which it stands still. A disk that stalls, or a machine that is too busy, costs minutes now and then, and is
-    /// not mended by a restart.
+    /// After which it stands still. A disk that stalls, or a machine that is too busy, costs minutes now and then, and
+    /// is not mended by a restart.
     static let mostLooks = 3 * slowLooks
 
     /// Without a watchdog the same is looked at, and said in the log and by `/health/live`.
