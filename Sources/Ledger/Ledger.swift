@@ -47,6 +47,12 @@ public protocol Ledger: Sendable {
     func decision(onStudy uid: UID) async throws -> OperatorDecision?
     /// - Returns: false where no such study is known.
     func record(_ decision: OperatorDecision?, onStudy uid: UID) async throws -> Bool
+    /// Opens a study for one more analysis: it is not concluded until that ends, and a restart takes it up.
+    /// - Parameters:
+    ///   - isReleased: one that is ignored is not any more, any other is analysed whatever its identity.
+    ///   - event: kept as one of an operator.
+    /// - Returns: false where none of its images is left; then nothing is changed.
+    func reopen(_ uid: UID, releasing isReleased: Bool, because event: String) async throws -> Bool
 
     // MARK: Forgetting
 

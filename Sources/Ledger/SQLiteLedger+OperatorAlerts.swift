@@ -38,7 +38,8 @@ extension SQLiteLedger {
                         AND d.state IN ('accepted', 'delivered') AND d.message IS NULL)
         UNION
         SELECT study_uid, state, open_since, last_received_at FROM study s
-        WHERE state = 'concluded' AND outcome = 'undetermined' AND \(isNotIgnored) AND reason NOT LIKE ? || '%'
+        WHERE state = 'concluded' AND outcome = 'undetermined' AND \(isNotIgnored)
+        AND NOT (decision IS NULL AND reason LIKE ? || '%')
         AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis))
         ORDER BY 3
         """

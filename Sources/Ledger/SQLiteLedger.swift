@@ -284,6 +284,27 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    public func reopen(_ uid: UID, releasing isReleased: Bool, because event: String) async throws -> Bool {
+        let now = clock.now()
+        return try await database.write { database in
+            // Not concluded, also where an analysis is under way that began before.
+            try database.execute(
+                sql: """
+                    UPDATE study SET state = 'receiving',
+                                     open_since = CASE state WHEN 'concluded' THEN ?1 ELSE open_since END,
+                                     decision = CASE WHEN NOT ?2 THEN decision
+                                                WHEN decision = 'ignored' THEN NULL ELSE 'released' END
+                    WHERE study_uid = ?3
+                    AND EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = ?3 AND i.purged_at IS NULL
+                                AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object))
+                    """,
+                arguments: [now.timeIntervalSince1970, isReleased, uid.string])
+            guard database.changesCount > 0 else { return false }
+            try Self.event("operator", event, uid, now, database)
+            return true
+        }
+    }
+
     // MARK: Forgetting
 
     public func purgeOldestStudy(receivedBefore moment: Date) async throws -> (study: UID, paths: [String])? {

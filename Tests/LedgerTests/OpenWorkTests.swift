@@ -151,8 +151,55 @@ import WorkerProtocol
         try await conclude(ledger, .undetermined, reason: "identity conflict: two patients", at: 1300)
         #expect(try await open(ledger).isEmpty)
         #expect(try await ledger.openWork(heldFor: "identity conflict").held == [study])
+        // Released, and not analysed: then it has no result.
         _ = try await ledger.record(.released, onStudy: study)
         #expect(try await ledger.openWork(heldFor: "identity conflict").held.isEmpty)
+        #expect(try await open(ledger).map(\.owedTo) == [[]])
+    }
+
+    @Test func whatIsReleasedIsOpenFromThenOnAndIsTakenUpAfterARestart() async throws {
+        let ledger = try ledger()
+        try await receive(ledger, 1, at: 1000)
+        try await conclude(ledger, .undetermined, reason: "identity conflict: two patients", at: 1100)
+        time.set(50_000)
+        #expect(try await ledger.reopen(study, releasing: true, because: "released"))
+        #expect(try await ledger.decision(onStudy: study) == .released)
+        #expect(try await ledger.unconcludedStudies() == [study])
+        var found = try #require(try await open(ledger).first)
+        #expect(found.state == .receiving && found.since == Date(timeIntervalSince1970: 50_000))
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: .distantFuture) == nil)
+        #expect(try await ledger.study(study)?.events.last?.text == "released")
+        try await conclude(ledger, at: 50_010, to: "a")
+        found = try #require(try await open(ledger).first)
+        #expect(found.state == .concluded && found.since == Date(timeIntervalSince1970: 50_000))
+        #expect(found.owedTo == ["a"])
+    }
+
+    @Test func anAnalysisThatBeganBeforeARequestForAnotherDoesNotEndIt() async throws {
+        let ledger = try ledger()
+        try await receive(ledger, 1, at: 1000)
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        #expect(try await ledger.reopen(study, releasing: false, because: "analysed again by hand"))
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.unconcludedStudies() == [study])
+        try await conclude(ledger, at: 1100)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+    }
+
+    @Test func whatHasNoImagesLeftIsNotReleased() async throws {
+        let ledger = try ledger()
+        #expect(try await ledger.reopen(study, releasing: true, because: "released") == false)
+        try await receive(ledger, 1, at: 1000)
+        _ = try await ledger.record(.ignored, onStudy: study)
+        try await conclude(ledger, at: 1100)
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: .distantFuture)?.study == study)
+        #expect(try await ledger.reopen(study, releasing: true, because: "released") == false)
+        #expect(try await ledger.decision(onStudy: study) == .ignored)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+        // Sent again.
+        try await receive(ledger, 1, at: 1200)
+        #expect(try await ledger.reopen(study, releasing: true, because: "released"))
+        #expect(try await ledger.decision(onStudy: study) == nil)
     }
 
     @Test func aStudyIsOpenOnceWhateverIsOpenOfIt() async throws {

@@ -104,7 +104,7 @@ struct OperatorCommands: Sendable {
         if study.decision == .ignored {
             throw Refusal(reason: "study \(uid) is ignored: `ichnode study release` analyses it")
         }
-        return try await startAgain(study, "analysed again by hand")
+        return try await startAgain(uid, releasing: false, "analysed again by hand")
     }
 
     private func ignore(_ uid: UID) async throws -> String {
@@ -120,8 +120,7 @@ struct OperatorCommands: Sendable {
         guard study.decision == .ignored || study.reason?.hasPrefix(IdentityConflict.reason) == true else {
             throw Refusal(reason: "study \(uid) is neither ignored nor held")
         }
-        _ = try await ledger.record(study.decision == .ignored ? nil : .released, onStudy: uid)
-        return try await startAgain(study, "released")
+        return try await startAgain(uid, releasing: true, "released")
     }
 
     private func resend(_ uid: UID) async throws -> String {
@@ -134,13 +133,12 @@ struct OperatorCommands: Sendable {
         return "the \(deliveries[0].objects.count) result objects of study \(uid) are sent again to \(names)"
     }
 
-    private func startAgain(_ study: StudyEntry, _ event: String) async throws -> String {
-        let uid = study.studyInstanceUID
-        guard study.purgedCount < study.instanceCount else {
+    /// Recorded first: what is only in memory does not survive a restart.
+    private func startAgain(_ uid: UID, releasing isReleased: Bool, _ event: String) async throws -> String {
+        guard try await ledger.reopen(uid, releasing: isReleased, because: event) else {
             throw Refusal(reason: "retention removed the images of study \(uid): send it again first")
         }
         guard await assembler.reprocess(uid) else { throw Refusal(reason: "the node holds no image of study \(uid)") }
-        try await ledger.recordEvent("operator", event, ofStudy: uid)
         return "study \(uid) is analysed with the model and configuration of now; see `ichnode study show`"
     }
 
