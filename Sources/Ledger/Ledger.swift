@@ -57,7 +57,8 @@ public protocol Ledger: Sendable {
     // MARK: Forgetting
 
     /// Marks what retention may remove: of the study longest concluded whose instances all came before a moment, and of
-    /// which nothing is owed to anybody.
+    /// which nothing is owed to anybody. Never of a head CT that nobody was ever sent a report of, or that is held,
+    /// unless it is ignored.
     /// - Returns: the paths of its files; nil where there is no such study. They are to be removed now, or at the next
     ///   start.
     func purgeOldestStudy(receivedBefore moment: Date) async throws -> (study: UID, paths: [String])?

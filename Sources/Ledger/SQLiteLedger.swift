@@ -310,15 +310,20 @@ public final class SQLiteLedger: Ledger {
     public func purgeOldestStudy(receivedBefore moment: Date) async throws -> (study: UID, paths: [String])? {
         let now = clock.now()
         return try await database.write { database in
+            // A head CT of which nothing was ever sent, and one that is held, is an operator's to end.
             let sql = """
                 SELECT study_uid FROM study s WHERE has_files = 1 AND state = 'concluded' AND last_received_at < ?1
                 AND NOT EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = s.study_uid AND i.received_at >= ?1)
                 AND NOT EXISTS (SELECT 1 FROM delivery d
                                 WHERE d.study_uid = s.study_uid AND d.state IN ('pending', 'accepted', 'dead'))
+                AND (outcome IS NULL OR outcome = 'not a head CT' OR decision = 'ignored'
+                     OR EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.message IS NULL))
+                AND (outcome IS NULL OR outcome <> 'undetermined' OR decision IS NOT NULL OR reason NOT LIKE ?2 || '%')
                 ORDER BY last_received_at LIMIT 1
                 """
             guard
-                let text = try String.fetchOne(database, sql: sql, arguments: [moment.timeIntervalSince1970]),
+                let text = try String.fetchOne(
+                    database, sql: sql, arguments: [moment.timeIntervalSince1970, StudyEntry.heldReason]),
                 let uid = UID(text)
             else { return nil }
             let paths = try String.fetchAll(

@@ -9,8 +9,9 @@ public import WorkerProtocol
 internal import Glibc
 #endif
 
-/// Removes the pixels of studies that are old enough, have an outcome, and of which nothing is owed to anybody. Ledger
-/// rows and result files stay, so that a study that comes again unchanged gives nothing.
+/// Removes the pixels of studies that are old enough, have an outcome, and of which nothing is owed to anybody: see
+/// `Ledger.purgeOldestStudy`. Ledger rows and result files stay, so that a study that comes again unchanged gives
+/// nothing.
 ///
 /// A copy of an image that arrives while its study is purged is one more copy of what is purged, and goes with it.
 public struct Retention: Service {

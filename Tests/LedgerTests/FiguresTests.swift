@@ -179,7 +179,7 @@ import WorkerProtocol
         let ledger = try ledger()
         let noon = date("2026-11-20T12:00:00Z")
         for study in 1...3 { try await receive(ledger, study, at: noon + Double(study)) }
-        try await conclude(ledger, 1, .negative, at: noon + 10)
+        try await conclude(ledger, 1, .notHeadCT, at: noon + 10)
         #expect(try await ledger.purgeOldestStudy(receivedBefore: noon + 20)?.study == UID("1.2.1"))
         let standing = try await ledger.spoolStanding(receivedSince: noon + 3)
         #expect(standing.held == .init(studies: 2, images: 2, bytes: 2000))

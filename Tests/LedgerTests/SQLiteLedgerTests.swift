@@ -342,6 +342,42 @@ import WorkerProtocol
         #expect(try await ledger.unconcludedStudies() == [study])
     }
 
+    @Test func imagesOfAHeadThatNobodyWasToldOfStayUntilItIsIgnored() async throws {
+        let ledger = try ledger()
+        let later = Date(timeIntervalSince1970: 100)
+        try await ledger.recordInstances([instance(1)])
+        func conclude(_ outcome: Outcome, _ reason: String = "", to destinations: [String] = []) async throws {
+            _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+            var entry = analysis(outcome)
+            entry.reason = reason
+            try await ledger.conclude(
+                entry, objects: [],
+                deliveries: destinations.map { NewDelivery(destination: $0, priority: 1, objects: [object]) })
+        }
+        // No route took it, or the like.
+        for outcome in [Outcome.undetermined, .negative, .positive] {
+            try await conclude(outcome)
+            #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        }
+        // One that was reported before, and is held.
+        try await conclude(.negative, to: ["pacs"])
+        var delivery = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        delivery.state = .delivered
+        try await ledger.updateDelivery(delivery)
+        try await conclude(.undetermined, "identity conflict: 2 patients")
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later) == nil)
+        _ = try await ledger.record(.ignored, onStudy: study)
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: later)?.study == study)
+    }
+
+    @Test func imagesOfWhatIsNoHeadGo() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        try await ledger.conclude(analysis(.notHeadCT), objects: [], deliveries: [])
+        #expect(try await ledger.purgeOldestStudy(receivedBefore: Date(timeIntervalSince1970: 100))?.study == study)
+    }
+
     // MARK: Storage commitment
 
     /// To one destination of the two.

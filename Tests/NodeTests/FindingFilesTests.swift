@@ -180,6 +180,7 @@ import WorkerProtocol
 
     @Test func saysThatImagesWereRemoved() async throws {
         let (images, ledger) = try await images()
+        _ = try await ledger.record(.ignored, onStudy: study)
         #expect(try await ledger.purgeOldestStudy(receivedBefore: .distantFuture)?.study == study)
         await #expect(throws: ImageRefusal.removed) {
             try await images.slice(0, of: "ab", study: study, isGzipped: false)

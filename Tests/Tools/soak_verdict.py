@@ -444,7 +444,9 @@ class Verdict:
         due = d["ended"] - d["keep_seconds"] - MOST_RETENTION_LAG_SECONDS
         late = r.rows(
             f"SELECT study_uid FROM study WHERE has_files = 1 AND state = 'concluded' AND last_received_at < {due} "
-            f"AND decision IS NOT 'ignored'"
+            f"AND decision IS NOT 'ignored' AND (outcome IS NULL OR outcome = 'not a head CT' "
+            f"OR EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = study.study_uid AND d.message IS NULL)) "
+            f"AND NOT (outcome IS 'undetermined' AND decision IS NULL AND reason LIKE 'identity conflict%')"
         )
         (purged,) = r.rows("SELECT count(*) FROM study WHERE has_files = 0")[0]
         is_due = d["ended"] - d["begun"] > 2 * d["keep_seconds"]
