@@ -74,7 +74,8 @@ public protocol Ledger: Sendable {
     func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
     /// What waits, by destination.
     func pendingLanes() async throws -> [String: PendingLane]
-    /// Where it is accepted, earlier ones of the study that the destination still has to take are withdrawn.
+    /// Where it is accepted, earlier ones of the study that the destination still has to take, or that were given up,
+    /// are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
     func delivery(_ id: Int64) async throws -> DeliveryEntry?

@@ -475,11 +475,7 @@ public final class SQLiteLedger: Ledger {
     private static func withdrawBefore(
         _ delivery: DeliveryEntry, of study: UID, _ now: Date, _ database: Database
     ) throws {
-        try database.execute(
-            sql: withdrawal,
-            arguments: [
-                study.string, delivery.destination, delivery.createdAt.timeIntervalSince1970,
-            ])
+        try database.execute(sql: withdrawal, arguments: [study.string, delivery.destination, delivery.id])
         let count = database.changesCount
         guard count > 0 else { return }
         try event(
@@ -487,10 +483,12 @@ public final class SQLiteLedger: Ledger {
             study, now, database)
     }
 
-    /// By the study: a destination that is down is owed many thousands.
+    /// Found by the study: a destination that is down is owed many thousands. Earlier is what has a lower number, since
+    /// the clock may have been set back; what was made together has one time. What was given up could be tried again.
     static let withdrawal = """
         UPDATE delivery SET state = 'superseded'
-        WHERE study_uid = ? AND +destination = ? AND +state IN ('pending', 'accepted') AND created_at < ?
+        WHERE study_uid = ?1 AND +destination = ?2 AND +state IN ('pending', 'accepted', 'dead') AND id < ?3
+        AND created_at <> (SELECT created_at FROM delivery WHERE id = ?3)
         """
 
     public func pendingDeliveryCount() async throws -> Int {

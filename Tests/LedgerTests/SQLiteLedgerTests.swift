@@ -293,6 +293,48 @@ import WorkerProtocol
         #expect(detail.events.contains { $0.text == "to pacs: 1 earlier withdrawn, it has a later revision" })
     }
 
+    @Test func whatWasGivenUpIsWithdrawnWithTheRestAndNotTriedAgain() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1)
+        var first = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        first.state = .dead
+        try await ledger.updateDelivery(first)
+        #expect(try await ledger.openWork(heldFor: "x").lanes.map(\.givenUp) == [0, 1])
+        try await conclude(ledger, 2)
+        #expect(try await ledger.delivery(first.id)?.state == .dead)
+        var second = try #require(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 1).first)
+        second.state = .delivered
+        try await ledger.updateDelivery(second)
+        #expect(try await ledger.delivery(first.id)?.state == .superseded)
+        #expect(try await ledger.retryDelivery(first.id) == nil)
+        #expect(try await ledger.openWork(heldFor: "x").lanes.map(\.destination) == ["archive"])
+    }
+
+    @Test func withTheClockSetBackTheLaterReportIsStillTheLastWord() async throws {
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        let path = folder.appendingPathComponent("ledger.sqlite").path
+        func ledger(at seconds: Double) throws -> SQLiteLedger {
+            let clock = WallClock(now: { Date(timeIntervalSince1970: seconds) }, sleep: { _ in })
+            return try SQLiteLedger(path: path, clock: clock)
+        }
+        let earlier = try ledger(at: 2000)
+        try await earlier.recordInstances([instance(1)])
+        try await conclude(earlier, 1)
+        let later = try ledger(at: 1000)
+        try await conclude(later, 2)
+        var due = try await later.dueDeliveries(to: "pacs", at: .now, limit: 9)
+        #expect(due.map { $0.objects[0].object.path } == ["/results/1.dcm", "/results/2.dcm"])
+        due[0].state = .delivered
+        try await later.updateDelivery(due[0])
+        #expect(try await later.dueDeliveries(to: "pacs", at: .now, limit: 9).map(\.id) == [due[1].id])
+        // The other way about: what is earlier goes.
+        due = try await later.dueDeliveries(to: "archive", at: .now, limit: 9)
+        due[1].state = .delivered
+        try await later.updateDelivery(due[1])
+        #expect(try await later.delivery(due[0].id)?.state == .superseded)
+    }
+
     @Test func historyNamesThePredecessorAndTheSettledSeries() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
