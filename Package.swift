@@ -96,7 +96,8 @@ let package = Package(
 
         .target(name: "TestPrograms", path: "Tests/TestPrograms"),
         .testTarget(
-            name: "ComposeTests", dependencies: ["AlertDispatcher", "WorkerProtocol", "DICOMWorker", "TestPrograms"]),
+            name: "ComposeTests",
+            dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", "DICOMWorker", logging, "TestPrograms"]),
         .testTarget(
             name: "ICHModelTests", dependencies: ["ICHModel", "WorkerProtocol", "TestPrograms"],
             swiftSettings: optimised),

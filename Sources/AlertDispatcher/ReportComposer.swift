@@ -139,18 +139,38 @@ public struct ReportComposer: Sendable {
     /// - Throws: `WorkerError` when nothing can be composed; nothing is left half-written then.
     public func compose(_ report: StudyReport, route: Route) async throws -> ComposedResult {
         var plainer = report
-        do { return try await composeOnce(report, route) } catch let error as WorkerError
-            where error.code == .failed && !report.flagged.isEmpty
-        {
-            logger.error("report cannot be composed with its pictures", metadata: ["error": "\(error)"])
-            for index in plainer.flagged.indices { plainer.flagged[index].slice = nil }
+        if !report.flagged.isEmpty {
+            do { return try await composeTwice(report, route) } catch let error as WorkerError
+                where Self.mayBeOfTheReport(error)
+            {
+                logger.error("report cannot be composed with its pictures", metadata: ["error": "\(error)"])
+                for index in plainer.flagged.indices { plainer.flagged[index].slice = nil }
+            }
         }
-        do { return try await composeOnce(plainer, route) } catch let error as WorkerError where error.code == .failed {
+        do { return try await composeTwice(plainer, route) } catch let error as WorkerError
+            where Self.mayBeOfTheReport(error)
+        {
             logger.error("report cannot be composed with its slices", metadata: ["error": "\(error)"])
             plainer.flagged = []
             plainer.images = Array(report.images.prefix(1))
         }
-        return try await composeOnce(plainer, route)
+        return try await composeTwice(plainer, route)
+    }
+
+    /// Whether a plainer report may get through: a worker that cannot be started says nothing of what it was to write.
+    private static func mayBeOfTheReport(_ error: WorkerError) -> Bool {
+        let codes: [WorkerError.Code] = [.failed, .closed, .deadline]
+        return !Task.isCancelled && codes.contains(error.code)
+    }
+
+    /// A worker that was killed from outside costs the report nothing: only what ends a second one is of the report.
+    private func composeTwice(_ report: StudyReport, _ route: Route) async throws -> ComposedResult {
+        do { return try await composeOnce(report, route) } catch let error as WorkerError
+            where error.code == .closed && !Task.isCancelled
+        {
+            logger.warning("compose worker died, trying once more", metadata: ["error": "\(error)"])
+            return try await composeOnce(report, route)
+        }
     }
 
     private func composeOnce(_ report: StudyReport, _ route: Route) async throws -> ComposedResult {
@@ -198,8 +218,10 @@ public struct ReportComposer: Sendable {
         _ request: ComposeRequest, pictures: [Data]
     ) async throws -> (objects: [ComposedObject], identity: CarriedIdentity) {
         let worker = try WorkerProcess(program)
+        var hasBegun = false
         do {
             try await worker.start()
+            hasBegun = true
             let event = try await withDeadline(Self.deadline, "composing took too long") {
                 try await worker.send(request, bulk: pictures)
                 for try await frame in worker.frames { return try frame.message(ComposeEvent.self) }
@@ -217,6 +239,7 @@ public struct ReportComposer: Sendable {
         } catch {
             if !Task.isCancelled && (error as? WorkerError)?.code == .closed { crashes.increment() }
             await worker.stop(patience: .milliseconds(200))
+            guard hasBegun else { throw WorkerError(.start, "compose worker did not begin: \(error)") }
             throw error
         }
     }

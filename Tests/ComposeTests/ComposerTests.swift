@@ -1,0 +1,91 @@
+import AlertDispatcher
+import Foundation
+import Ledger
+import Logging
+import Testing
+import WorkerProtocol
+
+/// What becomes of a report whose workers end without an answer.
+@Suite final class ComposerTests: Sendable {
+    private let root = FileManager.default.temporaryDirectory.appendingPathComponent("composer-\(UUID().uuidString)")
+    private var spool: URL { root.appendingPathComponent("spool") }
+    private var results: URL { root.appendingPathComponent("results") }
+
+    init() throws { try FileManager.default.createDirectory(at: spool, withIntermediateDirectories: true) }
+
+    deinit { try? FileManager.default.removeItem(at: root) }
+
+    /// One kill costs nothing; a second of the same form the pictures, then the slices and what names them.
+    @Test(arguments: [(0, 4), (1, 4), (2, 2), (3, 2), (4, 1), (5, 1)])
+    func onlyWhatEndsTwoWorkersIsLeftOut(ended: Int, objects: Int) async throws {
+        let composed = try await composer(ending: ended, afterHello: true).compose(try report(), route: route)
+        #expect(composed.objects.count == objects)
+        #expect(composed.objects.allSatisfy { FileManager.default.fileExists(atPath: $0.path) })
+        #expect(try starts == ended + 1)
+    }
+
+    @Test func whatEndsEveryWorkerIsThrown() async throws {
+        let composer = try composer(ending: 100, afterHello: true)
+        await #expect(throws: WorkerError(.closed, "")) { try await composer.compose(try report(), route: route) }
+        #expect(try starts == 6)
+    }
+
+    @Test func aWorkerThatDoesNotBeginLeavesNothingOut() async throws {
+        let composer = try composer(ending: 1, afterHello: false)
+        await #expect(throws: WorkerError(.start, "")) { try await composer.compose(try report(), route: route) }
+        #expect(try starts == 1)
+        #expect(try await composer.compose(try report(), route: route).objects.count == 4)
+    }
+
+    private let route = Route(name: "default", destinations: [], summary: false, keyObjects: true)
+
+    private var starts: Int {
+        get throws { try Data(contentsOf: root.appendingPathComponent("starts")).count }
+    }
+
+    /// - Parameter count: so many workers end before they compose.
+    private func composer(ending count: Int, afterHello: Bool) throws -> ReportComposer {
+        let hello = try JSONEncoder().encode(Hello(verb: "compose", confinement: .init()))
+        var frame = Data()
+        if afterHello {
+            // Length and kind of a message.
+            frame.append(contentsOf: [0, 0, UInt8((hello.count + 1) >> 8), UInt8((hello.count + 1) & 255), 1])
+            frame.append(hello)
+        }
+        try frame.write(to: root.appendingPathComponent("hello"))
+        let script = """
+            cd "$0" && printf x >> starts
+            if [ "$(wc -c < starts)" -le \(count) ]; then cat hello >&3; exit 1; fi
+            exec "$@"
+            """
+        let folders = ["--spool", spool.path, "--output", results.path]
+        let worker = [WorkerProgram.beside("ichnode-dicom"), "compose"] + folders
+        return ReportComposer(
+            program: WorkerProgram(path: "/bin/sh", arguments: ["-c", script, root.path] + worker), results: results,
+            installation: "1", stationName: "ICHNODE", softwareVersion: "1",
+            algorithm: .init(name: "m", version: "1", digest: "d"), hasAlternatives: false,
+            logger: Logger(label: "test"))
+    }
+
+    /// A positive study of four slices, two of them flagged.
+    private func report() throws -> StudyReport {
+        let images = try SourceSlice.series(count: 4).map { slice in
+            var record = InstanceRecord(
+                sopClassUID: SourceSlice.sopClassUID, sopInstanceUID: slice.sopUID, studyInstanceUID: slice.studyUID,
+                seriesInstanceUID: slice.seriesUID, transferSyntaxUID: UID(literal: "1.2.840.10008.1.2.1"))
+            record.image.instanceNumber = slice.instanceNumber
+            return StoredInstance(record: record, path: try slice.write(in: spool), receivedAt: Date())
+        }
+        let flagged = images.prefix(2).map { image in
+            StudyReport.Flagged(
+                instance: image, probability: 0.9, attention: 0.5,
+                slice: HeatmapSlice(
+                    rows: 128, columns: 128, hounsfield: [Int16](repeating: 40, count: 128 * 128),
+                    activation: [Float](repeating: 0.5, count: 128 * 128), probability: 0.9, instanceNumber: 1))
+        }
+        return StudyReport(
+            studyInstanceUID: SourceSlice.uid(0), revisionDigest: "r", presence: .present, reason: "",
+            studyProbability: 0.9, thresholdName: "balanced", threshold: 0.5, images: images, flagged: flagged,
+            seriesText: "", completionText: "", startedAt: Date())
+    }
+}
