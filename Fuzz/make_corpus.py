@@ -413,7 +413,7 @@ MESSAGES: list[tuple[int, object]] = [
     (7, {"failed": {"_0": {"kind": "timeout", "reason": "x"}}}), (7, {"echoed": {"status": 0, "milliseconds": 0.1}}),
     (8, {"load": {"modelDirectory": "/m", "threads": 2}}), (8, {"encode": {"count": 8, "size": 256}}),
     (9, {"scored": {"_0": {"studyLogits": [3.4e38, -1e-45], "attention": [1], "sliceLogits": []}}}),
-    (9, {"loaded": {"embeddingSize": 1, "classCount": 6, "mapSize": 8}}),
+    (9, {"loaded": {"embeddingSize": 1, "classCount": 6, "mapSize": 8, "modelDigest": "0a"}}),
     (10, {"protocolVersion": 1, "verb": "receive", "processID": 7,
           "confinement": {"landlockVersion": 1, "seccomp": True, "missing": ["x"]}}),
     (11, {"findings": [{"level": "warning", "text": "x"}], "expires": 1800000000}),

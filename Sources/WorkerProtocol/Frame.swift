@@ -59,7 +59,7 @@ public enum Frame: Sendable, Equatable {
 /// First message of every child, before any other: a package upgrade replaces binaries under a running daemon.
 public struct Hello: Codable, Sendable, Equatable {
     /// Raised with every incompatible change of the messages.
-    public static let protocolVersion = 6
+    public static let protocolVersion = 7
     public var protocolVersion: Int
     public var verb: String
     public var processID: Int32

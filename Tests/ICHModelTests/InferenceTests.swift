@@ -239,6 +239,22 @@ private actor RecordingEngine: InferenceEngine {
         withExtendedLifetime(folder) {}
     }
 
+    /// Of the same sizes, which alone would not show it.
+    @Test func aPackageThatWasChangedUnderTheNodeIsNotAnalysedWith() async throws {
+        let (folder, package) = try TinyNetworks().package()
+        let child = InferenceChild(package: package, executable: try #require(Places.executable), threads: 1)
+        try await child.prepare()
+        await child.stop()
+        try TinyNetworks(logitWeight: 2e-4).write(to: folder)
+        let error = await #expect(throws: ModelError.self) { try await child.prepare() }
+        #expect(error?.reason.contains("restart the node") == true, "\(error?.reason ?? "")")
+        #expect(await child.processID == nil)
+        try TinyNetworks().write(to: folder)
+        try await child.prepare()
+        await child.stop()
+        withExtendedLifetime(folder) {}
+    }
+
     @Test func anImpossiblePackageIsSaidClearly() async throws {
         let folder = try TemporaryFolder()
         try FakePackage.write(to: folder)

@@ -259,7 +259,10 @@ extension SendEvent {
 extension InferEvent {
     static func generated(_ source: inout ByteSource) -> InferEvent {
         switch source.below(4) {
-        case 0: .loaded(embeddingSize: source.integer(), classCount: source.integer(), mapSize: source.integer())
+        case 0:
+            .loaded(
+                embeddingSize: source.integer(), classCount: source.integer(), mapSize: source.integer(),
+                modelDigest: source.text())
         case 1: .encoded(count: source.integer())
         case 2:
             .scored(

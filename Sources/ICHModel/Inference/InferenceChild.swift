@@ -192,8 +192,12 @@ public actor InferenceChild: InferenceEngine {
             let load = InferRequest.load(modelDirectory: package.directory, threads: threads)
             let answer = try await Self.ask(process, load, [], deadlines.load, false)
             switch answer.event {
-            case .loaded(sizes.embedding, sizes.classes, sizes.map): break
-            case .loaded: throw ModelError(.package, "the model package changed on disk: restart the node")
+            case .loaded(sizes.embedding, sizes.classes, sizes.map, package.modelDigest): break
+            case .loaded(_, _, _, let digest):
+                logger.error(
+                    "model package was changed under the running node: restart the node",
+                    metadata: ["digest": "\(digest)", "digest.running": "\(package.modelDigest)"])
+                throw ModelError(.package, "the model package was changed under the running node: restart the node")
             case .failed(let reason): throw ModelError(.package, reason)
             default: throw unexpected()
             }

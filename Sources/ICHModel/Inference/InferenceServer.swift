@@ -59,7 +59,8 @@ public enum InferenceServer {
         engine = nil
         engine = try OpenVINOEngine(package: package, threads: threads)
         let event = InferEvent.loaded(
-            embeddingSize: package.embeddingSize, classCount: package.classes.count, mapSize: package.mapSize)
+            embeddingSize: package.embeddingSize, classCount: package.classes.count, mapSize: package.mapSize,
+            modelDigest: package.modelDigest)
         return (event, nil)
     }
 

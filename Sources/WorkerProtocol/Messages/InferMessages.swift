@@ -11,7 +11,8 @@ public enum InferRequest: Codable, Sendable {
 
 /// `ichnode infer` → daemon.
 public enum InferEvent: Codable, Sendable {
-    case loaded(embeddingSize: Int, classCount: Int, mapSize: Int)
+    /// With the digest of the package as it was read: what the daemon judges by has to be the same.
+    case loaded(embeddingSize: Int, classCount: Int, mapSize: Int, modelDigest: String)
     /// Followed by one bulk frame: for each plane embedding, logits, then lesion map [row][column], float32.
     case encoded(count: Int)
     case scored(StudyScores)
