@@ -169,6 +169,25 @@ import WorkerProtocol
         #expect(one.undetermined("contrast").revisionDigest != one.undetermined("other").revisionDigest)
     }
 
+    @Test func imagesSentAgainUnderAnotherPatientGiveAnotherReportEvenWhereNothingWasAnalysed() {
+        func digest(_ change: (inout InstanceRecord) -> Void) -> String {
+            var instances = head()
+            for index in instances.indices { change(&instances[index].record) }
+            var draft = draft(instances)
+            draft.analysed = []
+            return draft.undetermined("contrast").revisionDigest
+        }
+        let corrections: [(inout InstanceRecord) -> Void] = [
+            { $0.patient.id = "P2" }, { $0.patient.issuerOfID = "P2" }, { $0.patient.name = "P2" },
+            { $0.patient.birthDate = "20000101" }, { $0.study.accessionNumber = "P2" },
+        ]
+        let unchanged = digest { _ in }
+        let digests = corrections.map { digest($0) } + [unchanged]
+        #expect(Set(digests).count == digests.count)
+        let other = digest { $0.patient.sex = "O" }
+        #expect(other == unchanged)
+    }
+
     private func find(_ records: [InstanceRecord]) -> SeriesEvidence {
         HeaderEvidence().find(
             records.map { StoredInstance(record: $0, path: "\($0.sopInstanceUID)", receivedAt: Date()) })

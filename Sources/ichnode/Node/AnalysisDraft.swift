@@ -111,11 +111,20 @@ struct AnalysisDraft {
         return inOrder.filter { $0.record.storedSOPInstanceUID == shown?.record.storedSOPInstanceUID }
     }
 
-    /// Over the data sets that the analysis saw, and what was missing. Where it saw none, over the reason alone: what
-    /// comes later and leaves the reason as it is gives no second report.
+    /// Over the data sets that the analysis saw, and what was missing. Where it saw none, over the reason and whose
+    /// study it is: what comes later and leaves these as they are gives no second report.
     private func revisionDigest(_ reason: String) -> String {
         let seen = analysed.sorted().flatMap { [$0.string, digests[$0] ?? ""] }
-        return SHA256Digest.hex(of: (seen.isEmpty ? [reason] : seen) + ["defects"] + defects)
+        return SHA256Digest.hex(of: (seen.isEmpty ? [reason] + identity : seen) + ["defects"] + defects)
+    }
+
+    /// Of the image from which a report takes it, or would have taken it before the files were removed.
+    private var identity: [String] {
+        let first = known.values.min(by: { $0.record.sopInstanceUID < $1.record.sopInstanceUID })
+        guard let record = (reportedImages.first ?? first)?.record else { return [] }
+        let patient = record.patient
+        return [patient.id, patient.issuerOfID, patient.name, patient.birthDate, record.study.accessionNumber]
+            .map { $0 ?? "" }
     }
 
     private var seriesText: String {
