@@ -254,7 +254,16 @@ public actor StudyAssembler: Service {
         study.lastArrival = assembled.lastArrival
         study.lastEnd = assembled.associationsEnded
         study.pixelDoubts = doubts
+        study.isReprocessed = assembled.isReprocessed
         studies[uid] = study
+    }
+
+    /// An analysis of a study has ended while more of it may have come: what comes is judged by what it settled.
+    /// - Parameter series: see `AssembledStudy`.
+    public func concluded(_ uid: UID, settling series: UID?) {
+        guard studies[uid] != nil else { return }
+        studies[uid]?.settledSeries = series
+        studies[uid]?.evidence = nil
     }
 
     /// What `waiting` says while images come: what their headers say changes with each, and receiving goes first.

@@ -438,6 +438,26 @@ extension StudyAssemblerTests {
         }
     }
 
+    @Test func whatComesWhileAStudyIsAnalysedIsJudgedByWhatThatSettled() async throws {
+        let series = UID("1.8")!
+        let evidence: StudyAssembler.FindEvidence = { _, settled in
+            SeriesEvidence(seriesInstanceUID: series, missing: settled == nil ? [.slice(atMillimetres: 3)] : [])
+        }
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.concluded(study, settling: series)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(5)
+            _ = try await assembled(0)
+            await assembler.concluded(study, settling: series)
+            let found = try await assembled(1)[0]
+            #expect(found.settledSeries == series)
+            #expect(found.decision == .complete(.grace))
+        }
+    }
+
     @Test func anImageThatWasLostIsWaitedForUntilALaterAssociationBringsOne() async throws {
         let evidence: StudyAssembler.FindEvidence = { instances, _ in
             SeriesEvidence(seriesInstanceUID: UID("1.8"), imageCount: instances.count)

@@ -174,13 +174,17 @@ actor StudyPipeline: Service {
         _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ terms: Terms, begun: Int
     ) async throws {
         let uid = study.studyInstanceUID
+        // An earlier analysis may have ended since it was assembled.
+        let history = try await ledger.history(ofStudy: uid)
+        var study = study
+        study.settledSeries = history.settledSeries
         let decision = try await ledger.decision(onStudy: uid)
         if decision == .ignored {
             return try await ledger.concludeUnchanged(study: uid, because: "ignored by an operator")
         }
         // A study that was never reported is, with what there is of it.
         if case .incomplete(_, let reasons) = study.decision, let purged = reasons.first(where: \.isPurged),
-            try await ledger.history(ofStudy: uid).predecessor != nil
+            history.predecessor != nil
         {
             return try await ledger.concludeUnchanged(
                 study: uid, because: "not analysed again: \(purged); send the whole series again for that")
@@ -317,6 +321,7 @@ actor StudyPipeline: Service {
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
         try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
+        await assembler.concluded(uid, settling: StudyHistory(history.analyses + [entry]).settledSeries)
         if !study.isReprocessed { timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         announce(analysis, uid)
     }
@@ -340,6 +345,7 @@ actor StudyPipeline: Service {
             reason: RouteText.noRoute(study.origin),
             completion: study.decision.description, studyProbability: nil, threshold: nil, flaggedSlices: 0)
         try await ledger.conclude(entry, objects: [], deliveries: [])
+        await assembler.concluded(study.studyInstanceUID, settling: nil)
         tools.logger.error(
             "no route takes the study",
             metadata: ["study.uid": "\(study.studyInstanceUID)", "reason": "\(entry.reason)"])
