@@ -6,6 +6,13 @@ import Logging
 import StoreSCP
 import WorkerProtocol
 
+/// Supplies the pixels of stored images: see `DecodeClient`.
+protocol PlaneDecoder: Sendable {
+    func planes(of frames: [FrameLocation]) async throws -> [FrameLocation: DecodeClient.Outcome]
+}
+
+extension DecodeClient: PlaneDecoder {}
+
 /// Decodes and analyses one study, ahead of its completion where it can. One value for one study.
 actor StudyAnalyzer {
     /// What came of it.
@@ -32,7 +39,7 @@ actor StudyAnalyzer {
     struct Tools: Sendable {
         var package: ModelPackage
         var engine: any InferenceEngine
-        var decoder: DecodeClient
+        var decoder: any PlaneDecoder
         var rules = SelectionRules()
         var clock: WallClock
         var logger: Logger
@@ -130,7 +137,19 @@ actor StudyAnalyzer {
         return work[series]?.fed[uid]?.path == path
     }
 
+    /// Takes out of the encoder what is not of these, and what is of an earlier version: an encoder takes no image that
+    /// differs in size from those it has.
+    private func keep(only instances: [UID], of series: UID) async {
+        let encoder = encoder(of: series)
+        let wanted = Set(instances)
+        let fed = work[series]?.fed ?? [:]
+        let unwanted = fed.keys.filter { !wanted.contains($0) || !isFed($0, in: series) }
+        await encoder.keep(only: wanted.subtracting(unwanted))
+        for uid in unwanted { work[series]?.fed[uid] = nil }
+    }
+
     private func feed(_ instances: [UID], of series: UID) async throws {
+        await keep(only: instances, of: series)
         let encoder = encoder(of: series)
         let missing = instances.filter { uid in
             guard let location = known[uid]?.location, known[uid]?.isPurged == false else { return false }
@@ -220,8 +239,10 @@ actor StudyAnalyzer {
         if unreadable > 0 { draft.defects.append("\(unreadable) images cannot be decoded") }
         guard !draft.analysed.isEmpty else { return draft.undetermined("no image of the series can be decoded") }
         let encoder = encoder(of: uid)
-        await encoder.keep(only: draft.analysed)
+        await keep(only: draft.analysed, of: uid)
         guard await encoder.progress.slices == draft.analysed.count else {
+            // The next try decodes them all again.
+            work[uid]?.fed = [:]
             throw ModelError(.missingPlane, "the encoder holds other slices than the series")
         }
         let before = await encoder.calls
