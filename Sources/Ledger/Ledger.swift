@@ -34,7 +34,9 @@ public protocol Ledger: Sendable {
     /// Writes the outcome, the result objects and the deliveries owed, all or nothing. A study in state `analysing` is
     /// concluded by it; one that received more meanwhile stays open. Its earlier deliveries that are still owed
     /// become as urgent as the new ones: a revision does not overtake what it revises.
-    func conclude(_ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]) async throws
+    /// - Returns: false where an operator has the study ignored by now: it is concluded unchanged then.
+    @discardableResult
+    func conclude(_ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]) async throws -> Bool
     /// Concludes a study without a new analysis.
     /// - Parameter reason: why there is none; kept as an event.
     func concludeUnchanged(study uid: UID, because reason: String) async throws

@@ -160,12 +160,17 @@ public final class SQLiteLedger: Ledger {
         try await database.write { try Self.event(kind, text, uid, now, $0) }
     }
 
+    @discardableResult
     public func conclude(
         _ analysis: AnalysisEntry, objects: [ComposedObject], deliveries: [NewDelivery]
-    ) async throws {
+    ) async throws -> Bool {
         let now = clock.now()
-        try await database.write { database in
+        return try await database.write { database in
             let uid = analysis.studyInstanceUID
+            guard try Self.decision(onStudy: uid, database) != .ignored else {
+                try Self.concludeUnchanged(uid, "ignored by an operator while it was analysed", now, database)
+                return false
+            }
             try database.execute(
                 sql: """
                     INSERT INTO analysis (study_uid, revision_digest, outcome, completed_at, entry)
@@ -202,6 +207,7 @@ public final class SQLiteLedger: Ledger {
                     uid.string, analysis.lastArrival?.timeIntervalSince1970,
                 ])
             try Self.event("concluded", "\(analysis.outcome.rawValue): \(analysis.reason)", uid, now, database)
+            return true
         }
     }
 
@@ -220,16 +226,20 @@ public final class SQLiteLedger: Ledger {
 
     public func concludeUnchanged(study uid: UID, because reason: String) async throws {
         let now = clock.now()
-        try await database.write { database in
-            try database.execute(
-                sql: """
-                    UPDATE study SET attempts = 0, state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
-                                     open_since = CASE state WHEN 'receiving' THEN ? ELSE open_since END
-                    WHERE study_uid = ?
-                    """,
-                arguments: [now.timeIntervalSince1970, uid.string])
-            try Self.event("unchanged", reason, uid, now, database)
-        }
+        try await database.write { try Self.concludeUnchanged(uid, reason, now, $0) }
+    }
+
+    private static func concludeUnchanged(
+        _ uid: UID, _ reason: String, _ now: Date, _ database: Database
+    ) throws {
+        try database.execute(
+            sql: """
+                UPDATE study SET attempts = 0, state = CASE state WHEN 'analysing' THEN 'concluded' ELSE state END,
+                                 open_since = CASE state WHEN 'receiving' THEN ? ELSE open_since END
+                WHERE study_uid = ?
+                """,
+            arguments: [now.timeIntervalSince1970, uid.string])
+        try event("unchanged", reason, uid, now, database)
     }
 
     public func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws {
@@ -269,11 +279,13 @@ public final class SQLiteLedger: Ledger {
     }
 
     public func decision(onStudy uid: UID) async throws -> OperatorDecision? {
-        try await read { database in
-            try String.fetchOne(
-                database, sql: "SELECT decision FROM study WHERE study_uid = ?", arguments: [uid.string]
-            ).flatMap(OperatorDecision.init)
-        }
+        try await read { try Self.decision(onStudy: uid, $0) }
+    }
+
+    private static func decision(onStudy uid: UID, _ database: Database) throws -> OperatorDecision? {
+        try String.fetchOne(
+            database, sql: "SELECT decision FROM study WHERE study_uid = ?", arguments: [uid.string]
+        ).flatMap(OperatorDecision.init)
     }
 
     public func record(_ decision: OperatorDecision?, onStudy uid: UID) async throws -> Bool {

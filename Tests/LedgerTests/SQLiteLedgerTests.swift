@@ -220,6 +220,23 @@ import WorkerProtocol
         #expect(try await ledger.unconcludedStudies().isEmpty)
     }
 
+    @Test func aStudyThatIsIgnoredWhileItIsAnalysedIsNotReported() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        #expect(try await ledger.record(.ignored, onStudy: study))
+        let owed = [NewDelivery(destination: "pacs", priority: 0, objects: [object])]
+        #expect(try await ledger.conclude(analysis(), objects: [object], deliveries: owed) == false)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+        #expect(try await ledger.pendingDeliveryCount() == 0)
+        #expect(try await ledger.history(ofStudy: study).latest == nil)
+        #expect(try await ledger.resultObjects(ofStudy: study).isEmpty)
+        // What is released is reported.
+        #expect(try await ledger.record(nil, onStudy: study))
+        #expect(try await ledger.conclude(analysis(), objects: [object], deliveries: owed))
+        #expect(try await ledger.pendingDeliveryCount() == 1)
+    }
+
     @Test func ownObjectsComingBackChangeNothing() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])

@@ -320,7 +320,7 @@ actor StudyPipeline: Service {
                 priority: priority, after: earlier)
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
-        try await ledger.conclude(entry, objects: objects, deliveries: deliveries)
+        guard try await ledger.conclude(entry, objects: objects, deliveries: deliveries) else { return }
         await assembler.concluded(uid, settling: StudyHistory(history.analyses + [entry]).settledSeries)
         if !study.isReprocessed { timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         announce(analysis, uid)
@@ -344,7 +344,7 @@ actor StudyPipeline: Service {
             configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: .undetermined,
             reason: RouteText.noRoute(study.origin),
             completion: study.decision.description, studyProbability: nil, threshold: nil, flaggedSlices: 0)
-        try await ledger.conclude(entry, objects: [], deliveries: [])
+        guard try await ledger.conclude(entry, objects: [], deliveries: []) else { return }
         await assembler.concluded(study.studyInstanceUID, settling: nil)
         tools.logger.error(
             "no route takes the study",
