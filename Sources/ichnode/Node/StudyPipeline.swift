@@ -128,7 +128,9 @@ actor StudyPipeline: Service {
         let uid = study.studyInstanceUID
         // What is analysed again has waited for an operator.
         if !study.isReprocessed { timeToComplete.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
+        let isReprocessed = study.isReprocessed || next[uid]?.isReprocessed == true
         next[uid] = study
+        next[uid]?.isReprocessed = isReprocessed
         guard concluding.insert(uid).inserted else { return }
         while let study = next.removeValue(forKey: uid) { await concludeOne(study) }
         concluding.remove(uid)
