@@ -41,8 +41,9 @@ public protocol Ledger: Sendable {
     /// - Parameter reason: why there is none; kept as an event.
     func concludeUnchanged(study uid: UID, because reason: String) async throws
     /// Gives an analysis up that was begun, as if it had not been: the study is put together again.
-    /// - Parameter counts: whether it stays among those begun that never ended.
-    func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws
+    func abandonAnalysis(ofStudy uid: UID, because reason: String) async throws
+    /// The node stops in order while a study is analysed: this time is not among those that its analysis was begun.
+    func interruptAnalysis(ofStudy uid: UID) async throws
     /// All result objects of a study, in the order that they were made.
     func resultObjects(ofStudy uid: UID) async throws -> [ComposedObject]
     func history(ofStudy uid: UID) async throws -> StudyHistory

@@ -242,16 +242,20 @@ public final class SQLiteLedger: Ledger {
         try event("unchanged", reason, uid, now, database)
     }
 
-    public func abandonAnalysis(ofStudy uid: UID, because reason: String, counts: Bool) async throws {
+    public func abandonAnalysis(ofStudy uid: UID, because reason: String) async throws {
         let now = clock.now()
         try await database.write { database in
             try database.execute(
-                sql: """
-                    UPDATE study SET state = 'receiving', attempts = CASE WHEN ? THEN attempts ELSE 0 END
-                    WHERE study_uid = ?
-                    """,
-                arguments: [counts, uid.string])
+                sql: "UPDATE study SET state = 'receiving', attempts = 0 WHERE study_uid = ?",
+                arguments: [uid.string])
             try Self.event("waits", reason, uid, now, database)
+        }
+    }
+
+    public func interruptAnalysis(ofStudy uid: UID) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: "UPDATE study SET attempts = max(attempts - 1, 0) WHERE study_uid = ?", arguments: [uid.string])
         }
     }
 

@@ -545,10 +545,22 @@ import WorkerProtocol
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
-        try await ledger.abandonAnalysis(ofStudy: study, because: "more arrived", counts: true)
-        #expect(try await ledger.study(study)?.study.state == .receiving)
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 2)
-        try await ledger.abandonAnalysis(ofStudy: study, because: "cut off", counts: false)
+        try await ledger.abandonAnalysis(ofStudy: study, because: "more arrived")
+        #expect(try await ledger.study(study)?.study.state == .receiving)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
+    }
+
+    @Test func anInterruptedAnalysisDoesNotCount() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 2)
+        try await ledger.interruptAnalysis(ofStudy: study)
+        #expect(try await ledger.study(study)?.study.state == .analysing)
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 2)
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        try await ledger.interruptAnalysis(ofStudy: study)
         #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test") == 1)
     }
 

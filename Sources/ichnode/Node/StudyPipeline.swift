@@ -39,6 +39,8 @@ actor StudyPipeline: Service {
     private var concluding: Set<UID> = []
     /// Assembled, and not begun.
     private var next: [UID: AssembledStudy] = [:]
+    /// Analyses abandoned in a row.
+    private var overtaken: [UID: Int] = [:]
     private let concluded = Dictionary(
         uniqueKeysWithValues: Outcome.allCases.map {
             ($0, Counter(label: "ichnode_studies_total", dimensions: [("outcome", $0.rawValue)]))
@@ -157,11 +159,11 @@ actor StudyPipeline: Service {
                     try await attempt(study, analyzer, terms, begun: times)
                 }
             } catch {
-                if Task.isCancelled { return }
+                if Task.isCancelled { return await interrupt(uid, begun) }
                 tools.logger.error(
                     "study cannot be concluded yet, tried again",
                     metadata: ["study.uid": "\(uid)", "error": "\(error)"])
-                do { try await tools.clock.sleep(pause) } catch { return }
+                do { try await tools.clock.sleep(pause) } catch { return await interrupt(uid, begun) }
                 pause = min(pause * 2, Self.mostPause)
             }
         }
@@ -170,6 +172,19 @@ actor StudyPipeline: Service {
     private func begin(_ study: AssembledStudy) async throws -> Int {
         try await ledger.beginAnalysis(
             ofStudy: study.studyInstanceUID, seeing: study.instances.count, because: study.decision.description)
+    }
+
+    /// The node stops in order: no study is what ends it.
+    private func interrupt(_ uid: UID, _ begun: Int?) async {
+        guard begun != nil else { return }
+        // In a task of its own: for one that is cancelled the ledger does nothing.
+        await Task { [ledger, tools] in
+            do { try await ledger.interruptAnalysis(ofStudy: uid) } catch {
+                tools.logger.error(
+                    "an interrupted analysis is counted as if it had ended the node",
+                    metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+            }
+        }.value
     }
 
     private func attempt(
@@ -200,9 +215,13 @@ actor StudyPipeline: Service {
             ? givenUp(study, threshold, terms, "the node ended \(begun - 1) times while it was analysed")
             : try await analyse(study, analyzer, threshold, terms, isReleased: decision == .released)
         if try await isHeldBack(analysis, of: study, analyzer) { return }
-        if begun <= Self.mostOvertaken, try await isOvertaken(analysis, study, terms) {
-            return try await ledger.abandonAnalysis(
-                ofStudy: uid, because: "analysis abandoned: more of what it rests on arrived meanwhile", counts: true)
+        let times = overtaken.removeValue(forKey: uid) ?? 0
+        // What is given up stays counted until that is reported.
+        if begun <= Self.mostBegun, times < Self.mostOvertaken, try await isOvertaken(analysis, study, terms) {
+            try await ledger.abandonAnalysis(
+                ofStudy: uid, because: "analysis abandoned: more of what it rests on arrived meanwhile")
+            overtaken[uid] = times + 1
+            return
         }
         try await record(analysis, of: study, terms, route: route, threshold: threshold)
     }
@@ -217,7 +236,7 @@ actor StudyPipeline: Service {
         else { return false }
         let doubts = finding.endsWithinBrain.map { CompletionReason.cutOff(end: $0.rawValue) }
         let reason = doubts.map(\.description).joined(separator: ", ")
-        try await ledger.abandonAnalysis(ofStudy: study.studyInstanceUID, because: reason, counts: false)
+        try await ledger.abandonAnalysis(ofStudy: study.studyInstanceUID, because: reason)
         analyzers[study.studyInstanceUID] = analyzer
         await analyzer.goOn()
         await assembler.holdBack(study, because: doubts)
