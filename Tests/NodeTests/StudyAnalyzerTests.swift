@@ -9,17 +9,20 @@ import WorkerProtocol
 @testable import StoreSCP
 @testable import ichnode
 
-/// What is analysed does not depend on what was encoded ahead.
+/// What is analysed depends neither on what was encoded ahead nor on when it came.
 @Suite struct StudyAnalyzerTests {
     private let study = UID("1.2.3")!
 
     /// Axial images of one series, 5 mm apart.
-    private func images(_ numbers: ClosedRange<Int>, side: Int) -> [StoredInstance] {
+    private func images(
+        _ numbers: ClosedRange<Int>, side: Int, series: String = "1.2.3.4", patient: String = "P1"
+    ) -> [StoredInstance] {
         numbers.map { number in
             var record = InstanceRecord(
-                sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.2.3.4.\(side).\(number)")!,
-                studyInstanceUID: study, seriesInstanceUID: UID("1.2.3.4")!,
+                sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("\(series).\(side).\(number)")!,
+                studyInstanceUID: study, seriesInstanceUID: UID(series)!,
                 transferSyntaxUID: UID("1.2.840.10008.1.2.1")!)
+            record.patient.id = patient
             record.series.modality = "CT"
             record.series.bodyPartExamined = "HEAD"
             record.image.imageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -31,18 +34,21 @@ import WorkerProtocol
             (record.image.samplesPerPixel, record.image.bitsAllocated, record.image.bitsStored) = (1, 16, 12)
             record.image.photometricInterpretation = "MONOCHROME2"
             record.image.hasPixelData = true
-            return StoredInstance(record: record, path: "/spool/\(side)/\(number)", receivedAt: .now)
+            return StoredInstance(record: record, path: "/spool/\(side)/\(series)/\(number)", receivedAt: .now)
         }
+    }
+
+    private func tools() throws -> StudyAnalyzer.Tools {
+        let model = try #require(
+            try FileManager.default.contentsOfDirectory(atPath: Repository.file("Models")).sorted().first)
+        return .init(
+            package: try ModelPackage(directory: Repository.file("Models/\(model)")), engine: NoFindings(),
+            decoder: Air(), clock: .system, logger: Logger(label: "test"))
     }
 
     /// - Returns: the sides of the images that were analysed.
     private func analyse(_ batches: [[StoredInstance]], ahead: Int) async throws -> [Int] {
-        let model = try #require(
-            try FileManager.default.contentsOfDirectory(atPath: Repository.file("Models")).sorted().first)
-        let analyzer = StudyAnalyzer(
-            tools: .init(
-                package: try ModelPackage(directory: Repository.file("Models/\(model)")), engine: NoFindings(),
-                decoder: Air(), clock: .system, logger: Logger(label: "test")))
+        let analyzer = StudyAnalyzer(tools: try tools())
         for batch in batches.prefix(ahead) { await analyzer.encodeAhead(batch) }
         let analysis = try await analyzer.analyse(
             AssembledStudy(
@@ -62,6 +68,56 @@ import WorkerProtocol
         let sides = try await analyse(
             [images(1...20, side: 96), images(1...30, side: 128), images(21...50, side: 96)], ahead: ahead)
         #expect(sides == Array(repeating: 96, count: 50))
+    }
+
+    /// Two patients, so that nothing is composed.
+    @Test func aSeriesThatWasSettledAfterTheStudyWasAssembledKeepsItsPlace() async throws {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("pipeline-\(UUID())")
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let ledger = try SQLiteLedger(path: folder.appendingPathComponent("l.sqlite").path)
+        let settled = images(1...30, side: 64)
+        // Would be chosen, being the first.
+        let later = images(1...30, side: 64, series: "1.2.3.3", patient: "P2")
+        try await ledger.recordInstances(settled)
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 30, because: "a test")
+        try await ledger.conclude(
+            AnalysisEntry(
+                studyInstanceUID: study, revisionDigest: "r", modelDigest: "m", configurationDigest: "c",
+                route: "default", startedAt: .now, completedAt: .now, outcome: .negative, reason: "", completion: "",
+                studyProbability: nil, threshold: nil, flaggedSlices: 0, seriesInstanceUID: UID("1.2.3.4")),
+            objects: [], deliveries: [])
+        try await ledger.recordInstances(later)
+
+        let logger = Logger(label: "test")
+        let assembler = StudyAssembler(
+            policy: .init(grace: .milliseconds(1)), ledger: ledger, clock: .system, logger: logger,
+            evidence: { _, _ in SeriesEvidence() })
+        // As it was before the analysis ended.
+        await assembler.resume(study, instances: settled + later, settledSeries: nil, wasAssembled: true)
+        let terms = StudyPipeline.Terms(
+            rules: SelectionRules(),
+            routes: RouteTable([Route(name: "default", destinations: [], threshold: "0.5")]),
+            alerts: AlertDesk([], mostStudyAge: .seconds(86400)))
+        let pipeline = StudyPipeline(
+            tools: try tools(), assembler: assembler, ledger: ledger,
+            composer: ReportComposer(
+                program: WorkerProgram(path: "/bin/false", arguments: []), results: folder, installation: "test",
+                stationName: "test", softwareVersion: "1", algorithm: .init(name: "m", version: "1", digest: "d"),
+                logger: logger),
+            terms: terms, findings: FindingFiles(results: folder, logger: logger))
+        let running = [Task { try await assembler.run() }, Task { try await pipeline.run() }]
+        defer { for each in running { each.cancel() } }
+        // Patience for a busy machine.
+        var looks = 0
+        while try await ledger.history(ofStudy: study).analyses.count < 2, looks < 3000 {
+            looks += 1
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        let detail = try #require(try await ledger.study(study))
+        #expect(detail.analyses.last?.outcome == .undetermined)
+        #expect(detail.series.map(\.seriesInstanceUID.string) == ["1.2.3.3", "1.2.3.4"])
+        #expect(detail.series.map(\.verdict) == ["candidate", "chosen"])
     }
 }
 
