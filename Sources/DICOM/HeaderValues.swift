@@ -21,9 +21,9 @@ public struct HeaderValues: Sendable {
             .map { String(decoding: Self.trimmed(Array($0)), as: UTF8.self) }
     }
 
-    /// Integer String; nil where it is no integer.
+    /// Integer String; nil where it is no integer from -2^31 to 2^31 - 1 (PS3.5 6.2).
     func integer(_ tag: Tag) -> Int? {
-        codes(tag).first.flatMap { Int($0.hasPrefix("+") ? String($0.dropFirst()) : $0) }
+        codes(tag).first.flatMap { Int32($0.hasPrefix("+") ? String($0.dropFirst()) : $0) }.map(Int.init)
     }
 
     /// Decimal Strings, finite; nil where absent, another count, or one is no number.

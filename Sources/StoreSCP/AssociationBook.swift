@@ -92,7 +92,8 @@ public final class AssociationBook: Sendable {
 extension AssociationEntry {
     mutating func stored(_ record: InstanceRecord, isKnown: Bool) {
         if isKnown { known += 1 } else { objects += 1 }
-        bytes += UInt64(max(0, record.fileSize))
+        // Wrapped, for a worker that was taken over may tell any size.
+        bytes &+= UInt64(max(0, record.fileSize))
         if studies.count < AssociationBook.mostStudies { studies.insert(record.studyInstanceUID) }
     }
 
@@ -120,7 +121,7 @@ extension AssociationEntry {
         known += earlier.known
         refusedObjects += earlier.refusedObjects
         objectRefusal = objectRefusal ?? earlier.objectRefusal
-        bytes += earlier.bytes
+        bytes &+= earlier.bytes
         echoes += earlier.echoes
         for study in earlier.studies where studies.count < AssociationBook.mostStudies { studies.insert(study) }
     }

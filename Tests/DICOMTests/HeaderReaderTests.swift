@@ -39,6 +39,16 @@ func stored(_ bytes: [UInt8]) -> [UInt8] {
 }
 
 @Suite struct HeaderReaderTests {
+    @Test(
+        arguments: [
+            ("7", 7), ("+7", 7), (" -7 ", -7), ("2147483647", 2_147_483_647), ("-2147483648", -2_147_483_648),
+            ("2147483648", nil), ("-2147483649", nil), ("9223372036854775807", nil), ("seven", nil),
+        ] as [(String, Int?)]) func anIntegerStringIsWithinItsRange(text: String, value: Int?)
+    {
+        let values = HeaderValues(values: [.imagesInAcquisition: Array(text.utf8)], isBigEndian: false)
+        #expect(values.integer(.imagesInAcquisition) == value)
+    }
+
     static let plainSyntaxes: [TransferSyntax] = [.implicitLittleEndian, .explicitLittleEndian, .explicitBigEndian]
 
     @Test(arguments: plainSyntaxes, [1, 3, 7, 100_000])

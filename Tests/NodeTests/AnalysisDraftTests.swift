@@ -241,6 +241,13 @@ import WorkerProtocol
             return record
         }
         #expect(find(halves) == evidence(isAsDeclared: true))
+        // What no integer holds says nothing.
+        let huge = halves.map { record in
+            var record = record
+            record.series.imagesInAcquisition = .max
+            return record
+        }
+        #expect(find(huge) == evidence())
     }
 
     @Test func aGapAndAStubOfASeriesAreWaitedFor() {

@@ -56,6 +56,18 @@ import WorkerProtocol
         #expect(ended.objects == 2)
     }
 
+    @Test func sizesThatNoWorkerCanMeanDoNoHarm() {
+        let book = AssociationBook(clock: time.clock)
+        var huge = record(study: "1.2.1")
+        huge.fileSize = .max
+        for id in 1...3 {
+            book.opened("\(id)", connection("CT1"))
+            for _ in 1...3 { book.change("\(id)") { $0.stored(huge, isKnown: false) } }
+            book.ended("\(id)", .released)
+        }
+        #expect(book.overview.ended.map(\.objects) == [9])
+    }
+
     @Test func whatGoesAlikeIsOneLineUnlessItWasLongAgo() throws {
         let book = AssociationBook(clock: time.clock)
         for id in 1...3 {

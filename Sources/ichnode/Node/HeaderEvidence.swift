@@ -50,15 +50,15 @@ struct HeaderEvidence: Sendable {
         series uid: UID, in records: [InstanceRecord], _ evidence: inout SeriesEvidence
     ) {
         let series = records.filter { $0.seriesInstanceUID == uid }
-        var declared = 0
-        let acquisitions = Set(series.map(\.image.acquisitionNumber))
-        for acquisition in acquisitions {
-            let counts = Set(
-                series.filter { $0.image.acquisitionNumber == acquisition }.map(\.series.imagesInAcquisition))
+        let acquisitions = Dictionary(grouping: series, by: \.image.acquisitionNumber)
+        var counted: [Int] = []
+        for images in acquisitions.values {
+            let counts = Set(images.map(\.series.imagesInAcquisition))
             guard counts.count == 1, let count = counts.first ?? nil, count > 0 else { return }
-            declared += count
+            counted.append(count)
         }
-        let reconstructed = records.count { acquisitions.contains($0.image.acquisitionNumber) }
+        guard let declared = sum(counted) else { return }
+        let reconstructed = records.count { acquisitions[$0.image.acquisitionNumber] != nil }
         if declared == series.count || declared == reconstructed {
             evidence.isAsDeclared = true
         } else if declared > reconstructed {
@@ -89,10 +89,21 @@ struct HeaderEvidence: Sendable {
         let concatenations = Dictionary(grouping: parts, by: \.uid).values
         let totals = concatenations.compactMap { $0.compactMap(\.total).max() }
         let present = concatenations.reduce(0) { $0 + Set($1.compactMap(\.number)).count }
-        let declared = totals.reduce(0, +)
+        let declared = sum(totals) ?? .max
         guard !totals.isEmpty, totals.count == concatenations.count else { return }
         if present < declared { evidence.missing.append(.concatenation(present: present, declared)) }
         if present == declared, parts.count == evidence.imageCount { evidence.isAsDeclared = true }
+    }
+
+    /// - Returns: nil where they come to more than an integer holds: headers, and ledgers, may say anything.
+    private static func sum(_ counts: [Int]) -> Int? {
+        var total = 0
+        for count in counts {
+            let (more, isOverflow) = total.addingReportingOverflow(count)
+            if isOverflow { return nil }
+            total = more
+        }
+        return total
     }
 
     /// A series that would be analysed if more of it came.
