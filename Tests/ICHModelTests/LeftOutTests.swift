@@ -153,6 +153,33 @@ import WorkerProtocol
         #expect(try assess(Records.series() + shifted).leftOut == ["3 images at other positions not analysed"])
     }
 
+    /// Above the head, each beside all others.
+    private func unlike(_ count: Int, spacing: Double) -> [InstanceRecord] {
+        more(count, at: { 150 + Double($0) * spacing }) { record in
+            record.image.position?[0] = Double(record.image.instanceNumber ?? 0) * 3
+        }
+    }
+
+    @Test func groupsOfUnlikeImagesAreLimited() throws {
+        #expect(SliceStack.mostGroups == 32)
+        let atLimit = try assess(Records.series() + unlike(31, spacing: 5))
+        #expect(atLimit.leftOut == ["31 images at other positions not analysed"])
+        let beyond = try assess(Records.series() + unlike(40, spacing: 5))
+        #expect(beyond.verdict == .chosen)
+        #expect(beyond.instances.count == 28)
+        #expect(
+            beyond.leftOut == [
+                "31 images at other positions not analysed",
+                "9 images beyond the first 32 groups of unlike images not analysed",
+            ])
+    }
+
+    /// Each with each they would take many minutes.
+    @Test(.timeLimit(.minutes(1))) func manyUnlikeImagesAreNotComparedEachWithEach() throws {
+        let selection = SeriesSelection(Records.series() + unlike(20_000, spacing: 0.1))
+        #expect(try #require(selection.series.first).leftOut.count == 2)
+    }
+
     @Test func aWiderFieldThanANarrowOneIsLeftOut() throws {
         let narrow = Records.series { $0.image.pixelSpacing = [0.2, 0.2] }
         let wide = more(20, at: { Double($0) * 5 })

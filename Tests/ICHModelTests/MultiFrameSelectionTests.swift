@@ -71,6 +71,24 @@ import WorkerProtocol
         #expect(SeriesSelection(earlier.images).conclusion == .notAnalysable(.multiFrame))
     }
 
+    @Test func aStudyOfTooManyImagesIsNotAnalysed() {
+        func conclusion(_ count: Int, bodyPart: String?) -> SeriesSelection.Conclusion {
+            let images = Records.series { $0.series.bodyPartExamined = bodyPart }
+            let large = enhanced(images) {
+                $0.seriesInstanceUID = Records.uid("1.2.4")
+                $0.multiFrame = MultiFrame(Array(repeating: FrameAttributes(), count: count - images.count))
+            }
+            return SeriesSelection(images + [large]).conclusion
+        }
+        let most = SeriesSelection.mostImages
+        let tooMany = SelectionReason.moreImages(than: most)
+        #expect(tooMany.description == "more than 50000 images in the study")
+        #expect(conclusion(most, bodyPart: "HEAD") == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
+        #expect(conclusion(most + 1, bodyPart: "HEAD") == .notAnalysable(tooMany))
+        #expect(conclusion(most + 1, bodyPart: nil) == .notAnalysable(tooMany))
+        #expect(conclusion(most + 1, bodyPart: "CHEST") == .notHeadCT(tooMany))
+    }
+
     @Test func legacyConversionsAreNotTakenForContrast() {
         let record = enhanced(Records.series()) {
             $0.sopClassUID = Records.uid("1.2.840.10008.5.1.4.1.1.2.2")

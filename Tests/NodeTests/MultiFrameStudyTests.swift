@@ -88,6 +88,14 @@ import WorkerProtocol
         #expect(again.missing == [.concatenation(present: 1, 2)])
     }
 
+    /// A few megabytes of headers.
+    @Test(.timeLimit(.minutes(1))) func aHundredThousandFramesAreNotTakenApart() {
+        let parts = (1...25).map { part($0, frames: 0..<MultiFrame.mostFrames) }
+        #expect(StudyAnalyzer.newest(parts).count == 25)
+        let reason = SelectionReason.moreImages(than: SeriesSelection.mostImages)
+        #expect(find(parts.map(\.record)) == SeriesEvidence(doubts: [.noSeries("\(reason)")]))
+    }
+
     @Test func aGapBetweenFramesIsAGap() {
         let evidence = find([part(1, frames: 0..<20), part(2, frames: 21..<30)].map(\.record))
         #expect(evidence.missing == [.slice(atMillimetres: 100)])

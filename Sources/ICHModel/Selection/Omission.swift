@@ -9,6 +9,7 @@ enum Omission: Sendable, Hashable, CustomStringConvertible {
         case noPixelData
         case multiFrame
         case small
+        case ungrouped
     }
 
     case images(Kind, count: Int)
@@ -34,6 +35,7 @@ enum Omission: Sendable, Hashable, CustomStringConvertible {
         case .noPixelData: "without pixel data"
         case .multiFrame: "of several frames"
         case .small: "with fewer than \(SeriesJudge.leastPixels) rows or columns"
+        case .ungrouped: "beyond the first \(SliceStack.mostGroups) groups of unlike images"
         }
     }
 }

@@ -3,6 +3,8 @@ public import WorkerProtocol
 /// Why a series, or a whole study, is not analysed. Texts are what SRs, the console and the logs say.
 public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertible {
     case noImages
+    /// In the whole study.
+    case moreImages(than: Int)
     case notCT
     case noPixelData
     case localizer
@@ -29,6 +31,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     public var description: String {
         switch self {
         case .noImages: "no images"
+        case .moreImages(let count): "more than \(count) images in the study"
         case .notCT: "not a CT"
         case .noPixelData: "no pixel data"
         case .localizer: "localizer"
@@ -62,7 +65,7 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     /// Of the reasons of several series, the one that says most about the study has the lowest rank.
     var rank: Int {
         switch self {
-        case .fewerSlices, .coversOnly: 0
+        case .fewerSlices, .coversOnly, .moreImages: 0
         case .boneKernel, .refusedDescription: 1
         case .contrastAgent: 2
         case .angiographyOrPerfusion: 3

@@ -49,6 +49,8 @@ struct SeriesJudge {
     let records: [InstanceRecord]
     /// Of the series' institution.
     let rules: SelectionRules
+    /// See `SeriesSelection.mostImages`.
+    var isOfTooLargeStudy = false
 
     func assess() -> Judgement {
         var refusals: [Refusal] = []
@@ -58,6 +60,11 @@ struct SeriesJudge {
             case .success(let geometry): usable.append(.init(record: record, geometry: geometry))
             case .failure(let refusal): refusals.append(refusal)
             }
+        }
+        // Frames are not looked at one by one then.
+        if isOfTooLargeStudy, !usable.isEmpty || refusals.contains(where: { $0.reason == .multiFrame }) {
+            refusals.append(Refusal(.moreImages(than: SeriesSelection.mostImages)))
+            usable = []
         }
         let stack = SliceStack.largest(of: usable)
         let headers = Headers.distinct(in: records)

@@ -62,14 +62,27 @@ public struct SeriesSelection: Sendable, Equatable {
     public let series: [Assessment]
     public let conclusion: Conclusion
 
+    /// A study of more is not analysed: looking at its headers would keep the node from all else. Perfusion has ten
+    /// thousand.
+    public static let mostImages = 50_000
+
+    /// Frames count, also those of records that `InstanceRecord.images` was not asked of.
+    public static func imageCount(of records: some Sequence<InstanceRecord>) -> Int {
+        records.reduce(0) { $0 + max(1, $1.multiFrame?.frames.count ?? 1) }
+    }
+
     /// - Parameters:
     ///   - records: the instances of one study, any order, without the node's own objects.
     ///   - settled: a series that was analysed completely; while it is usable no other takes its place.
     public init(_ records: some Sequence<InstanceRecord>, rules: SelectionRules = .init(), settled: UID? = nil) {
         let groups = Dictionary(grouping: records, by: \.seriesInstanceUID)
+        let isTooLarge = Self.imageCount(of: groups.values.joined()) > Self.mostImages
         var series = groups.sorted { $0.key < $1.key }.map { uid, records in
             let institution = records.min { $0.sopInstanceUID < $1.sopInstanceUID }?.study.institutionName
-            return SeriesJudge(uid: uid, records: records, rules: rules.rules(ofInstitution: institution)).assess()
+            return SeriesJudge(
+                uid: uid, records: records, rules: rules.rules(ofInstitution: institution),
+                isOfTooLargeStudy: isTooLarge
+            ).assess()
         }
         let usable = series.indices.filter { series[$0].assessment.isUsable }
         if let best = Self.best(of: usable.map { series[$0] }, settled: settled) {
@@ -125,6 +138,11 @@ public struct SeriesSelection: Sendable, Equatable {
         }
         let isImageOfCT = assessments.filter { $0.verdict != .refused(.notCT) && $0.verdict != .refused(.partOfHead) }
         if let why = reason(isImageOfCT.filter { $0.region == .head }) { return .notAnalysable(why) }
+        // Nobody looked whether there is a brain in it.
+        let tooMany = SelectionReason.moreImages(than: mostImages)
+        if isImageOfCT.contains(where: { $0.region == .unspecified && $0.verdict == .refused(tooMany) }) {
+            return .notAnalysable(tooMany)
+        }
         return .notHeadCT(reason(assessments) ?? .noImages)
     }
 }

@@ -19,6 +19,8 @@ struct SliceStack {
     let elements: [Element]
     let coverage: Double
     let thickness: Double?
+    /// Images of the series in no group, for it has too many.
+    private var ungrouped: Set<UID> = []
     var records: [InstanceRecord] { elements.map(\.record) }
     var instances: [UID] { elements.map(\.record.sopInstanceUID) }
     var positions: [Double] { elements.map(\.geometry.positionMillimetres) }
@@ -38,7 +40,14 @@ struct SliceStack {
     /// Of the largest group of alike images one for every position; where positions occur twice, of the acquisition in
     /// it that covers as much, if there is one.
     static func largest(of elements: [Element]) -> SliceStack {
-        guard let whole = groups(of: elements).map(SliceStack.init).min(by: isBetter) else { return SliceStack([]) }
+        let (groups, rest) = groups(of: elements)
+        var stack = largest(among: groups)
+        stack.ungrouped = Set(rest.map(\.record.sopInstanceUID))
+        return stack
+    }
+
+    private static func largest(among groups: [[Element]]) -> SliceStack {
+        guard let whole = groups.map(SliceStack.init).min(by: isBetter) else { return SliceStack([]) }
         guard SliceSpacing.distinct(whole.positions).count < whole.elements.count else { return whole }
         let acquisitions = Dictionary(grouping: whole.elements) { $0.record.image.acquisitionNumber }.values
             .map { SliceStack($0).withUniquePositions() }
@@ -56,6 +65,7 @@ struct SliceStack {
         let slices = elements.map { ($0.geometry.positionMillimetres, $0.geometry.thicknessMillimetres) }
         let spacing = SliceSpacing.median(of: slices.map(\.0)) ?? thickness ?? 0
         return usable.filter { !own.contains($0.record.sopInstanceUID) }.compactMap { other in
+            if ungrouped.contains(other.record.sopInstanceUID) { return .ungrouped }
             if !Self.isParallel(other.geometry, first.geometry) { return .otherOrientation }
             if !Self.covers(other.geometry, slices, spacing) { return .otherPosition }
             return first.field < Self.wholeHeadField && other.field > 1.05 * first.field ? .widerField : nil
@@ -85,13 +95,19 @@ struct SliceStack {
 
     /// Whether the stack shows what an image at another position shows: within its range, at most one spacing beyond,
     /// and not in a hole between two slices.
+    /// - Parameter slices: ascending.
     private static func covers(_ geometry: SliceGeometry, _ slices: [(Double, Double?)], _ spacing: Double) -> Bool {
         let position = geometry.positionMillimetres
         guard let lowest = slices.first?.0, let highest = slices.last?.0 else { return false }
         let slack = spacing + SliceSpacing.sameMillimetres
         guard position >= lowest - slack, position <= highest + slack else { return false }
         guard position > lowest, position < highest else { return true }
-        guard let nearest = slices.min(by: { abs($0.0 - position) < abs($1.0 - position) }) else { return false }
+        var (below, above) = (0, slices.count - 1)
+        while above - below > 1 {
+            let middle = (below + above) / 2
+            if slices[middle].0 < position { below = middle } else { above = middle }
+        }
+        let nearest = position - slices[below].0 <= slices[above].0 - position ? slices[below] : slices[above]
         return abs(nearest.0 - position) <= 0.8 * (nearest.1 ?? spacing)
     }
 
@@ -101,6 +117,8 @@ struct SliceStack {
     static let sameOrientationDegrees = 1.0
     /// Fields of view within one stack, mm.
     static let sameFieldMillimetres = 1.0
+    /// Of one series; each image is compared with the first of each. A head and what is scanned with it are a few.
+    static let mostGroups = 32
 
     private static let leastCosine = 0.99984769515639123915  // of 1°
 
@@ -109,16 +127,20 @@ struct SliceStack {
     }
 
     /// Groups by likeness with the first image of a group, in the order of positions.
-    private static func groups(of elements: [Element]) -> [[Element]] {
+    /// - Returns: at most `mostGroups`, and what is in none of them.
+    private static func groups(of elements: [Element]) -> (groups: [[Element]], rest: [Element]) {
         var groups: [[Element]] = []
+        var rest: [Element] = []
         for element in SliceStack(elements).elements {
             if let index = groups.firstIndex(where: { isAlike($0[0], element) }) {
                 groups[index].append(element)
-            } else {
+            } else if groups.count < mostGroups {
                 groups.append([element])
+            } else {
+                rest.append(element)
             }
         }
-        return groups
+        return (groups, rest)
     }
 
     private static func isAlike(_ left: Element, _ right: Element) -> Bool {

@@ -61,12 +61,13 @@ public struct SliceContiguity: Sendable, Equatable {
             return
         }
         let median = Percentile.linear(intervals, 50)
+        // Of the first stretch that ends above the interval: they are as many as the intervals at worst.
+        var next = 0
         gaps = intervals.enumerated().compactMap { index, interval in
-            guard !stretches.contains(where: { index >= $0.slices.lowerBound && index < $0.slices.upperBound }) else {
-                return nil
-            }
-            let below = stretches.last { $0.slices.upperBound <= index }?.spacing
-            let above = stretches.first { $0.slices.lowerBound > index }?.spacing
+            while next < stretches.count, stretches[next].slices.upperBound <= index { next += 1 }
+            if next < stretches.count, stretches[next].slices.lowerBound <= index { return nil }
+            let below = next > 0 ? stretches[next - 1].spacing : nil
+            let above = next < stretches.count ? stretches[next].spacing : nil
             let largest = [below, above].compactMap { $0 }.max() ?? median
             guard interval > Self.gapFrom * largest else { return nil }
             let count = max(1, Int(min((interval / largest).rounded(), Self.mostMissing)) - 1)

@@ -70,10 +70,12 @@ actor StudyAnalyzer {
     nonisolated var rules: SelectionRules { tools.rules }
 
     /// The images of a study, of several versions of one instance those of the newest. A frame of a multi-frame
-    /// instance is an image under a UID of its own.
+    /// instance is an image under a UID of its own, unless the study is too large to be analysed.
     static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
         let newest = byUID(instances)
-        guard newest.values.contains(where: { $0.record.multiFrame != nil }) else { return newest }
+        guard newest.values.contains(where: { $0.record.multiFrame != nil }),
+            SeriesSelection.imageCount(of: newest.values.lazy.map(\.record)) <= SeriesSelection.mostImages
+        else { return newest }
         return byUID(newest.values.flatMap(\.images))
     }
 
@@ -85,18 +87,8 @@ actor StudyAnalyzer {
         return Set(chosen.compactMap { known[$0]?.path })
     }
 
-    static func newest(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
-        let newest = byUID(records)
-        guard newest.values.contains(where: { $0.multiFrame != nil }) else { return newest }
-        return byUID(newest.values.flatMap(\.images))
-    }
-
     private static func byUID(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
         Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
-    }
-
-    private static func byUID(_ records: [InstanceRecord]) -> [UID: InstanceRecord] {
-        Dictionary(records.map { ($0.sopInstanceUID, $0) }) { $0.version < $1.version ? $1 : $0 }
     }
 
     // MARK: Ahead of completion
