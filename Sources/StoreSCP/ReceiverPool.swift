@@ -539,8 +539,13 @@ actor ReceiverPool {
     /// Reads two whole files at worst: neither on the actor, nor on the cooperative pool.
     private nonisolated func judge(_ collision: Collision) async -> (verdict: CollisionVerdict, version: Int) {
         await withCheckedContinuation { continuation in
-            DispatchQueue.global(qos: .default).async { [spool] in
-                continuation.resume(returning: spool.judge(collision))
+            DispatchQueue.global(qos: .default).async { [spool, logger] in
+                let judged = spool.judge(collision) { path, error in
+                    logger.error(
+                        "a stored object cannot be read; what comes again is kept as its next version",
+                        metadata: ["path": "\(path)", "error": "\(error)"])
+                }
+                continuation.resume(returning: judged)
             }
         }
     }

@@ -78,22 +78,31 @@ public struct Spool: Sendable {
     /// What to do with an object whose name is taken.
     func verdict(on collision: Collision) -> CollisionVerdict { judge(collision).verdict }
 
+    /// - Parameter unreadable: is told of each stored file that cannot be read. It stands in the way of no intact copy:
+    ///   the next version is kept, and the newest counts.
     /// - Returns: the verdict, and the version that it is about.
-    func judge(_ collision: Collision) -> (verdict: CollisionVerdict, version: Int) {
+    func judge(
+        _ collision: Collision, unreadable: (_ path: String, _ error: any Error) -> Void = { _, _ in }
+    ) -> (verdict: CollisionVerdict, version: Int) {
         let record = collision.record
         // Paths are made from checked UIDs here, never taken from the worker.
         guard collision.temporaryPath.hasPrefix(incoming.path + "/"), !collision.temporaryPath.contains("/../") else {
             return (.refuse(reason: "worker named a file outside incoming"), 1)
         }
-        let temporary = URL(fileURLWithPath: collision.temporaryPath)
+        let received: StoredDataSet
+        do { received = try StoredDataSet(URL(fileURLWithPath: collision.temporaryPath)) } catch {
+            return (.refuse(reason: Self.receivedUnreadable), 1)
+        }
         for version in 1...Self.mostVersions {
             let existing = path(study: record.studyInstanceUID, instance: record.sopInstanceUID, version: version)
             guard FileManager.default.fileExists(atPath: existing) else {
                 return (.keepAs(path: existing, version: version), version)
             }
             do {
-                if try Self.sameDataSet(temporary, URL(fileURLWithPath: existing)) { return (.identical, version) }
-            } catch { return (.refuse(reason: "cannot compare with the stored object"), version) }
+                if try received.isSame(as: URL(fileURLWithPath: existing)) { return (.identical, version) }
+            } catch let error as StoredDataSet.OtherUnreadable {
+                unreadable(existing, error.cause)
+            } catch { return (.refuse(reason: Self.receivedUnreadable), version) }
         }
         return (.refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance"), Self.mostVersions)
     }
@@ -101,16 +110,16 @@ public struct Spool: Sendable {
     /// Versions of one SOP Instance UID that are kept.
     static let mostVersions = 16
 
-    /// Whether two Part 10 files hold the same data set bytes; their file meta headers may differ (PS3.10 §7.1).
-    static func sameDataSet(_ one: URL, _ other: URL) throws -> Bool {
-        let first = try StoredDataSet(one)
-        let second = try StoredDataSet(other)
-        return try first.length == second.length && first.equals(second)
-    }
+    private static let receivedUnreadable = "cannot read the received object back"
 }
 
 /// The data set within a Part 10 file. Read, not mapped: a mapped file that is cut short ends the daemon by SIGBUS.
 private final class StoredDataSet {
+    /// It is not this file that cannot be read.
+    struct OtherUnreadable: Error {
+        let cause: any Error
+    }
+
     /// Of the value of (0002,0000), UL: the bytes of the file meta header after it. Before it are the preamble, "DICM"
     /// and the element's tag, VR and length.
     private static let metaLengthOffset = 140
@@ -136,15 +145,24 @@ private final class StoredDataSet {
 
     deinit { close(descriptor) }
 
+    /// Whether another Part 10 file holds the same data set bytes; their file meta headers may differ (PS3.10 §7.1).
+    func isSame(as file: URL) throws -> Bool {
+        let other: StoredDataSet
+        do { other = try StoredDataSet(file) } catch { throw OtherUnreadable(cause: error) }
+        return try length == other.length && equals(other)
+    }
+
     /// Both have to be of the same length.
-    func equals(_ other: StoredDataSet) throws -> Bool {
+    private func equals(_ other: StoredDataSet) throws -> Bool {
         var (mine, theirs) = (Self.chunk(), Self.chunk())
         for offset in stride(from: 0, to: length, by: Self.chunkBytes) {
             let count = min(Self.chunkBytes, length - offset)
             let same = try mine.withUnsafeMutableBytes { mine in
                 try theirs.withUnsafeMutableBytes { theirs in
                     try read(into: UnsafeMutableRawBufferPointer(rebasing: mine[..<count]), at: offset)
-                    try other.read(into: UnsafeMutableRawBufferPointer(rebasing: theirs[..<count]), at: offset)
+                    do {
+                        try other.read(into: UnsafeMutableRawBufferPointer(rebasing: theirs[..<count]), at: offset)
+                    } catch { throw OtherUnreadable(cause: error) }
                     return memcmp(mine.baseAddress!, theirs.baseAddress!, count) == 0
                 }
             }

@@ -63,13 +63,31 @@ import WorkerProtocol
         }
     }
 
-    @Test func whatIsNoWholeRegularFileIsNotCompared() throws {
-        let existing = stored()
-        try write(file(meta: 40, "").prefix(150), existing)
-        if case .refuse = spool.verdict(on: try collision("x")) {} else { Issue.record("cut short") }
+    @Test func aStoredFileThatCannotBeReadKeepsNoIntactCopyOut() throws {
+        let (existing, second) = (stored(), stored(version: 2))
+        let kept = CollisionVerdict.keepAs(path: second.path, version: 2)
+        for length in [0, 150] {
+            try write(file(meta: 40, "x").prefix(length), existing)
+            var unreadable: [String] = []
+            let collision = try collision("x")
+            let verdict = spool.judge(collision, unreadable: { path, _ in unreadable.append(path) }).verdict
+            #expect(verdict == kept)
+            #expect(unreadable == [existing.path])
+        }
+        // What is no regular file is not opened.
         try FileManager.default.removeItem(at: existing)
         #expect(mkfifo(existing.path, 0o600) == 0)
-        if case .refuse = spool.verdict(on: try collision("x")) {} else { Issue.record("a FIFO") }
+        #expect(spool.verdict(on: try collision("x")) == kept)
+        // The copy is found again.
+        try write(file(meta: 20, "x"), second)
+        #expect(spool.verdict(on: try collision("x")) == .identical)
+    }
+
+    @Test func aReceivedFileThatCannotBeReadBackIsRefused() throws {
+        try write(file(meta: 20, "x"), stored())
+        let collision = try collision("x")
+        try FileManager.default.removeItem(atPath: collision.temporaryPath)
+        if case .refuse = spool.verdict(on: collision) {} else { Issue.record("kept") }
     }
 
     @Test func aWorkerCannotNameAFileElsewhere() throws {

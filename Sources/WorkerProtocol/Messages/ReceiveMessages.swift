@@ -168,7 +168,7 @@ public enum CollisionVerdict: Codable, Sendable, Equatable {
     case identical
     /// Other bytes: keep under this path as a version; acknowledge. The version number goes into the record.
     case keepAs(path: String, version: Int)
-    /// Could not be compared: refuse with 0xA700, the sender tries again.
+    /// Cannot be compared or kept: refuse with 0xA700, the sender tries again.
     case refuse(reason: String)
 }
 
