@@ -8,7 +8,8 @@ internal import Glibc
 #endif
 
 /// Brings ledger and spool in line at start-up: objects that were acknowledged right before a crash are read again, and
-/// what retention had marked and not removed is removed.
+/// what retention had marked and not removed is removed. A study's folder, or a file in it, that cannot be mended keeps
+/// no other from being received: it is logged, and left to the next start.
 public struct SpoolMender: Sendable {
     private let spool: Spool
     private let ledger: any Ledger
@@ -50,19 +51,14 @@ public struct SpoolMender: Sendable {
     }
 
     private func mend(_ study: UID, _ folder: String, _ progress: (_ read: Int) -> Void) async throws -> Int {
-        let paths = try spool.paths(in: folder)
         let known = try await ledger.instancePaths(ofStudy: study)
-        var unknown: [String] = []
-        for path in paths {
-            switch known[path] {
-            case .present: break
-            case .purged(let receivedAt) where try !isNewer(path, than: receivedAt):
-                try FileManager.default.removeItem(atPath: path)
-            // Purged, sent again, and acknowledged before the ledger knew of it.
-            case .purged, nil: unknown.append(path)
-            }
+        let unknown: [String]
+        do { unknown = try tidy(folder, known) } catch {
+            logger.error(
+                "a folder of the spool cannot be mended: give it to the node's user, or look at the disk",
+                metadata: ["path": "\(folder)", "error": "\(error)"])
+            return 0
         }
-        if try spool.paths(in: folder).isEmpty { rmdir(folder) }
         let now = clock.now()
         progress(0)
         for start in stride(from: 0, to: unknown.count, by: 256) {
@@ -75,6 +71,34 @@ public struct SpoolMender: Sendable {
             progress(start + batch.count)
         }
         return unknown.count
+    }
+
+    /// Removes what retention had marked.
+    /// - Returns: what the ledger does not know.
+    private func tidy(_ folder: String, _ known: [String: FileStanding]) throws -> [String] {
+        var unknown: [String] = []
+        for path in try spool.paths(in: folder) {
+            switch known[path] {
+            case .present: break
+            case .purged(let receivedAt):
+                do {
+                    // Purged, sent again, and acknowledged before the ledger knew of it.
+                    if try isNewer(path, than: receivedAt) {
+                        unknown.append(path)
+                    } else {
+                        try FileManager.default.removeItem(atPath: path)
+                    }
+                } catch {
+                    logger.error(
+                        "a file of the spool cannot be mended: give it to the node's user, or look at the disk",
+                        metadata: ["path": "\(path)", "error": "\(error)"])
+                }
+            case nil: unknown.append(path)
+            }
+        }
+        // Does nothing to one that holds anything.
+        rmdir(folder)
+        return unknown
     }
 
     /// A file is written before it is recorded.

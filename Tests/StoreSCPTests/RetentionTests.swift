@@ -76,6 +76,20 @@ import WorkerProtocol
         #expect(try await ledger.instances(ofStudy: UID("1.2.1")!).map(\.isPurged) == [true])
     }
 
+    @Test func aFolderThatCannotBeListedKeepsNoOtherFromBeingMended() async throws {
+        let paths = [try await study(1, age: 101), try await study(2, age: 101)]
+        for _ in paths { _ = try await ledger.purgeOldestStudy(receivedBefore: now) }
+        // Named like folders of studies, and none: whatever their order.
+        let files = ["1.2.0", "1.2.3"].map { spool.studies.appendingPathComponent($0).path }
+        for file in files { try Data().write(to: URL(fileURLWithPath: file)) }
+        #expect(try await mender().mend() == 0)
+        for path in paths { #expect(!exists(path)) }
+        for file in files { #expect(exists(file)) }
+        // The folder of all studies has to be there.
+        try FileManager.default.removeItem(at: spool.studies)
+        await #expect(throws: (any Error).self) { try await mender().mend() }
+    }
+
     @Test func whatIsSentAgainAndNotRecordedYetOutlivesACrash() async throws {
         let path = try await study(1, age: 101)
         try await retention(keep: .seconds(100)).purgeDue()
