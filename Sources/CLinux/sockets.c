@@ -37,17 +37,27 @@ ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptor) {
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(int))];
     } control;
+    // CMSG_LEN, not CMSG_SPACE, whose padding has room for a second descriptor: the kernel drops what has no room.
     struct msghdr message = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = CMSG_LEN(sizeof(int))};
     *descriptor = -1;
     ssize_t received;
     do received = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     while (received < 0 && errno == EINTR);
     if (received < 0) return -1;
     for (struct cmsghdr *header = CMSG_FIRSTHDR(&message); header; header = CMSG_NXTHDR(&message, header)) {
-        if (header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-            header->cmsg_len == CMSG_LEN(sizeof(int)))
-            memcpy(descriptor, CMSG_DATA(header), sizeof(int));
+        if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
+        // The last one is kept, whatever else came is closed.
+        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= header->cmsg_len; at += sizeof(int)) {
+            if (*descriptor >= 0) close(*descriptor);
+            memcpy(descriptor, CMSG_DATA(header) + at, sizeof(int));
+        }
+    }
+    if (message.msg_flags & MSG_CTRUNC) {
+        if (*descriptor >= 0) close(*descriptor);
+        *descriptor = -1;
+        errno = EPROTO;
+        return -1;
     }
     return received;
 }

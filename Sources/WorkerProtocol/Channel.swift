@@ -71,10 +71,21 @@ public final class Channel: @unchecked Sendable {
         try send(.message(try encoder.encode(message)), descriptor: descriptor)
     }
 
+    /// The descriptor is the caller's, to close.
     /// - Returns: nil when the other end closed between two frames.
     public func receive() throws -> (frame: Frame, descriptor: Int32?)? {
-        var header = [UInt8](repeating: 0, count: Frame.headerSize)
         var received: Int32?
+        do {
+            guard let frame = try readFrame(descriptor: &received) else { return nil }
+            return (frame, received)
+        } catch {
+            if let received { Glibc.close(received) }
+            throw error
+        }
+    }
+
+    private func readFrame(descriptor received: inout Int32?) throws -> Frame? {
+        var header = [UInt8](repeating: 0, count: Frame.headerSize)
         let whole = try header.withUnsafeMutableBytes { try read(into: $0, descriptor: &received) }
         guard whole else { return nil }
         let (length, isMessage) = try Frame.parse(header: header, limits: limits)
@@ -83,21 +94,23 @@ public final class Channel: @unchecked Sendable {
             let complete = try payload.withUnsafeMutableBytes { try read(into: $0, descriptor: &received) }
             guard complete else { throw WorkerError(.closed, "the other end closed within a frame") }
         }
-        return (isMessage ? .message(payload) : .bulk(payload), received)
+        return isMessage ? .message(payload) : .bulk(payload)
     }
 
-    /// The next frame, which has to be a message of the given type; nil at the end of the channel.
+    /// The next frame, which has to be a message of the given type; nil at the end of the channel. The descriptor is
+    /// the caller's, to close.
     public func receive<Message: Decodable>(_ type: Message.Type) throws -> (message: Message, descriptor: Int32?)? {
         guard let (frame, descriptor) = try receive() else { return nil }
-        guard case .message(let payload) = frame else {
-            throw WorkerError(.protocolViolation, "bulk bytes where a message was due")
+        do { return (try frame.message(type), descriptor) } catch {
+            if let descriptor { Glibc.close(descriptor) }
+            throw error
         }
-        return (try Self.decode(type, payload), descriptor)
     }
 
     /// The next frame, which has to be bulk bytes.
     public func receiveBulk() throws -> Data {
-        guard let (frame, _) = try receive() else { throw WorkerError(.closed, "the other end closed") }
+        guard let (frame, descriptor) = try receive() else { throw WorkerError(.closed, "the other end closed") }
+        if let descriptor { Glibc.close(descriptor) }
         guard case .bulk(let payload) = frame else {
             throw WorkerError(.protocolViolation, "a message where bulk bytes were due")
         }

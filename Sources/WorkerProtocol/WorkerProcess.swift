@@ -180,9 +180,10 @@ public final class WorkerProcess: @unchecked Sendable {
         hello settle: (Result<Hello, any Error>) -> Void
     ) {
         do {
-            guard let (hello, _) = try channel.receive(Hello.self) else {
+            guard let (hello, passed) = try channel.receive(Hello.self) else {
                 throw WorkerError(.closed, "the worker ended before its hello")
             }
+            if let passed { Glibc.close(passed) }
             settle(.success(hello))
             while let (frame, descriptor) = try channel.receive() {
                 if let descriptor { Glibc.close(descriptor) }

@@ -40,6 +40,64 @@ import Testing
         close(received)
     }
 
+    @Test(arguments: [2, 3])
+    func aFrameWithMoreThanOneDescriptorIsRefusedAndNoneStaysOpen(count: Int) throws {
+        let (one, other) = pair()
+        let end = try pass([0, 0, 0, 2, 1, 0], descriptors: count, over: one)
+        defer { close(end) }
+        #expect(throws: WorkerError(.closed, "")) { try other.receive() }
+        #expect(isClosedElsewhere(end))
+    }
+
+    @Test(
+        arguments: [
+            // Unknown kind, end within the frame, bulk bytes where a message is due, another message.
+            [0, 0, 0, 2, 9, 0], [0, 0, 0, 9, 1, 0], [0, 0, 0, 2, 2, 0], [0, 0, 0, 2, 1, 0],
+        ] as [[UInt8]])
+    func aFrameThatIsNoneLeavesNoDescriptorOpen(bytes: [UInt8]) throws {
+        let (one, other) = pair()
+        let end = try pass(bytes, descriptors: 1, over: one)
+        defer { close(end) }
+        one.close()
+        #expect(throws: WorkerError.self) { try other.receive(EchoJob.self) }
+        #expect(isClosedElsewhere(end))
+    }
+
+    /// Sends the bytes with so many descriptors of one end of a socket pair, as sendmsg(2) lets a child do it.
+    /// - Returns: the other end.
+    private func pass(_ bytes: [UInt8], descriptors count: Int, over channel: Channel) throws -> Int32 {
+        var ends: [Int32] = [-1, -1]
+        try #require(clinux_socket_pair(&ends) == 0)
+        defer { close(ends[1]) }
+        // cmsg(3): length, SOL_SOCKET, SCM_RIGHTS, then the descriptors.
+        let length = 16 + 4 * count
+        let control = UnsafeMutableRawPointer.allocate(byteCount: 64, alignment: 8)
+        defer { control.deallocate() }
+        control.storeBytes(of: length, as: Int.self)
+        control.storeBytes(of: 1, toByteOffset: 8, as: Int32.self)
+        control.storeBytes(of: 1, toByteOffset: 12, as: Int32.self)
+        for index in 0..<count { control.storeBytes(of: ends[1], toByteOffset: 16 + 4 * index, as: Int32.self) }
+        var bytes = bytes
+        let sent = bytes.withUnsafeMutableBytes { buffer in
+            var vector = iovec(iov_base: buffer.baseAddress, iov_len: buffer.count)
+            return withUnsafeMutablePointer(to: &vector) { vector in
+                var message = msghdr()
+                message.msg_iov = vector
+                message.msg_iovlen = 1
+                message.msg_control = control
+                message.msg_controllen = length
+                return sendmsg(channel.descriptor, &message, 0)
+            }
+        }
+        #expect(sent == bytes.count)
+        return ends[0]
+    }
+
+    private func isClosedElsewhere(_ end: Int32) -> Bool {
+        var polled = pollfd(fd: end, events: 0, revents: 0)
+        return poll(&polled, 1, 10_000) == 1 && Int32(polled.revents) & Int32(POLLHUP) != 0
+    }
+
     @Test func takesAFrameAtTheLimitAndRefusesOneByteMore() throws {
         let limits = Frame.Limits(message: 16, bulk: 32)
         let (one, other) = pair(limits)

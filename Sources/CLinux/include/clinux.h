@@ -13,7 +13,8 @@ extern "C" {
 
 /// Sends bytes, and with the first of them a descriptor (SCM_RIGHTS) where `descriptor` >= 0. Never raises SIGPIPE.
 ssize_t clinux_send(int socket, const void *bytes, size_t count, int descriptor);
-/// Receives bytes; a descriptor that came along is stored, close-on-exec, in `*descriptor`, else -1.
+/// Receives bytes; a descriptor that came along is stored, close-on-exec, in `*descriptor`, else -1. Fails with EPROTO
+/// where more than one came, or one for which the process has no room: none stays open then.
 ssize_t clinux_receive(int socket, void *bytes, size_t count, int *descriptor);
 /// A connected pair of stream sockets, close-on-exec.
 int clinux_socket_pair(int sockets[2]);

@@ -83,7 +83,8 @@ final class ControlServer: Service {
         }
         Thread.detachNewThread { [handler, logger, uid] in
             do {
-                guard let (request, _) = try channel.receive(ControlRequest.self) else { return }
+                guard let (request, passed) = try channel.receive(ControlRequest.self) else { return }
+                if let passed { Glibc.close(passed) }
                 Task { [uid] in
                     let response = await handler(request, uid)
                     DispatchQueue.global().async {
