@@ -24,7 +24,7 @@ public actor DecodeClient {
     private let deadline: Duration
     /// For one request.
     public static let defaultDeadline: Duration = .seconds(120)
-    private var worker: (process: WorkerProcess, frames: AsyncThrowingStream<Frame, any Error>.Iterator)?
+    private var worker: (process: WorkerProcess, frames: WorkerFrames.Iterator)?
     private var served = 0
     private let turn = AsyncLock()
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "decode")])

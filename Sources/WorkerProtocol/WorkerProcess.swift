@@ -42,13 +42,12 @@ public final class WorkerProcess: @unchecked Sendable {
     }
 
     public let processID: Int32
-    /// All frames after the hello, with a descriptor each where one came along. Finishes when the child closes its end,
-    /// throws when it breaks the protocol.
-    public let frames: AsyncThrowingStream<Frame, any Error>
+    /// All frames after the hello; a descriptor that came along is closed. Finishes when the child closes its end, throws
+    /// when it breaks the protocol. The child waits while too many are not taken; from `stop` or `kill` on it does not.
+    public let frames: WorkerFrames
 
     private let channel: Channel
     private let sending: DispatchQueue
-    private let continuation: AsyncThrowingStream<Frame, any Error>.Continuation
     private let lock = NSLock()
     private var hello: Hello?
     private var ending: Ending?
@@ -84,9 +83,9 @@ public final class WorkerProcess: @unchecked Sendable {
         self.processID = processID
         self.channel = channel
         sending = DispatchQueue(label: "worker.\(processID).send")
-        (frames, continuation) = AsyncThrowingStream.makeStream()
-        let thread = Thread { [channel, continuation, weak self] in
-            Self.read(channel, continuation) { hello in self?.settleHello(hello) }
+        frames = WorkerFrames()
+        let thread = Thread { [channel, frames, weak self] in
+            Self.read(channel, frames) { hello in self?.settleHello(hello) }
             self?.waitForEnd()
         }
         thread.name = "worker \(processID)"
@@ -96,6 +95,7 @@ public final class WorkerProcess: @unchecked Sendable {
 
     deinit {
         channel.shutDown()
+        frames.open()
         if lock.withLock({ ending == nil }) { Self.reapInBackground(processID) }
     }
 
@@ -148,6 +148,7 @@ public final class WorkerProcess: @unchecked Sendable {
     @discardableResult
     public func stop(patience: Duration = .seconds(2)) async -> Ending {
         channel.shutDown()
+        frames.open()
         let killer = Task {
             try await Task.sleep(for: patience)
             kill()
@@ -159,6 +160,7 @@ public final class WorkerProcess: @unchecked Sendable {
     /// Sends SIGKILL, if the child still runs.
     public func kill() {
         lock.withLock { if ending == nil { _ = Glibc.kill(processID, SIGKILL) } }
+        frames.open()
     }
 
     /// False soon after the child has ended.
@@ -176,8 +178,7 @@ public final class WorkerProcess: @unchecked Sendable {
     }
 
     private static func read(
-        _ channel: Channel, _ continuation: AsyncThrowingStream<Frame, any Error>.Continuation,
-        hello settle: (Result<Hello, any Error>) -> Void
+        _ channel: Channel, _ frames: WorkerFrames, hello settle: (Result<Hello, any Error>) -> Void
     ) {
         do {
             guard let (hello, passed) = try channel.receive(Hello.self) else {
@@ -187,12 +188,13 @@ public final class WorkerProcess: @unchecked Sendable {
             settle(.success(hello))
             while let (frame, descriptor) = try channel.receive() {
                 if let descriptor { Glibc.close(descriptor) }
-                continuation.yield(frame)
+                frames.add(frame)
+                frames.waitForRoom()
             }
-            continuation.finish()
+            frames.finish()
         } catch {
             settle(.failure(error))
-            continuation.finish(throwing: error)
+            frames.finish(throwing: error)
         }
     }
 

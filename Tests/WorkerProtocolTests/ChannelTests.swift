@@ -78,7 +78,7 @@ import Testing
         control.storeBytes(of: 1, toByteOffset: 12, as: Int32.self)
         for index in 0..<count { control.storeBytes(of: ends[1], toByteOffset: 16 + 4 * index, as: Int32.self) }
         var bytes = bytes
-        let sent = bytes.withUnsafeMutableBytes { buffer in
+        let sent: Int = bytes.withUnsafeMutableBytes { buffer in
             var vector = iovec(iov_base: buffer.baseAddress, iov_len: buffer.count)
             return withUnsafeMutablePointer(to: &vector) { vector in
                 var message = msghdr()
@@ -154,5 +154,60 @@ import Testing
     @Test func stoppingKillsWhoDoesNotEnd() async throws {
         let worker = try WorkerProcess(.init(path: "/bin/sleep", arguments: ["60"]))
         #expect(await worker.stop(patience: .milliseconds(100)) == .signalled(SIGKILL))
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func whoSaysMoreThanIsTakenWaitsAndNothingIsLost() async throws {
+        let (worker, file) = try talkative()
+        defer { try? FileManager.default.removeItem(at: file) }
+        try await untilFull(worker)
+        #expect(worker.frames.backlog.frames == FrameBacklog.mostFrames)
+        var numbers: [UInt8] = []
+        for try await frame in worker.frames {
+            #expect(worker.frames.backlog.frames <= FrameBacklog.mostFrames)
+            guard case .message(let payload) = frame, payload.count == Self.frameBytes else { break }
+            numbers.append(payload[0])
+        }
+        #expect(numbers == (0..<Self.frames).map { UInt8(truncatingIfNeeded: $0) })
+        #expect(await worker.ended() == .exited(code: 0))
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func whoWaitsToBeHeardCanBeKilled() async throws {
+        let (worker, file) = try talkative()
+        defer { try? FileManager.default.removeItem(at: file) }
+        try await untilFull(worker)
+        worker.kill()
+        #expect(await worker.ended() == .signalled(SIGKILL))
+    }
+
+    @Test(.timeLimit(.minutes(1)))
+    func whoWaitsToBeHeardCanBeStopped() async throws {
+        let (worker, file) = try talkative()
+        defer { try? FileManager.default.removeItem(at: file) }
+        try await untilFull(worker)
+        await worker.stop()
+        #expect(!worker.isRunning)
+    }
+
+    private static let frames = 10_000
+    private static let frameBytes = 1024
+
+    /// A child that says more at once than the socket holds.
+    private func talkative() throws -> (worker: WorkerProcess, file: URL) {
+        func wire(_ frame: Frame) -> Data { Data(frame.header()) + frame.payload }
+        var bytes = wire(.message(try JSONEncoder().encode(Hello(verb: "test", confinement: .init()))))
+        for number in 0..<Self.frames {
+            let payload = Data(repeating: UInt8(truncatingIfNeeded: number), count: Self.frameBytes)
+            bytes += wire(.message(payload))
+        }
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent(UUID().uuidString)
+        try bytes.write(to: file)
+        let arguments = ["-c", "exec cat \"$0\" >&3", file.path]
+        return (try WorkerProcess(.init(path: "/bin/sh", arguments: arguments)), file)
+    }
+
+    private func untilFull(_ worker: WorkerProcess) async throws {
+        while worker.frames.backlog.frames < FrameBacklog.mostFrames { try await Task.sleep(for: .milliseconds(2)) }
     }
 }
