@@ -169,11 +169,12 @@ public final class AssociationListener: @unchecked Sendable {
             let pause = max(0, min(Self.mostPause, next - now))
             _ = poll(&polled, nfds_t(polled.count), Int32(pause * 1000) + 1)
             if polled[0].revents != 0 { drainWakePipe() }
-            for (entry, listener) in zip(polled.dropFirst(), listeners) where entry.revents != 0 {
-                acceptAll(entry.fd, listener.transport)
-            }
             for entry in polled.dropFirst(1 + listeners.count) where entry.revents != 0 {
                 advance(entry.fd, hasAll: entry.revents & Self.peerFinished != 0)
+            }
+            // Last: a new connection may have the number of one that was closed, of which poll(2) says something else.
+            for (entry, listener) in zip(polled.dropFirst(), listeners) where entry.revents != 0 {
+                acceptAll(entry.fd, listener.transport)
             }
             admitWaiting()
             expire()

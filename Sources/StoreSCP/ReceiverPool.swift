@@ -163,6 +163,8 @@ actor ReceiverPool {
     private let book: AssociationBook
     private let logger: Logger
     private var templates: [Transport: Prepared] = [:]
+    /// Counts how often all that was prepared for a port was thrown away.
+    private var generations: [Transport: Int] = [:]
     private let starting = AsyncLock()
     private var idle: [Transport: [Idle]] = [:]
     private var serving: [String: Serving] = [:]
@@ -173,6 +175,7 @@ actor ReceiverPool {
     private var failuresLogged = RateLimit(perMinute: 60)
     /// As the log says.
     private var confinementMissing: [String] = []
+    private static let stopping = WorkerError(.closed, "the node is stopping")
     /// Apart, so that what peers can bring about does not hide what an administrator has to mend.
     private var startFailuresLogged = RateLimit(perMinute: 6)
     private let crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", "receive")])
@@ -208,12 +211,19 @@ actor ReceiverPool {
         // Looked at anew after each: while one port's are started, the other's are taken.
         while !isStopping, let transport = lacking(besides: failed) {
             do {
+                let generation = generations[transport]
                 let ready = try await startWorker(transport)
+                guard !isStopping, generations[transport] == generation else {
+                    Task { await ready.worker.stop() }
+                    continue
+                }
                 idle[transport, default: []].append(ready)
             } catch {
                 // Tried again for each association.
                 failed.insert(transport)
-                guard startFailuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { continue }
+                guard !isStopping, startFailuresLogged.allows(at: ProcessInfo.processInfo.systemUptime) else {
+                    continue
+                }
                 logger.error(
                     "receive worker does not start",
                     metadata: ["error": "\(error)", "port": "\(transport == .tls ? "tls" : "plain")"])
@@ -253,6 +263,7 @@ actor ReceiverPool {
 
     /// That of the port, a new one where it has ended or is older than the files that it has loaded.
     private func preparedTemplate(_ transport: Transport) async throws -> Prepared {
+        guard !isStopping else { throw Self.stopping }
         guard let program = programs.program(transport) else {
             throw WorkerError(.start, "there is no program for the TLS port")
         }
@@ -273,6 +284,7 @@ actor ReceiverPool {
     /// Nothing that a peer may have learned by a crash holds for the next worker: it is made of a new template, with
     /// other addresses.
     private func startAfresh(_ transport: Transport) {
+        generations[transport, default: 0] += 1
         discardTemplate(transport)
         for each in idle.removeValue(forKey: transport) ?? [] { Task { await each.worker.stop() } }
         Task { await refill() }
@@ -312,7 +324,7 @@ actor ReceiverPool {
             Task { await refill() }
             try await follow(worker, &course, &log)
         } catch {
-            log.error("association failed", metadata: ["error": "\(error)"])
+            log.log(level: isStopping ? .notice : .error, "association failed", metadata: ["error": "\(error)"])
         }
         if let ended = serving.removeValue(forKey: id) {
             let ending = await ended.worker.stop()
@@ -344,6 +356,8 @@ actor ReceiverPool {
         /// Why there was no association.
         var refusal: String?
         var hasRefusedImage = false
+        /// For each association, so that none hides what is refused to others.
+        var refusalsLogged = RateLimit(perMinute: 60)
         /// Of the instances that the worker tells of.
         var common: CommonAttributes?
         var transfers: ReceivedTransfers
@@ -376,6 +390,11 @@ actor ReceiverPool {
         // One that died while it waited must not cost an association.
         let ready = takeIdle(connection.transport)
         let worker = if let ready { ready } else { try await startWorker(connection.transport).worker }
+        // Those who serve have been told to stop already.
+        guard !isStopping else {
+            await worker.stop()
+            throw Self.stopping
+        }
         let settings = settings
         // Within TLS the handshake comes before the association, whose deadline the worker keeps.
         let patience: Duration = .seconds(5) + settings.rules.requestDeadline
@@ -484,6 +503,7 @@ actor ReceiverPool {
         case .refused(let refusal):
             refusedInstances.increment()
             book.change(id) { $0.refusedObject(refusal.reason) }
+            guard course.refusalsLogged.allows(at: ProcessInfo.processInfo.systemUptime) else { break }
             log.warning(
                 "object refused",
                 metadata: ["status": "0x\(String(refusal.status, radix: 16))", "reason": "\(refusal.reason)"])
@@ -553,6 +573,8 @@ actor ReceiverPool {
     /// Asks all to stop, waits, kills.
     func stop(within deadline: Duration) async {
         isStopping = true
+        // A ledger that refuses would keep those who serve from ending.
+        await intake.stopHoldingBack()
         for each in idle.values.joined() { await each.worker.stop() }
         idle = [:]
         for transport in Transport.allCases { discardTemplate(transport) }

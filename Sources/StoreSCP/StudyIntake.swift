@@ -52,6 +52,9 @@ public final class StudyIntake: Service {
         await buffer.add(.ended(association: id, conclusion, at: clock.now()))
     }
 
+    /// The node is stopping: whoever receives ends, even where the ledger takes nothing.
+    func stopHoldingBack() async { await buffer.stopHoldingBack() }
+
     /// Goes the way of all that is stored.
     public func nudge() async { await buffer.add(.nudge) }
 
@@ -105,14 +108,15 @@ public final class StudyIntake: Service {
 
 /// Items in order of arrival; adding waits while too many are there.
 actor IntakeBuffer {
-    private static let capacity = 4096
+    static let capacity = 4096
     private var items: [StudyIntake.Item] = []
     private var reader: CheckedContinuation<Void, Never>?
     private var writers: [CheckedContinuation<Void, Never>] = []
     private var isFinished = false
+    private var holdsBack = true
 
     func add(_ item: StudyIntake.Item) async {
-        while items.count >= Self.capacity && !isFinished { await withCheckedContinuation { writers.append($0) } }
+        while items.count >= Self.capacity && holdsBack { await withCheckedContinuation { writers.append($0) } }
         items.append(item)
         reader?.resume()
         reader = nil
@@ -131,11 +135,17 @@ actor IntakeBuffer {
         return batch
     }
 
+    /// From now on adding does not wait.
+    func stopHoldingBack() {
+        holdsBack = false
+        writers.forEach { $0.resume() }
+        writers = []
+    }
+
     func finish() {
         isFinished = true
         reader?.resume()
         reader = nil
-        writers.forEach { $0.resume() }
-        writers = []
+        stopHoldingBack()
     }
 }

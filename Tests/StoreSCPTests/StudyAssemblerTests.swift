@@ -582,3 +582,16 @@ private actor Collector {
     }
     private func add(_ study: AssembledStudy) { assembled.append(study) }
 }
+
+@Suite struct IntakeBufferTests {
+    @Test(.timeLimit(.minutes(1)))
+    func nobodyWaitsForRoomOnceTheNodeStops() async {
+        let buffer = IntakeBuffer()
+        for _ in 0..<IntakeBuffer.capacity { await buffer.add(.nudge) }
+        let more = Task { await buffer.add(.nudge) }
+        await buffer.stopHoldingBack()
+        await more.value
+        let all = await buffer.next(atMost: IntakeBuffer.capacity + 2)
+        #expect(all?.count == IntakeBuffer.capacity + 1)
+    }
+}
