@@ -158,8 +158,16 @@ public actor OperatorAlertWatch: Service {
                 let known = before[uid].flatMap {
                     $0.upTo == study.lastReceivedAt && $0.after == count ? $0.mayBeHead : nil
                 }
-                mayBeHead = if let known { known } else { try await sources.mayBeHead(uid) }
-                judged[uid] = (study.lastReceivedAt, count, mayBeHead)
+                do {
+                    mayBeHead = if let known { known } else { try await sources.mayBeHead(uid) }
+                    judged[uid] = (study.lastReceivedAt, count, mayBeHead)
+                } catch is CancellationError { throw CancellationError() } catch {
+                    // It hides no other alert; it is asked about again at the next look.
+                    logger.error(
+                        "a study cannot be read back, and counts as a head CT",
+                        metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+                    mayBeHead = true
+                }
             }
             if mayBeHead { heads.append(study) }
         }

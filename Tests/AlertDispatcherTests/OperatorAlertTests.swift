@@ -107,6 +107,7 @@ import WorkerProtocol
             var now = Date(timeIntervalSince1970: 1_000_000)
             var crashes: [String: Int] = [:]
             var isHead = true
+            var isUnreadable = false
             var asked = 0
             var freeBytes: UInt64 = 5000
             var interval = Duration.seconds(600)
@@ -143,10 +144,12 @@ import WorkerProtocol
                 disk: { [around] in around.state.withLock { ($0.freeBytes, false) } }, unreachable: { [:] },
                 crashes: { [around] in around.state.withLock { $0.crashes } }, certificates: { [] },
                 mayBeHead: { [around] _ in
-                    around.state.withLock {
+                    let (isHead, isUnreadable) = around.state.withLock {
                         $0.asked += 1
-                        return $0.isHead
+                        return ($0.isHead, $0.isUnreadable)
                     }
+                    if isUnreadable { throw WorkerError(.failed, "cannot be read") }
+                    return isHead
                 }, heldReason: "identity conflict"),
             channels: [Words()], clock: clock ?? around.clock, logger: Logger(label: "test"))
     }
@@ -230,5 +233,24 @@ import WorkerProtocol
         around.change { $0.isHead = true }
         try await watch.look()
         #expect(try await ledger.operatorAlerts(all: true, limit: 10).map(\.subject) == ["1.2.3"])
+    }
+
+    @Test func aStudyThatCannotBeReadBackIsSaidAndHidesNothing() async throws {
+        let ledger = try ledger()
+        let record = InstanceRecord(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.1")!,
+            studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.8")!,
+            transferSyntaxUID: UID("1.2.840.10008.1.2")!)
+        let start = around.clock.now()
+        try await ledger.recordInstances([StoredInstance(record: record, path: "/x", receivedAt: start)])
+        around.change { ($0.now, $0.isHead, $0.isUnreadable, $0.freeBytes) = (start + 1200, false, true, 999) }
+        let watch = watch(ledger)
+        try await watch.look()
+        let active = try await ledger.operatorAlerts(all: false, limit: 10).map(\.kind)
+        #expect(Set(active) == [.noResult, .diskShort])
+        // It can be again, and is no head.
+        around.change { $0.isUnreadable = false }
+        try await watch.look()
+        #expect(try await ledger.operatorAlerts(all: false, limit: 10).map(\.kind) == [.diskShort])
     }
 }
