@@ -53,7 +53,8 @@ public actor CommitmentDesk: Service {
     private func due() async -> [DeliveryEntry] {
         do {
             depth.record(try await ledger.uncommittedDeliveryCount())
-            let due = try await ledger.dueCommitments(at: clock.now())
+            let now = clock.now()
+            let due = try await ledger.dueCommitments(at: now, latest: now + policy.longestPause)
             return due.filter { busy.insert($0.destination).inserted }
         } catch {
             logger.error("ledger cannot be read for commitment", metadata: ["error": "\(error)"])

@@ -86,7 +86,16 @@ public struct OperatorAlertPolicy: Sendable, Equatable {
     }
 
     public func isOverdue(_ study: OpenWork.Study, at now: Date) -> Bool {
-        now.timeIntervalSince(study.since) >= noResult.inSeconds
+        Self.isOver(noResult, since: study.since, at: now)
+    }
+
+    /// A moment that lies further ahead, seconds, was taken by a clock that has been set back since: how long ago it
+    /// was nobody knows.
+    private static let mostAhead = 60.0
+
+    private static func isOver(_ span: Duration, since moment: Date, at now: Date) -> Bool {
+        let age = now.timeIntervalSince(moment)
+        return age >= span.inSeconds || age < -mostAhead
     }
 
     private static func condition(_ study: OpenWork.Study) -> OperatorCondition {
@@ -108,7 +117,7 @@ public struct OperatorAlertPolicy: Sendable, Equatable {
     /// Owed something for too long, or out of reach for as long while a fallback takes what is owed.
     private func failing(_ facts: OperatorFacts, _ now: Date) -> [OperatorCondition] {
         func isTooLong(_ since: Date?) -> Bool {
-            since.map { now.timeIntervalSince($0) >= destinationFailing.inSeconds } ?? false
+            since.map { Self.isOver(destinationFailing, since: $0, at: now) } ?? false
         }
         let owing = facts.work.lanes.filter { isTooLong($0.owedSince) }
         let unreachable = facts.unreachable.filter { name, since in

@@ -30,6 +30,9 @@ public actor Outbox: Service {
         func pause(afterAttempt attempt: Int, jitter: Double) -> TimeInterval {
             min(first.inSeconds * pow(2, Double(min(attempt, 30) - 1)), most.inSeconds) * (0.8 + 0.4 * jitter)
         }
+
+        /// Seconds.
+        var longestPause: TimeInterval { most.inSeconds * 1.2 }
     }
 
     private static let tick: Duration = .milliseconds(200)
@@ -79,6 +82,9 @@ public actor Outbox: Service {
     }
     private var policy: RetryPolicy { currentPolicy() }
 
+    /// No delivery is put off for longer.
+    private func latest(_ now: Date) -> Date { now + policy.longestPause + Self.mostOwnPause }
+
     /// Destinations have changed: what could not be reached is tried at once, also where an attempt that is under way
     /// fails.
     public func reopen() {
@@ -103,9 +109,9 @@ public actor Outbox: Service {
 
     private func dueLanes() async -> [String] {
         do {
-            let pending = try await ledger.pendingLanes()
-            depth.record(try await ledger.pendingDeliveryCount())
             let (now, known) = (clock.now(), destinations)
+            let pending = try await ledger.pendingLanes(at: now, latest: latest(now))
+            depth.record(try await ledger.pendingDeliveryCount())
             // Nothing is owed any more to what was taken out of the configuration.
             ways = ways.filter { pending[$0.key.lane] != nil || known[$0.key.lane] != nil }
             let due = pending.filter { name, lane in
@@ -128,16 +134,22 @@ public actor Outbox: Service {
         do {
             // One after the other, asked for anew each time: a positive that comes meanwhile goes first.
             while isOpen(Way(of: lane, to: lane)) || openFallback(of: lane) != nil,
-                let delivery = try await ledger.dueDeliveries(to: lane, at: clock.now(), limit: 1).first
+                let delivery = try await firstDue(to: lane)
             {
                 try await attempt(delivery)
             }
             // What waits now is known; what comes later is new.
-            let untried = try await ledger.pendingLanes()[lane]?.untried ?? 0
+            let now = clock.now()
+            let untried = try await ledger.pendingLanes(at: now, latest: latest(now))[lane]?.untried ?? 0
             // Not in one line: other lanes use the dictionary while this one waits.
             ways[Way(of: lane, to: lane)]?.untried = untried
         } catch is CancellationError {
         } catch { logger.error("outbox cannot use the ledger", metadata: ["error": "\(error)"]) }
+    }
+
+    private func firstDue(to lane: String) async throws -> DeliveryEntry? {
+        let now = clock.now()
+        return try await ledger.dueDeliveries(to: lane, at: now, latest: latest(now), limit: 1).first
     }
 
     private func attempt(_ delivery: DeliveryEntry) async throws {
@@ -287,7 +299,12 @@ public actor Outbox: Service {
             })
     }
 
-    private func isOpen(_ way: Way) -> Bool { ways[way].map { $0.pausedUntil <= clock.now() } ?? true }
+    private func isOpen(_ way: Way) -> Bool {
+        guard let until = ways[way]?.pausedUntil else { return true }
+        let now = clock.now()
+        // It was paused by a clock that has been set back since.
+        return until <= now || until > now + policy.longestPause
+    }
 
     /// The fallback of a destination that has been out of reach for long enough.
     private func openFallback(of lane: String) -> String? {
@@ -303,6 +320,8 @@ public actor Outbox: Service {
         var blockage = ways[way] ?? Blockage(since: now, pausedUntil: now, reason: reason)
         blockage.attempts += 1
         blockage.reason = reason
+        // Where the clock has been set back.
+        blockage.since = min(blockage.since, now)
         blockage.pausedUntil =
             now + policy.pause(afterAttempt: blockage.attempts, jitter: .random(in: 0...1))
         ways[way] = blockage

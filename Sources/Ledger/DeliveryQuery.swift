@@ -85,6 +85,11 @@ public struct DestinationReach: Sendable, Equatable {
 }
 
 extension Ledger {
+    /// Pending deliveries of a destination that are due, most urgent first, however long others were put off for.
+    public func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry] {
+        try await dueDeliveries(to: destination, at: now, latest: .distantFuture, limit: limit)
+    }
+
     /// The latest deliveries, newest first.
     /// - Parameter all: also those that are done or withdrawn.
     public func deliveries(all: Bool, limit: Int) async throws -> [DeliveryEntry] {

@@ -74,9 +74,14 @@ public protocol Ledger: Sendable {
     // MARK: Outbox
 
     /// Pending deliveries of a destination that are due, most urgent first.
-    func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry]
+    /// - Parameter latest: nothing is put off for longer. What seems to be was by a clock that has been set back since,
+    ///   and is due.
+    func dueDeliveries(
+        to destination: String, at now: Date, latest: Date, limit: Int
+    ) async throws -> [DeliveryEntry]
     /// What waits, by destination.
-    func pendingLanes() async throws -> [String: PendingLane]
+    /// - Parameter latest: as above.
+    func pendingLanes(at now: Date, latest: Date) async throws -> [String: PendingLane]
     /// Where it is accepted, earlier ones of the study that the destination still has to take, or that were given up,
     /// are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
@@ -104,7 +109,8 @@ public protocol Ledger: Sendable {
 
     /// Of each destination the first accepted delivery whose next attempt is due: to be asked for, or without a report
     /// for too long.
-    func dueCommitments(at now: Date) async throws -> [DeliveryEntry]
+    /// - Parameter latest: no request is put off for longer, and none was made after it.
+    func dueCommitments(at now: Date, latest: Date) async throws -> [DeliveryEntry]
     /// Before a destination is asked: its report may be here before its response.
     /// - Returns: false where the delivery is not accepted any more, and must not be asked for.
     func beginCommitment(ofDelivery id: Int64, under transaction: UID) async throws -> Bool

@@ -384,28 +384,31 @@ public final class SQLiteLedger: Ledger {
 
     // MARK: Outbox
 
-    public func dueDeliveries(to destination: String, at now: Date, limit: Int) async throws -> [DeliveryEntry] {
+    public func dueDeliveries(
+        to destination: String, at now: Date, latest: Date, limit: Int
+    ) async throws -> [DeliveryEntry] {
         try await read { database in
             try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT * FROM delivery WHERE destination = ? AND state = 'pending' AND next_attempt_at <= ?
-                    ORDER BY priority, id LIMIT ?
+                    SELECT * FROM delivery WHERE destination = ? AND state = 'pending'
+                    AND (next_attempt_at <= ? OR next_attempt_at > ?) ORDER BY priority, id LIMIT ?
                     """,
-                arguments: [destination, now.timeIntervalSince1970, limit]
+                arguments: [destination, now.timeIntervalSince1970, latest.timeIntervalSince1970, limit]
             ).map(Self.delivery)
         }
     }
 
-    public func pendingLanes() async throws -> [String: PendingLane] {
+    public func pendingLanes(at now: Date, latest: Date) async throws -> [String: PendingLane] {
         try await read { database in
             let rows = try Row.fetchAll(
                 database,
                 sql: """
-                    SELECT destination, min(next_attempt_at) AS due,
+                    SELECT destination,
+                           min(CASE WHEN next_attempt_at > ? THEN ? ELSE next_attempt_at END) AS due,
                            sum(CASE attempts WHEN 0 THEN 1 ELSE 0 END) AS untried
                     FROM delivery WHERE state = 'pending' GROUP BY 1
-                    """)
+                    """, arguments: [latest.timeIntervalSince1970, now.timeIntervalSince1970])
             let lanes: [(String, PendingLane)] = rows.map { row in
                 let due = Date(timeIntervalSince1970: row["due"])
                 return (row["destination"], PendingLane(due: due, untried: row["untried"]))
@@ -531,16 +534,17 @@ public final class SQLiteLedger: Ledger {
 
     // MARK: Storage commitment
 
-    public func dueCommitments(at now: Date) async throws -> [DeliveryEntry] {
+    public func dueCommitments(at now: Date, latest: Date) async throws -> [DeliveryEntry] {
         try await read { database in
             try Row.fetchAll(
                 database,
                 sql: """
                     SELECT * FROM delivery WHERE id IN (
-                        SELECT min(id) FROM delivery WHERE state = 'accepted' AND next_attempt_at <= ?
+                        SELECT min(id) FROM delivery WHERE state = 'accepted'
+                        AND (next_attempt_at <= ? OR coalesce(commitment_asked_at, next_attempt_at) > ?)
                         GROUP BY destination)
                     """,
-                arguments: [now.timeIntervalSince1970]
+                arguments: [now.timeIntervalSince1970, latest.timeIntervalSince1970]
             ).map(Self.delivery)
         }
     }

@@ -65,6 +65,16 @@ import WorkerProtocol
         #expect(kinds(both) == [.destinationFailing])
     }
 
+    @Test func whatBeganAheadOfTheClockIsOverdue() {
+        func kinds(ahead: Double) -> [OperatorAlertKind] {
+            let lane = OpenWork.Lane(destination: "pacs", owed: 1, owedSince: now + ahead, givenUp: 0)
+            let work = OpenWork(studies: [study(.receiving, age: -ahead)], lanes: [lane])
+            return self.kinds(OperatorFacts(work: work))
+        }
+        #expect(kinds(ahead: 60).isEmpty)
+        #expect(kinds(ahead: 61) == [.noResult, .destinationFailing])
+    }
+
     @Test func whatWasGivenUpIsSaidAtOnce() {
         let lane = OpenWork.Lane(destination: "pacs", owed: 0, owedSince: nil, givenUp: 1)
         #expect(kinds(OperatorFacts(work: OpenWork(lanes: [lane]))) == [.deliveryGivenUp])

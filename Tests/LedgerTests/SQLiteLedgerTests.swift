@@ -63,7 +63,7 @@ import WorkerProtocol
         try await ledger.conclude(
             analysis(), objects: [object],
             deliveries: ["k\u{e9}", "ke\u{301}"].map { NewDelivery(destination: $0, priority: 0, objects: [object]) })
-        #expect(try await ledger.pendingLanes().map(\.value.untried) == [2])
+        #expect(try await ledger.pendingLanes(at: .now, latest: .distantFuture).map(\.value.untried) == [2])
     }
 
     @Test func whoLooksDoesNotMakeTheNodeWait() async throws {
@@ -268,10 +268,37 @@ import WorkerProtocol
         #expect(try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10).count == 1)
         due[1].state = .delivered
         try await ledger.updateDelivery(due[1])
-        let lanes = try await ledger.pendingLanes()
+        let lanes = try await ledger.pendingLanes(at: .now, latest: .distantFuture)
         #expect(lanes.mapValues(\.untried) == ["pacs": 1])
         #expect(lanes["pacs"].map { $0.due > .now + 50 } == true)
         #expect(try await ledger.pendingDeliveryCount() == 1)
+    }
+
+    @Test func whatAClockThatWasAheadHasPutOffIsDue() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1)
+        let now = Date.now
+        var delivery = try #require(try await ledger.dueDeliveries(to: "pacs", at: now + 1, limit: 1).first)
+        func due() async throws -> [Bool] {
+            let due = try await ledger.dueDeliveries(to: "pacs", at: now, latest: now + 600, limit: 1)
+            let lane = try #require(try await ledger.pendingLanes(at: now, latest: now + 600)["pacs"])
+            return [!due.isEmpty, lane.due <= now]
+        }
+        delivery.nextAttemptAt = now + 600
+        try await ledger.updateDelivery(delivery)
+        #expect(try await due() == [false, false])
+        delivery.nextAttemptAt = now + 601
+        try await ledger.updateDelivery(delivery)
+        #expect(try await due() == [true, true])
+        (delivery.state, delivery.objects[0].state) = (.accepted, .accepted)
+        try await ledger.updateDelivery(delivery)
+        #expect(try await ledger.dueCommitments(at: now, latest: now + 601).isEmpty)
+        #expect(try await ledger.dueCommitments(at: now, latest: now + 600).map(\.id) == [delivery.id])
+        // A report may take longer than any pause.
+        delivery.commitmentAskedAt = now
+        try await ledger.updateDelivery(delivery)
+        #expect(try await ledger.dueCommitments(at: now, latest: now + 600).isEmpty)
     }
 
     private func conclude(_ ledger: SQLiteLedger, _ number: Int, priority: Int = 1) async throws {
@@ -467,8 +494,8 @@ import WorkerProtocol
         #expect(detail.deliveries[0].transactionUID == UID("2.25.5"))
         #expect(detail.deliveries[0].commitmentAskedAt == asked)
         #expect(try await ledger.uncommittedDeliveryCount() == 1)
-        #expect(try await ledger.dueCommitments(at: .now).isEmpty)
-        #expect(try await ledger.dueCommitments(at: .now + 61).map(\.id) == [delivery.id])
+        #expect(try await ledger.dueCommitments(at: .now, latest: .now + 3600).isEmpty)
+        #expect(try await ledger.dueCommitments(at: .now + 61, latest: .now + 3600).map(\.id) == [delivery.id])
         #expect(detail.events.filter { $0.text == "to pacs: 1 objects accepted, commitment is asked for" }.count == 1)
     }
 
