@@ -31,6 +31,7 @@ public struct FindingAlert: Sendable {
     /// 1 for the first report on the study.
     public var revision: Int
     public var deviceUID: UID
+    public var firstReceivedAt: Date
     public var lastReceivedAt: Date
     public var analysedAt: Date
     public var concludedAt: Date
@@ -61,7 +62,8 @@ public struct AlertDesk: Sendable {
     private let timeZone: TimeZone
 
     /// - Parameters:
-    ///   - mostStudyAge: of older studies nobody is told: old ones are moved between archives by the thousand.
+    ///   - mostStudyAge: of studies that were older when their first image came nobody is told: old ones are moved
+    ///     between archives by the thousand.
     ///   - timeZone: of studies that do not say theirs.
     public init(_ channels: [any AlertChannel], mostStudyAge: Duration, timeZone: TimeZone = .current) {
         self.channels = channels
@@ -70,13 +72,14 @@ public struct AlertDesk: Sendable {
     }
 
     /// - Parameters:
+    ///   - received: when the first and the last image came.
     ///   - route: of the study.
     ///   - earlier: deliveries of the study.
+    /// - Returns: what is owed, and the receivers that would be told of a younger study.
     public func deliveries(
-        of report: StudyReport, as composed: ComposedResult, receivedAt: Date, concludedAt: Date, by route: Route,
-        priority: Int,
-        after earlier: [DeliveryEntry]
-    ) throws -> [NewDelivery] {
+        of report: StudyReport, as composed: ComposedResult, received: ClosedRange<Date>, concludedAt: Date,
+        by route: Route, priority: Int, after earlier: [DeliveryEntry]
+    ) throws -> (owed: [NewDelivery], leftOut: [String]) {
         let alert = FindingAlert(
             kind: .finding, studyInstanceUID: report.studyInstanceUID, identity: composed.identity,
             presence: report.presence, reason: report.reason, probability: report.studyProbability,
@@ -85,18 +88,30 @@ public struct AlertDesk: Sendable {
                 .reduce(into: []) { if !$0.contains($1) { $0.append($1) } },
             model: composed.algorithm, report: composed.report.sopInstanceUID, revision: report.revision,
             deviceUID: composed.deviceUID,
-            lastReceivedAt: receivedAt, analysedAt: report.startedAt, concludedAt: concludedAt,
-            studyMoment: StudyMoment(composed.identity.study, timeZone: timeZone))
-        return try channels.compactMap { channel in
+            firstReceivedAt: received.lowerBound, lastReceivedAt: received.upperBound, analysedAt: report.startedAt,
+            concludedAt: concludedAt, studyMoment: StudyMoment(composed.identity.study, timeZone: timeZone))
+        var (owed, leftOut): ([NewDelivery], [String]) = ([], [])
+        for channel in channels {
             // What was withdrawn before it was tried has told nobody anything.
             let told = earlier.last {
                 $0.destination == channel.name && $0.message != nil && ($0.state != .discarded || $0.attempts > 0)
             }?.message
-            guard told != nil || route.alerts.contains(channel.name) else { return nil }
-            return try message(of: alert, by: channel, after: told).map {
-                NewDelivery(destination: channel.name, priority: priority, message: $0)
+            guard told != nil || route.alerts.contains(channel.name) else { continue }
+            if let message = try message(of: alert, by: channel, after: told) {
+                owed.append(NewDelivery(destination: channel.name, priority: priority, message: message))
+            } else if told == nil, alert.presence == .present {
+                leftOut.append(channel.name)
             }
         }
+        return (owed, leftOut)
+    }
+
+    /// For the study's history; nil where nobody is left out.
+    public func leavingOut(_ names: [String]) -> String? {
+        guard !names.isEmpty else { return nil }
+        let hours = String(format: "%g", mostStudyAge.inSeconds / 3600)
+        return "\(names.joined(separator: ", ")) not told: the study was older than \(hours) hours when its first "
+            + "image came (alerts.most_study_age_hours)"
     }
 
     /// Positives are told. Who was told is told what becomes of it, also where another route takes the study by then.
@@ -110,10 +125,10 @@ public struct AlertDesk: Sendable {
         return channel.said(by: message) == channel.said(by: told) ? nil : message
     }
 
-    /// A study of unknown age may be new.
+    /// A study of unknown age may be new. Nor does it grow old because the node was down, or held it.
     private func isDue(_ alert: FindingAlert) -> Bool {
         guard alert.presence == .present else { return false }
-        return alert.studyMoment.map { alert.concludedAt.timeIntervalSince($0.latest) <= mostStudyAge.inSeconds }
-            ?? true
+        guard let began = alert.studyMoment?.latest else { return true }
+        return min(alert.firstReceivedAt, alert.concludedAt).timeIntervalSince(began) <= mostStudyAge.inSeconds
     }
 }

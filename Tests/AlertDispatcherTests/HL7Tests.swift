@@ -89,7 +89,8 @@ import WorkerProtocol
             urgency: .stat,
             flagged: [], model: .init(name: "m", version: "1", digest: "d"), report: try #require(UID(report)),
             revision: 1, deviceUID: UID("2.25.7")!,
-            lastReceivedAt: at.addingTimeInterval(-4), analysedAt: at.addingTimeInterval(-2), concludedAt: at,
+            firstReceivedAt: at, lastReceivedAt: at.addingTimeInterval(-4), analysedAt: at.addingTimeInterval(-2),
+            concludedAt: at,
             studyMoment: StudyMoment(identity.study, timeZone: .gmt))
     }
 
@@ -297,8 +298,26 @@ import WorkerProtocol
         let began = try Date("2024-05-06T10:38:09Z", strategy: .iso8601)
         let desk = AlertDesk([HL7FindingMessageTests.receiver()], mostStudyAge: .seconds(86400))
         return try desk.deliveries(
-            of: report(presence), as: composed, receivedAt: began, concludedAt: began + age,
-            by: Route(name: "r", destinations: [], alerts: names), priority: 0, after: earlier)
+            of: report(presence), as: composed, received: began + age...began + age, concludedAt: began + age,
+            by: Route(name: "r", destinations: [], alerts: names), priority: 0, after: earlier
+        ).owed
+    }
+
+    @Test func aStudyDoesNotGrowOldHereAndWhoIsLeftOutForItsAgeIsSaid() throws {
+        let began = try Date("2024-05-06T10:38:09Z", strategy: .iso8601)
+        let desk = AlertDesk([HL7FindingMessageTests.receiver()], mostStudyAge: .seconds(86400))
+        func told(_ presence: Presence, firstAfter seconds: Double) throws -> (owed: [NewDelivery], leftOut: [String]) {
+            try desk.deliveries(
+                of: report(presence), as: composed, received: began + seconds...began + 1e6, concludedAt: began + 2e6,
+                by: Route(name: "r", destinations: [], alerts: ["ris"]), priority: 0, after: [])
+        }
+        let young = try told(.present, firstAfter: 86400)
+        #expect(young.owed.map(\.destination) == ["ris"] && young.leftOut.isEmpty)
+        let old = try told(.present, firstAfter: 86401)
+        #expect(old.owed.isEmpty && old.leftOut == ["ris"])
+        #expect(try told(.absent, firstAfter: 86401).leftOut.isEmpty)
+        #expect(desk.leavingOut([]) == nil)
+        #expect(desk.leavingOut(old.leftOut)?.hasPrefix("ris not told: the study was older than 24 hours") == true)
     }
 
     @Test func aRoutesReceiversAreToldOfPositives() throws {

@@ -55,7 +55,7 @@ import WorkerProtocol
             kind: .finding, studyInstanceUID: UID("1.2.3")!, identity: identity, presence: .present, reason: "",
             probability: 0.9, threshold: 0.5, urgency: .stat, flagged: [UID("1.2.3.1")!, UID("1.2.3.2")!],
             model: .init(name: "m", version: "1", digest: "d"), report: UID("2.25.1")!, revision: 1,
-            deviceUID: UID("2.25.7")!, lastReceivedAt: .now, analysedAt: .now, concludedAt: .now)
+            deviceUID: UID("2.25.7")!, firstReceivedAt: .now, lastReceivedAt: .now, analysedAt: .now, concludedAt: .now)
     }
 
     @Test func anEventSaysTheSameWhateverItsIdentifier() throws {

@@ -60,7 +60,7 @@ struct StudyTimeline {
         case "delivery":
             if event.text.contains("failed") || event.text.contains("given up") { entry.tone = .warning }
             if event.text.hasSuffix("accepted") || event.text.contains("committed") { entry.tone = .good }
-        case "conflict", "text", "waits", "restored": entry.tone = .warning
+        case "alert", "conflict", "text", "waits", "restored": entry.tone = .warning
         default: break
         }
         // They quote what a peer said.
@@ -72,7 +72,7 @@ struct StudyTimeline {
         "complete": "Complete", "concluded": "Outcome", "unchanged": "Nothing new", "waits": "Waits on",
         "operator": "Operator", "delivery": "Delivery", "conflict": "Other bytes", "text": "Text",
         "trace": "Encoded ahead", "retrieve": "Asked the PACS", "purged": "Images removed",
-        "restored": "Images lost",
+        "restored": "Images lost", "alert": "Nobody alerted",
     ]
 
     private static func concluded(

@@ -336,9 +336,15 @@ actor StudyPipeline: Service {
                     destination: $0, priority: priority, objects: composed.objects, alternatives: composed.alternatives)
             }
             let earlier = try await ledger.deliveries(ofStudy: uid)
-            deliveries += try terms.alerts.deliveries(
-                of: report, as: composed, receivedAt: study.lastArrival, concludedAt: tools.clock.now(), by: route,
-                priority: priority, after: earlier)
+            // Where the clock was set back, the last may be dated before the first.
+            let first = min(study.instances.map(\.receivedAt).min() ?? study.lastArrival, study.lastArrival)
+            let alerts = try terms.alerts.deliveries(
+                of: report, as: composed, received: first...study.lastArrival, concludedAt: tools.clock.now(),
+                by: route, priority: priority, after: earlier)
+            deliveries += alerts.owed
+            if let text = terms.alerts.leavingOut(alerts.leftOut) {
+                try await ledger.recordEvent("alert", text, ofStudy: uid)
+            }
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
         guard try await ledger.conclude(entry, objects: objects, deliveries: deliveries) else { return }
