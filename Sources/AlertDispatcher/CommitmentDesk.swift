@@ -101,7 +101,8 @@ public actor CommitmentDesk: Service {
         _ = try await ledger.changeDelivery(under: transaction) {
             $0.commitmentAskedAt = now
             $0.nextAttemptAt = now + timeout.inSeconds
-            $0.lastError = nil
+            // That it takes the request mends no more than that it accepted.
+            if $0.lastError != DeliveryEntry.unreported { $0.lastError = nil }
         }
     }
 
@@ -136,8 +137,7 @@ public actor CommitmentDesk: Service {
             for index in delivery.objects.indices where delivery.objects[index].state == .accepted {
                 delivery.objects[index].state = .pending
             }
-            delivery.settle(
-                at: now, nextAttemptAfter: 0, because: "no report of commitment came in time; all is sent again")
+            delivery.settle(at: now, nextAttemptAfter: 0, because: DeliveryEntry.unreported)
         }
         report(changed)
     }

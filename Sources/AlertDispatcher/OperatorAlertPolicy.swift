@@ -126,8 +126,8 @@ public struct OperatorAlertPolicy: Sendable, Equatable {
         return owing.map { lane in
             OperatorCondition(
                 .destinationFailing, lane.destination,
-                "\(lane.destination) has not taken \(lane.owed) of what it is owed, the first since "
-                    + "\(lane.owedSince.map { EventTime.text($0) } ?? "-"). `ichnode outbox list` says why")
+                "\(lane.destination) has not taken, or not committed, \(lane.owed) of what it is owed, the first "
+                    + "since \(lane.owedSince.map { EventTime.text($0) } ?? "-"). `ichnode outbox list` says why")
         }
             + unreachable.sorted { $0.key < $1.key }.map { name, since in
                 OperatorCondition(

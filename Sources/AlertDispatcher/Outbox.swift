@@ -155,6 +155,8 @@ public actor Outbox: Service {
     private func attempt(_ delivery: DeliveryEntry) async throws {
         var delivery = delivery
         let wasOwed = delivery.objects.first?.state == .pending
+        let isUnreported =
+            delivery.lastError == DeliveryEntry.unreported && delivery.attempts > DeliveryEntry.mostUnreported
         delivery.attempts += 1
         // What was asked for before says nothing about what is sent now.
         (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
@@ -164,6 +166,8 @@ public actor Outbox: Service {
         if !isAnswered, let fallback = openFallback(of: own.lane) {
             _ = try await attempt(&delivery, by: Way(of: own.lane, to: fallback))
         }
+        // That it is accepted again mends nothing.
+        if isUnreported && delivery.state == .accepted { delivery.lastError = DeliveryEntry.unreported }
         try await ledger.updateDelivery(delivery)
         report(delivery)
         if wasOwed && delivery.hasTakenFirst { await noteFlag(delivery) }

@@ -315,6 +315,12 @@ public struct DeliveryEntry: Codable, Sendable, Identifiable {
 
     /// Who is asked for commitment.
     public var taker: String { takenBy ?? destination }
+
+    /// The error of one that was accepted and on which no report of commitment came, until it is tried again. After
+    /// more than `mostUnreported` attempts it stays, also where all is accepted again, until a report comes.
+    public static let unreported = "no report of commitment came in time; all is sent again"
+    /// Attempts up to which a report that does not come may have been lost.
+    public static let mostUnreported = 1
 }
 
 public struct DeliveryObject: Codable, Sendable, Equatable {

@@ -88,7 +88,7 @@ public struct OpenWork: Sendable, Equatable {
     /// Deliveries to one destination.
     public struct Lane: Sendable, Equatable {
         public var destination: String
-        /// Of what it has not taken, or does not answer for.
+        /// Of what it has not taken, or does not answer for, or does not report on more than once.
         public var owed: Int
         /// When the first of these was made; nil where there is none.
         public var owedSince: Date?

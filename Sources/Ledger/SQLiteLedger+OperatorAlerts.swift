@@ -35,7 +35,8 @@ extension SQLiteLedger {
         WHERE study_uid IN (SELECT study_uid FROM delivery WHERE state IN ('pending', 'dead') AND message IS NULL)
         AND state = 'concluded' AND \(isNotIgnored)
         AND NOT EXISTS (SELECT 1 FROM delivery d WHERE d.study_uid = s.study_uid AND d.created_at >= \(lastAnalysis)
-                        AND d.state IN ('accepted', 'delivered') AND d.message IS NULL)
+                        AND d.message IS NULL
+                        AND (d.state IN ('accepted', 'delivered') OR (d.state = 'pending' AND \(isUnreported))))
         UNION
         SELECT study_uid, state, open_since, last_received_at FROM study s
         WHERE state = 'concluded' AND outcome = 'undetermined' AND \(isNotIgnored)
@@ -50,16 +51,21 @@ extension SQLiteLedger {
         coalesce((SELECT a.completed_at FROM analysis a WHERE a.study_uid = s.study_uid ORDER BY a.id DESC LIMIT 1), 0)
         """
 
+    /// It was accepted, and is sent again because no report of commitment came.
+    private static let isUnreported = "coalesce(last_error, '') = '\(DeliveryEntry.unreported)'"
+
     private static let openResults = """
         SELECT DISTINCT study_uid, destination, state FROM delivery
         WHERE state IN ('pending', 'dead') AND message IS NULL ORDER BY destination
         """
 
+    /// A report of commitment that does not come once may have been lost.
     private static let lanes = """
         SELECT destination, sum(CASE state WHEN 'dead' THEN 0 ELSE 1 END) AS owed,
                min(CASE state WHEN 'dead' THEN NULL ELSE created_at END) AS owed_since,
                sum(CASE state WHEN 'dead' THEN 1 ELSE 0 END) AS given_up
-        FROM delivery WHERE state IN ('pending', 'dead') OR (state = 'accepted' AND last_error IS NOT NULL)
+        FROM delivery WHERE state = 'dead' OR (state = 'accepted' AND last_error IS NOT NULL)
+        OR (state = 'pending' AND NOT (attempts <= \(DeliveryEntry.mostUnreported) AND \(isUnreported)))
         GROUP BY destination ORDER BY destination
         """
 

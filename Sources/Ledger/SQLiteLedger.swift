@@ -466,7 +466,8 @@ public final class SQLiteLedger: Ledger {
             switch delivery.state {
             case .pending where delivery.commitmentAskedAt != nil: error
             case .pending: "attempt \(delivery.attempts) failed: \(error)"
-            case .accepted where delivery.lastError != nil: "commitment cannot be asked for: \(error)"
+            case .accepted where ![nil, DeliveryEntry.unreported].contains(delivery.lastError):
+                "commitment cannot be asked for: \(error)"
             case .accepted: "\(owed) accepted\(instead), commitment is asked for"
             case .delivered where delivery.transactionUID != nil: "\(owed) committed\(instead)"
             case .delivered: "\(owed) accepted\(instead)"

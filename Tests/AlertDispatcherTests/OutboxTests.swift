@@ -154,6 +154,16 @@ import WorkerProtocol
         #expect(texts.count { $0.contains("no report of commitment came in time") } == 1)
     }
 
+    @Test func thatASecondReportDidNotComeStaysSaidWhenAllIsAcceptedAgain() async throws {
+        let ledger = try await owing([.init(destination: "pacs", priority: 0, objects: [object(1)])])
+        let archive = ScriptedCommitment([.silence, .silence, .hang], timeout: .milliseconds(50))
+        let pacs = ScriptedDestination(name: "pacs", [[0], [0], [0]], commitment: archive)
+        try await commitment(ledger, pacs) {
+            try await delivery(ledger).map { $0.state == .accepted && $0.attempts == 3 } == true
+        }
+        #expect(try await delivery(ledger)?.lastError == DeliveryEntry.unreported)
+    }
+
     @Test func aReportOnAnotherAssociationMayComeBeforeTheResponseAndTwice() async throws {
         let ledger = try await owing([.init(destination: "pacs", priority: 0, objects: [object(1)])])
         let archive = ScriptedCommitment([.reportBefore([:])])

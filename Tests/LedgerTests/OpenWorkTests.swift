@@ -250,6 +250,35 @@ import WorkerProtocol
         #expect(lanes.last == .init(destination: "c", owed: 1, owedSince: since, givenUp: 0))
     }
 
+    @Test func whatIsSentAgainForWantOfAReportWasTakenAndIsOwedFromTheSecondTimeOn() async throws {
+        let ledger = try ledger()
+        try await receive(ledger, 1, at: 1000)
+        try await conclude(ledger, at: 1100, to: "a")
+        let since = Date(timeIntervalSince1970: 1100)
+        func step(
+            _ state: DeliveryState, attempts: Int, _ error: String?, isOwed: Bool, isOpen: Bool = false
+        ) async throws {
+            var delivery = try #require(try await ledger.deliveries(all: true, limit: 1).first)
+            (delivery.state, delivery.attempts, delivery.lastError) = (state, attempts, error)
+            try await ledger.updateDelivery(delivery)
+            let lane = OpenWork.Lane(destination: "a", owed: 1, owedSince: since, givenUp: 0)
+            #expect(try await ledger.openWork(heldFor: "x").lanes == (isOwed ? [lane] : []), "\(state) \(attempts)")
+            #expect(try await open(ledger).isEmpty == !isOpen, "\(state) \(attempts)")
+        }
+        let unreported = DeliveryEntry.unreported
+        try await step(.accepted, attempts: 1, nil, isOwed: false)
+        try await step(.pending, attempts: 1, unreported, isOwed: false)
+        try await step(.accepted, attempts: 2, nil, isOwed: false)
+        try await step(.pending, attempts: 2, unreported, isOwed: true)
+        try await step(.accepted, attempts: 3, unreported, isOwed: true)
+        try await step(.pending, attempts: 3, unreported, isOwed: true)
+        // Now it does not even accept it.
+        try await step(.pending, attempts: 4, "out of resources", isOwed: true, isOpen: true)
+        try await step(.delivered, attempts: 5, nil, isOwed: false)
+        let texts = try #require(try await ledger.study(study)).events.map(\.text)
+        #expect(!texts.contains { $0.contains("cannot be asked for") })
+    }
+
     @Test func aMessageIsNoResult() async throws {
         let ledger = try ledger()
         try await receive(ledger, 1, at: 1000)
