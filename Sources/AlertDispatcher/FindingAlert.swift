@@ -92,9 +92,9 @@ public struct AlertDesk: Sendable {
             concludedAt: concludedAt, studyMoment: StudyMoment(composed.identity.study, timeZone: timeZone))
         var (owed, leftOut): ([NewDelivery], [String]) = ([], [])
         for channel in channels {
-            // What was withdrawn before it was tried has told nobody anything.
+            // What was withdrawn before its receiver can have got it has told nobody anything.
             let told = earlier.last {
-                $0.destination == channel.name && $0.message != nil && ($0.state != .discarded || $0.attempts > 0)
+                $0.destination == channel.name && $0.message != nil && !($0.state == .discarded && $0.isUnheard)
             }?.message
             guard told != nil || route.alerts.contains(channel.name) else { continue }
             if let message = try message(of: alert, by: channel, after: told) {

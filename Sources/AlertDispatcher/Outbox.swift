@@ -159,7 +159,7 @@ public actor Outbox: Service {
             delivery.lastError == DeliveryEntry.unreported && delivery.attempts > DeliveryEntry.mostUnreported
         delivery.attempts += 1
         // What was asked for before says nothing about what is sent now.
-        (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
+        if delivery.message == nil { (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil) }
         let own = Way(of: delivery.destination, to: delivery.destination)
         var isAnswered = false
         if isOpen(own) { isAnswered = try await attempt(&delivery, by: own) }
@@ -191,6 +191,7 @@ public actor Outbox: Service {
         } catch {
             // An answer that came is recorded even while the node stops; without one the attempt did not happen.
             try Task.checkCancellation()
+            if !(error is Unreachable) { noteHearing(&delivery) }
             // It began with a destination as it was, which says nothing about the destination as it is.
             guard reopenings == reopeningsBefore else {
                 postpone(&delivery, 0, because: Self.text(error))
@@ -213,7 +214,9 @@ public actor Outbox: Service {
             throw Unreachable("no destination is named \(taker): configure it again, and it will be served")
         }
         if let message = delivery.message {
-            take(try await timed(taker) { try await destination.deliver(message) }, of: &delivery)
+            let fate = try await timed(taker) { try await destination.deliver(message) }
+            noteHearing(&delivery)
+            take(fate, of: &delivery)
             return
         }
         // All of a study's objects go to one taker.
@@ -243,6 +246,12 @@ public actor Outbox: Service {
         guard owed.count > 1, isReportThere, delivery.attempts > mostSilences else { return owed }
         let first = delivery.attempts % owed.count
         return Array(owed[first...] + owed[..<first])
+    }
+
+    /// Its receiver may have the message.
+    private func noteHearing(_ delivery: inout DeliveryEntry) {
+        guard delivery.message != nil, delivery.isUnheard else { return }
+        delivery.commitmentAskedAt = clock.now()
     }
 
     private func take(_ fate: MessageFate, of delivery: inout DeliveryEntry) {

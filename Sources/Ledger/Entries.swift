@@ -310,11 +310,15 @@ public struct DeliveryEntry: Codable, Sendable, Identifiable {
     public var takenBy: String?
     /// Under which commitment was asked for; nil once something is sent again.
     public var transactionUID: UID?
-    /// When the destination promised to report on it.
+    /// When the destination promised to report on it. Of a message: when an attempt first ended that its receiver may
+    /// have got it by, taken or not.
     public var commitmentAskedAt: Date?
 
     /// Who is asked for commitment.
     public var taker: String { takenBy ?? destination }
+
+    /// A message that its receiver cannot have: every attempt ended before it was sent.
+    public var isUnheard: Bool { message != nil && commitmentAskedAt == nil && state != .delivered }
 
     /// The error of one that was accepted and on which no report of commitment came, until it is tried again. After
     /// more than `mostUnreported` attempts it stays, also where all is accepted again, until a report comes.

@@ -464,7 +464,7 @@ public final class SQLiteLedger: Ledger {
         let instead = delivery.takenBy.map { " by \($0) in its place" } ?? ""
         let step =
             switch delivery.state {
-            case .pending where delivery.commitmentAskedAt != nil: error
+            case .pending where delivery.commitmentAskedAt != nil && delivery.message == nil: error
             case .pending: "attempt \(delivery.attempts) failed: \(error)"
             case .accepted where ![nil, DeliveryEntry.unreported].contains(delivery.lastError):
                 "commitment cannot be asked for: \(error)"
@@ -556,7 +556,7 @@ public final class SQLiteLedger: Ledger {
             delivery.nextAttemptAt = now
             // So that pauses begin short again.
             delivery.attempts = 0
-            (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil)
+            if delivery.message == nil { (delivery.transactionUID, delivery.commitmentAskedAt) = (nil, nil) }
             for index in delivery.objects.indices where delivery.objects[index].state.isOpen {
                 delivery.objects[index].state = .pending
                 delivery.objects[index].refusals = nil

@@ -282,13 +282,16 @@ import WorkerProtocol
             completionText: "", startedAt: .now)
     }
 
-    private func told(_ name: String, _ state: DeliveryState, attempts: Int) throws -> DeliveryEntry {
+    private func told(
+        _ name: String, _ state: DeliveryState, attempts: Int, mayBeHeard: Bool = false
+    ) throws -> DeliveryEntry {
         let message = try #require(try HL7FindingMessageTests.message(of: HL7FindingMessageTests.alert()))
-        let values: [String: Any] = [
+        var values: [String: Any] = [
             "id": 1, "studyInstanceUID": "1.2.3", "destination": name, "state": state.rawValue, "priority": 0,
             "attempts": attempts, "nextAttemptAt": 0, "createdAt": 0, "objects": [String](),
             "message": ["id": message.id, "body": message.body],
         ]
+        if mayBeHeard { values["commitmentAskedAt"] = 0 }
         return try JSONDecoder().decode(DeliveryEntry.self, from: JSONSerialization.data(withJSONObject: values))
     }
 
@@ -335,8 +338,14 @@ import WorkerProtocol
             let correction = try deliveries(.absent, age: 1e8, after: [told("ris", state, attempts: 0)])
             #expect(correction.first?.message?.body.contains("272519000") == true, "\(state)")
         }
-        #expect(try deliveries(.absent, after: [told("ris", .discarded, attempts: 1)]).count == 1)
+        let heard = try told("ris", .discarded, attempts: 1, mayBeHeard: true)
+        #expect(try deliveries(.absent, after: [heard]).count == 1)
         #expect(try deliveries(.absent, to: ["ris"], after: [told("ris", .discarded, attempts: 0)]).isEmpty)
+        // Withdrawn while the receiver was out of reach.
+        let unheard = try told("ris", .discarded, attempts: 9)
+        #expect(try deliveries(.absent, to: ["ris"], after: [unheard]).isEmpty)
+        let alert = try deliveries(.present, to: ["ris"], after: [unheard])
+        #expect(alert.first?.message?.body.contains("Correction: ") == false)
         #expect(try deliveries(.absent, to: ["ris"], after: [told("other", .delivered, attempts: 1)]).isEmpty)
     }
 }

@@ -170,5 +170,23 @@ import WorkerProtocol
         #expect(await ris.asked == ["1", "1", "2", "3", "4", "2"])
         #expect(try await deliveries(ledger).map(\.state) == [.delivered, .delivered, .delivered, .dead])
         #expect(try await deliveries(ledger).last?.lastError == "no such patient")
+        #expect(try await deliveries(ledger).last?.isUnheard == false)
+    }
+
+    @Test func aMessageIsUnheardWhileItsReceiverIsOutOfReachAndNoMoreOnceItAnswered() async throws {
+        let ledger = try await OutboxBench.owing([
+            .init(destination: "ris", priority: 0, message: .init(id: "1", body: "body"))
+        ])
+        try await OutboxBench.running(ledger, [ScriptedReceiver([nil, nil])]) {
+            try await deliveries(ledger).first.map { $0.attempts > 1 } == true
+        }
+        #expect(try await deliveries(ledger).first?.isUnheard == true)
+        try await OutboxBench.running(ledger, [ScriptedReceiver([.retry(reason: "AE"), nil])]) {
+            try await deliveries(ledger).first?.isUnheard == false
+        }
+        // Whatever an operator does.
+        let id = try #require(try await deliveries(ledger).first?.id)
+        #expect(try await ledger.retryDelivery(id)?.isUnheard == false)
+        #expect(try await ledger.discardDelivery(id)?.isUnheard == false)
     }
 }
