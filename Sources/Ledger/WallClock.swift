@@ -5,12 +5,22 @@ public struct WallClock: Sendable {
     public var now: @Sendable () -> Date
     public var sleep: @Sendable (Duration) async throws -> Void
 
-    public init(now: @escaping @Sendable () -> Date, sleep: @escaping @Sendable (Duration) async throws -> Void) {
+    /// What has passed by a clock that nobody sets, and that goes on while the machine is suspended; nil: there is none
+    /// to compare with.
+    public var elapsed: (@Sendable () -> Duration)?
+
+    public init(
+        now: @escaping @Sendable () -> Date, sleep: @escaping @Sendable (Duration) async throws -> Void,
+        elapsed: (@Sendable () -> Duration)? = nil
+    ) {
         self.now = now
         self.sleep = sleep
+        self.elapsed = elapsed
     }
 
-    public static let system = WallClock(now: { Date() }, sleep: { try await Task.sleep(for: $0) })
+    private static let start = ContinuousClock.now
+    public static let system = WallClock(
+        now: { Date() }, sleep: { try await Task.sleep(for: $0) }, elapsed: { Self.start.duration(to: .now) })
 }
 
 extension Duration {

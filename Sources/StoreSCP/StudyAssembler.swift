@@ -108,6 +108,15 @@ public actor StudyAssembler: Service {
             evidence = nil
         }
 
+        mutating func changeMoments(_ change: (Date) -> Date) {
+            lastArrival = change(lastArrival)
+            lastEnd = lastEnd.map(change)
+            imageLost = imageLost.map(change)
+            ends = ends.mapValues(change)
+            held = held.map { .init(images: $0.images, since: change($0.since), latest: change($0.latest)) }
+            retrievals = retrievals.map { .init(count: $0.count, lastArrival: change($0.lastArrival)) }
+        }
+
         mutating func take(_ instance: StoredInstance, from peer: String?) {
             if paths.insert(instance.path).inserted {
                 instances.append(instance)
@@ -129,6 +138,8 @@ public actor StudyAssembler: Service {
         var peer: String
         var openedAt: Date
         var studies: Set<UID> = []
+
+        mutating func moveOpening(by step: TimeInterval, atMost now: Date) { openedAt = min(openedAt + step, now) }
     }
 
     private let currentPolicy: @Sendable () -> CompletionPolicy
@@ -136,6 +147,7 @@ public actor StudyAssembler: Service {
     private var policy: CompletionPolicy { currentPolicy() }
     private let ledger: any Ledger
     private let clock: WallClock
+    private var clockSteps: ClockSteps
     private let findEvidence: FindEvidence
     private let askCounts: AskCounts
     private let findRetrieval: FindRetrieval
@@ -173,6 +185,7 @@ public actor StudyAssembler: Service {
         currentPolicy = policy
         self.ledger = ledger
         self.clock = clock
+        clockSteps = ClockSteps(clock)
         self.logger = logger
         self.findEvidence = findEvidence
         self.askCounts = askCounts
@@ -382,8 +395,21 @@ public actor StudyAssembler: Service {
         return study.lastEnd ?? study.lastArrival
     }
 
+    /// What waits is to wait as long as it would have if nobody had set the clock, and never for a moment that has yet
+    /// to come: of a study that is known from the ledger too.
+    private func followClock(to now: Date) {
+        let step = clockSteps.take()
+        if step != 0 {
+            logger.warning("the clock was set; studies wait on", metadata: ["seconds": "\(Int(step))"])
+        }
+        // In place: a copy of all studies at each tick is dear.
+        for uid in Array(studies.keys) { studies[uid]?.changeMoments { min($0 + step, now) } }
+        for id in Array(open.keys) { open[id]?.moveOpening(by: step, atMost: now) }
+    }
+
     private func decide() async {
         let (now, policy) = (clock.now(), policy)
+        followClock(to: now)
         for (uid, study) in studies {
             var evidence = evidence(study, uid, series: study.evidence ?? Self.mostFavourable)
             // Headers are looked at only when nothing else keeps it waiting.

@@ -29,11 +29,12 @@ import WorkerProtocol
     private func assembling(
         evidence: @escaping StudyAssembler.FindEvidence = { _, _ in SeriesEvidence() },
         counts: @escaping StudyAssembler.AskCounts = { _, _ in nil },
-        retrieve: StudyAssembler.RetrieveSeries? = nil,
+        retrieve: StudyAssembler.RetrieveSeries? = nil, elapsed: (@Sendable () -> Duration)? = nil,
         _ body: (StudyAssembler, (Double) -> Void, (Int) async throws -> [AssembledStudy]) async throws -> Void
     ) async throws {
         let time = LockedTime()
-        let clock = WallClock(now: { time.now }, sleep: { _ in try await Task.sleep(for: .milliseconds(2)) })
+        let clock = WallClock(
+            now: { time.now }, sleep: { _ in try await Task.sleep(for: .milliseconds(2)) }, elapsed: elapsed)
         let assembler = StudyAssembler(
             policy: .init(grace: .seconds(2), quietTime: .seconds(60), deadline: .seconds(600)), ledger: ledger,
             clock: clock, logger: Logger(label: "test"), evidence: evidence, counts: counts,
@@ -548,6 +549,50 @@ extension StudyAssemblerTests {
             await assembler.ended("a", at: start)
             advance(5)
             #expect(try await assembled(1)[0].instances.map(\.isPurged) == [false])
+        }
+    }
+}
+
+/// What becomes of studies that wait when the clock is set.
+extension StudyAssemblerTests {
+    @Test(arguments: [true, false]) func aClockThatIsSetBackKeepsNoStudyWaiting(isResumed: Bool) async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            if isResumed {
+                await assembler.resume(study, instances: [instance(1, at: start)], wasAssembled: true)
+            } else {
+                await assembler.opened("a", peer: "p", at: start)
+                await assembler.arrived(instance(1, at: start), association: "a")
+                await assembler.ended("a", at: start)
+            }
+            advance(-3600)
+            _ = try await assembled(0)
+            // Less in all than it was set back by.
+            for _ in 0..<1000 where await assembler.waiting(study) != nil {
+                advance(3)
+                try await Task.sleep(for: .milliseconds(10))
+            }
+            #expect(try await assembled(1)[0].decision == .complete(.grace))
+        }
+    }
+
+    @Test func aClockThatIsSetAheadEndsNoWaiting() async throws {
+        let evidence: StudyAssembler.FindEvidence = { _, _ in .init(missing: [.slice(atMillimetres: 3)]) }
+        try await assembling(evidence: evidence, elapsed: { .zero }) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            await assembler.opened("a", peer: "p", at: start)
+            await assembler.arrived(instance(1, at: start), association: "a")
+            await assembler.ended("a", at: start)
+            advance(86_400)
+            // What passes by less at once is time that passes.
+            for _ in 0..<500 where await assembler.waiting(study)?.hasPrefix("waits until") != true {
+                try await Task.sleep(for: .milliseconds(10))
+                advance(1)
+            }
+            _ = try await assembled(0)
+            advance(600)
+            let found = try await assembled(1)[0]
+            #expect(found.decision == .incomplete(.deadline, reasons: [.slice(atMillimetres: 3)]))
         }
     }
 }
