@@ -14,7 +14,7 @@ struct InstanceWriter {
     /// - Parameter revivesPurged: what was purged and came again counts as new.
     init(_ database: Database, revivesPurged: Bool = true) {
         self.database = database
-        onKnownPath = revivesPurged ? Self.revive : "NOTHING"
+        onKnownPath = revivesPurged ? "\(Self.revive) WHERE instance.purged_at IS NOT NULL" : "NOTHING"
     }
 
     private static let revive = """
@@ -24,11 +24,11 @@ struct InstanceWriter {
                    acquisition_date_time = excluded.acquisition_date_time, position_x = excluded.position_x,
                    position_y = excluded.position_y, position_z = excluded.position_z,
                    received_at = excluded.received_at
-        WHERE instance.purged_at IS NOT NULL
         """
 
-    /// - Returns: false where it was known and not purged, or is an object of the node's own.
-    mutating func insert(_ instance: StoredInstance) throws -> Bool {
+    /// - Parameter isPlaced: there was no file at its path: it is new, whatever is known of the path.
+    /// - Returns: false where it was known and its file was there, or is an object of the node's own.
+    mutating func insert(_ instance: StoredInstance, isPlaced: Bool) throws -> Bool {
         let record = instance.record
         // Auto-routing loops bring our own results back: kept, but they make no study new.
         let isOwn = try SQLiteLedger.isOwnObject(record.sopInstanceUID, database)
@@ -36,7 +36,7 @@ struct InstanceWriter {
         if begun.insert(record.studyInstanceUID).inserted {
             try insertStudy(record, state: isOwn ? .concluded : .receiving, at: at)
         }
-        try insertRow(instance)
+        try insertRow(instance, isPlaced: isPlaced)
         guard database.changesCount > 0 else { return false }
         if isOwn {
             try database.execute(
@@ -53,7 +53,7 @@ struct InstanceWriter {
     }
 
     /// Only the row, unless there is one of its path whose file is there.
-    mutating func insertRow(_ instance: StoredInstance) throws {
+    mutating func insertRow(_ instance: StoredInstance, isPlaced: Bool = false) throws {
         let record = instance.record
         let own = OwnAttributes(record)
         let statement = try database.cachedStatement(
@@ -62,7 +62,7 @@ struct InstanceWriter {
                                       instance_number, acquisition_number, acquisition_date_time, position_x,
                                       position_y, position_z, received_at)
                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (path) DO \(onKnownPath)
+                ON CONFLICT (path) DO \(isPlaced ? Self.revive : onKnownPath)
                 """)
         let position = own.position.flatMap { $0.count == 3 ? $0 : nil }
         try statement.execute(arguments: [

@@ -10,9 +10,11 @@ public protocol Ledger: Sendable {
 
     /// Adds instances that are durable in the spool. What is known already is left as it is; our own result objects,
     /// brought back by an auto-routing loop, are listed but change no study.
+    /// - Parameter placed: paths that had no file before this one. What the ledger knows of such a file is of one that
+    ///   has vanished, and it counts as new.
     /// - Returns: those that were new and not our own.
     @discardableResult
-    func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance]
+    func recordInstances(_ instances: [StoredInstance], placed: Set<String>) async throws -> [StoredInstance]
     /// All instances that others sent, in order of arrival.
     func instances(ofStudy uid: UID) async throws -> [StoredInstance]
     /// The first of them.
@@ -166,4 +168,12 @@ public protocol Ledger: Sendable {
     /// - Parameter onChange: called after every transaction that changed something of `LedgerChange`, while the next
     ///   waits: it must return at once.
     func observeChanges(_ onChange: @escaping @Sendable (Set<LedgerChange>) -> Void) -> any LedgerObservation
+}
+
+extension Ledger {
+    /// Those of which it is not known whether their files were there before.
+    @discardableResult
+    public func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance] {
+        try await recordInstances(instances, placed: [])
+    }
 }

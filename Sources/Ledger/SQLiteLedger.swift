@@ -50,10 +50,10 @@ public final class SQLiteLedger: Ledger {
     // MARK: Receiving
 
     @discardableResult
-    public func recordInstances(_ instances: [StoredInstance]) async throws -> [StoredInstance] {
+    public func recordInstances(_ instances: [StoredInstance], placed: Set<String>) async throws -> [StoredInstance] {
         try await database.write { database in
             var writer = InstanceWriter(database)
-            let new = try instances.filter { try writer.insert($0) }
+            let new = try instances.filter { try writer.insert($0, isPlaced: placed.contains($0.path)) }
             try writer.finish()
             return new
         }

@@ -488,7 +488,7 @@ actor ReceiverPool {
             let record = InstanceRecord(common, own)
             course.transfers.add(record, record.version == 1 ? .created : .versioned).forEach(audit)
             book.change(id) { $0.stored(record, isKnown: false) }
-            await take(record, association: id)
+            await take(record, association: id, isPlaced: true)
         case .collision(let collision):
             let (verdict, version) = await judge(collision)
             if verdict == .identical {
@@ -497,7 +497,7 @@ actor ReceiverPool {
                 record.version = version
                 course.transfers.add(record, .alreadyHeld).forEach(audit)
                 book.change(id) { $0.stored(record, isKnown: true) }
-                await take(record, association: id)
+                await take(record, association: id, isPlaced: false)
             }
             try await worker.send(ReceiveRequest.verdict(verdict))
         case .refused(let refusal):
@@ -535,10 +535,10 @@ actor ReceiverPool {
         }
     }
 
-    private func take(_ record: InstanceRecord, association id: String) async {
+    private func take(_ record: InstanceRecord, association id: String, isPlaced: Bool) async {
         let path = spool.path(
             study: record.studyInstanceUID, instance: record.sopInstanceUID, version: record.version)
-        await intake.stored(record, path: path, association: id)
+        await intake.stored(record, path: path, association: id, isPlaced: isPlaced)
     }
 
     private static func metadata(_ accepted: AssociationAccepted) -> Logger.Metadata {

@@ -12,7 +12,7 @@ public import WorkerProtocol
 public final class StudyIntake: Service {
     enum Item: Sendable {
         case opened(association: String, peer: String, at: Date)
-        case stored(StoredInstance, association: String)
+        case stored(StoredInstance, association: String, isPlaced: Bool)
         case ended(association: String, AssociationConclusion, at: Date)
         /// Has the loop show that it turns.
         case nudge
@@ -43,9 +43,10 @@ public final class StudyIntake: Service {
         await buffer.add(.opened(association: id, peer: peer, at: clock.now()))
     }
 
-    func stored(_ record: InstanceRecord, path: String, association: String) async {
-        await buffer.add(
-            .stored(StoredInstance(record: record, path: path, receivedAt: clock.now()), association: association))
+    /// - Parameter isPlaced: there was no file at the path; otherwise one of the same bytes.
+    func stored(_ record: InstanceRecord, path: String, association: String, isPlaced: Bool) async {
+        let instance = StoredInstance(record: record, path: path, receivedAt: clock.now())
+        await buffer.add(.stored(instance, association: association, isPlaced: isPlaced))
     }
 
     func associationEnded(_ id: String, _ conclusion: AssociationConclusion) async {
@@ -71,16 +72,19 @@ public final class StudyIntake: Service {
     }
 
     private func apply(_ batch: [Item]) async {
-        let stored = batch.compactMap { item -> StoredInstance? in
-            if case .stored(let instance, _) = item { instance } else { nil }
+        var stored: [StoredInstance] = []
+        var placed: Set<String> = []
+        for case .stored(let instance, _, let isPlaced) in batch {
+            stored.append(instance)
+            if isPlaced { placed.insert(instance.path) }
         }
-        let new = Set(await record(stored).map(\.path))
+        let new = Set(await record(stored, placed: placed).map(\.path))
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
             case .ended(let association, let conclusion, let at):
                 await assembler.ended(association, at: at, conclusion)
-            case .stored(let instance, let association):
+            case .stored(let instance, let association, _):
                 if new.contains(instance.path) {
                     await assembler.arrived(instance, association: association, beating: pulse)
                 }
@@ -90,11 +94,11 @@ public final class StudyIntake: Service {
     }
 
     /// Tries until the ledger takes it: what is acknowledged is never dropped.
-    private func record(_ instances: [StoredInstance]) async -> [StoredInstance] {
+    private func record(_ instances: [StoredInstance], placed: Set<String>) async -> [StoredInstance] {
         guard !instances.isEmpty else { return [] }
         var pause: Duration = .milliseconds(100)
         while true {
-            do { return try await ledger.recordInstances(instances) } catch {
+            do { return try await ledger.recordInstances(instances, placed: placed) } catch {
                 logger.error("ledger cannot be written; objects wait in the spool", metadata: ["error": "\(error)"])
                 pulse.beat()
                 // A node that is stopping waits for no disk: the next start finds them in the spool.

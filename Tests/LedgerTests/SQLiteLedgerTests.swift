@@ -237,6 +237,19 @@ import WorkerProtocol
         #expect(try await ledger.pendingDeliveryCount() == 1)
     }
 
+    @Test func anImageWhoseFileHadVanishedIsNewWhenItComesAgain() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1), instance(2)])
+        #expect(try await ledger.beginAnalysis(ofStudy: study, seeing: 2, because: "a test") == 1)
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.recordInstances([instance(1)]).isEmpty)
+        #expect(try await ledger.unconcludedStudies().isEmpty)
+        let again = instance(1)
+        #expect(try await ledger.recordInstances([again, instance(2)], placed: [again.path]) == [again])
+        #expect(try await ledger.instances(ofStudy: study).map(\.path) == [again.path, instance(2).path])
+        #expect(try await ledger.unconcludedStudies() == [study])
+    }
+
     @Test func ownObjectsComingBackChangeNothing() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
