@@ -99,10 +99,17 @@ public struct Spool: Sendable {
                 return (.keepAs(path: existing, version: version), version)
             }
             do {
-                if try received.isSame(as: URL(fileURLWithPath: existing)) { return (.identical, version) }
+                guard try received.isSame(as: URL(fileURLWithPath: existing)) else { continue }
             } catch let error as StoredDataSet.OtherUnreadable {
                 unreadable(existing, error.cause)
+                continue
             } catch { return (.refuse(reason: Self.receivedUnreadable), version) }
+            // Retention may have marked it and not removed it. Newer than what the ledger knows of it, `SpoolMender`
+            // takes it for sent again, should the node end before the ledger hears of it.
+            guard utimes(existing, nil) == 0 else {
+                return (.refuse(reason: "cannot date the stored object anew"), version)
+            }
+            return (.identical, version)
         }
         return (.refuse(reason: "more than \(Self.mostVersions) versions of one SOP instance"), Self.mostVersions)
     }

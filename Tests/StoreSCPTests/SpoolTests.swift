@@ -42,6 +42,24 @@ import WorkerProtocol
         #expect(spool.verdict(on: try collision("same")) == .identical)
     }
 
+    /// A file that retention marked and could not remove, and that is acknowledged again, is none to be mended away.
+    @Test func whatIsAcknowledgedAgainIsAsNewAsItsAcknowledgement() throws {
+        let old = Date(timeIntervalSince1970: 1_000_000)
+        func modified(version: Int) throws -> Date? {
+            let attributes = try FileManager.default.attributesOfItem(atPath: stored(version: version).path)
+            return attributes[.modificationDate] as? Date
+        }
+        for (version, text) in [(1, "one"), (2, "two")] {
+            try write(file(meta: 20, text), stored(version: version))
+            try FileManager.default.setAttributes(
+                [.modificationDate: old], ofItemAtPath: stored(version: version).path)
+        }
+        #expect(spool.verdict(on: try collision("two")) == .identical)
+        #expect(try modified(version: 1) == old)
+        let acknowledged = try #require(try modified(version: 2))
+        #expect(acknowledged > old)
+    }
+
     @Test func otherBytesBecomeTheNextVersion() throws {
         try write(file(meta: 20, "one"), stored())
         let second = stored(version: 2)
