@@ -11,15 +11,44 @@ struct ClockSteps {
 
     init(_ clock: WallClock) {
         self.clock = clock
-        latest = clock.elapsed.map { (clock.now(), $0()) }
+        latest = clock.elapsed.map { (wall: clock.now(), elapsed: $0()) }
     }
 
-    /// By how many seconds it was set ahead since the last call, below 0: back; 0 where by less than `least`.
-    mutating func take() -> TimeInterval {
-        guard let before = latest, let elapsed = clock.elapsed?() else { return 0 }
+    /// - Returns: what it says, and by how many seconds it was set ahead since the last call, below 0: back; 0 where by
+    ///   less than `least`.
+    mutating func take() -> (now: Date, step: TimeInterval) {
+        let elapsed = clock.elapsed?()
         let now = clock.now()
-        latest = (now, elapsed)
+        guard let before = latest, let elapsed else { return (now, 0) }
+        latest = (wall: now, elapsed: elapsed)
         let step = now.timeIntervalSince(before.wall) - (elapsed - before.elapsed).inSeconds
-        return abs(step) < Self.least ? 0 : step
+        return (now, abs(step) < Self.least ? 0 : step)
     }
+}
+
+/// Whether the clock may be wrong that says what is old: a time service sets one right within minutes that is wrong at
+/// boot, or was set wrong.
+struct ClockDoubt {
+    static let pause: TimeInterval = 600
+
+    private var steps: ClockSteps
+    private var end: Date
+
+    /// - Parameter latestArrival: at the start of the node.
+    init(_ clock: WallClock, latestArrival: Date?) {
+        steps = ClockSteps(clock)
+        let now = clock.now()
+        let isFarAhead = latestArrival.map { now.timeIntervalSince($0) >= ClockSteps.least } ?? false
+        end = isFarAhead ? now + Self.pause : .distantPast
+    }
+
+    /// - Returns: whether it was set ahead since the last call.
+    mutating func look() -> Bool {
+        let (now, step) = steps.take()
+        // One that is set back is set right.
+        if step != 0 { end = step > 0 ? now + Self.pause : .distantPast }
+        return step > 0
+    }
+
+    func holds(at now: Date) -> Bool { now < end }
 }

@@ -33,6 +33,7 @@ public struct Retention: Service {
     private let policy: @Sendable () -> Policy
     private let ledger: any Ledger
     private let clock: WallClock
+    private let latestArrival: Date?
     private let logger: Logger
     private let purgedStudies = Counter(label: "ichnode_studies_purged_total")
     private let isShort: @Sendable () -> Bool
@@ -40,16 +41,18 @@ public struct Retention: Service {
 
     /// - Parameters:
     ///   - policy: asked for anew each time: it may change.
+    ///   - latestArrival: of an image, before this start: a clock that is far ahead of it may be wrong.
     ///   - isShort: whether the disk is below its first watermark.
     ///   - audit: is told of each study whose files are removed, and what was in the way. Quick.
     public init(
         policy: @escaping @autoclosure @Sendable () -> Policy, ledger: any Ledger, clock: WallClock, logger: Logger,
-        isShort: @escaping @Sendable () -> Bool,
+        latestArrival: Date? = nil, isShort: @escaping @Sendable () -> Bool,
         audit: @escaping @Sendable (_ study: UID, _ files: Int, _ trouble: String?) -> Void = { _, _, _ in }
     ) {
         self.policy = policy
         self.ledger = ledger
         self.clock = clock
+        self.latestArrival = latestArrival
         self.logger = logger
         self.isShort = isShort
         self.audit = audit
@@ -57,8 +60,9 @@ public struct Retention: Service {
 
     public func run() async throws {
         await cancelWhenGracefulShutdown {
+            var doubt = ClockDoubt(clock, latestArrival: latestArrival)
             while !Task.isCancelled {
-                do { try await purgeDue() } catch {
+                do { try await purgeDue(&doubt) } catch {
                     logger.error("retention cannot go on, tried again", metadata: ["error": "\(error)"])
                 }
                 do { try await clock.sleep(Self.pause) } catch { return }
@@ -67,8 +71,8 @@ public struct Retention: Service {
     }
 
     /// One study after the other, until none is due.
-    func purgeDue() async throws {
-        while !Task.isCancelled, let moment = dueBefore(clock.now()),
+    func purgeDue(_ doubt: inout ClockDoubt) async throws {
+        while !Task.isCancelled, let moment = dueBefore(clock.now(), &doubt),
             let purged = try await ledger.purgeOldestStudy(receivedBefore: moment)
         {
             // Marked first: what is not removed now is at the next start, by `SpoolMender`.
@@ -84,9 +88,12 @@ public struct Retention: Service {
         }
     }
 
-    private func dueBefore(_ now: Date) -> Date? {
+    /// While the clock may be wrong, only for want of room.
+    private func dueBefore(_ now: Date, _ doubt: inout ClockDoubt) -> Date? {
         let policy = policy()
-        let kept = isShort() ? min(policy.keep ?? policy.leastKeep, policy.leastKeep) : policy.keep
+        if doubt.look() { logger.warning("the clock was set ahead; retention waits") }
+        let keep = doubt.holds(at: now) ? nil : policy.keep
+        let kept = isShort() ? min(policy.keep ?? policy.leastKeep, policy.leastKeep) : keep
         return kept.map { now - $0.inSeconds }
     }
 

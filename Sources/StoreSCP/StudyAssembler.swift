@@ -397,19 +397,20 @@ public actor StudyAssembler: Service {
 
     /// What waits is to wait as long as it would have if nobody had set the clock, and never for a moment that has yet
     /// to come: of a study that is known from the ledger too.
-    private func followClock(to now: Date) {
-        let step = clockSteps.take()
+    /// - Returns: what the clock says.
+    private func followClock() -> Date {
+        let (now, step) = clockSteps.take()
         if step != 0 {
             logger.warning("the clock was set; studies wait on", metadata: ["seconds": "\(Int(step))"])
         }
         // In place: a copy of all studies at each tick is dear.
         for uid in Array(studies.keys) { studies[uid]?.changeMoments { min($0 + step, now) } }
         for id in Array(open.keys) { open[id]?.moveOpening(by: step, atMost: now) }
+        return now
     }
 
     private func decide() async {
-        let (now, policy) = (clock.now(), policy)
-        followClock(to: now)
+        let (now, policy) = (followClock(), policy)
         for (uid, study) in studies {
             var evidence = evidence(study, uid, series: study.evidence ?? Self.mostFavourable)
             // Headers are looked at only when nothing else keeps it waiting.

@@ -19,11 +19,13 @@ import WorkerProtocol
         close(try spool.open())
     }
 
-    private func retention(keep: Duration?, leastKeep: Duration = .seconds(50), isShort: Bool = false) -> Retention {
+    private func retention(
+        keep: Duration?, leastKeep: Duration = .seconds(50), isShort: Bool = false, clock: WallClock? = nil
+    ) -> Retention {
         Retention(
             policy: .init(keep: keep, leastKeep: leastKeep), ledger: ledger,
-            clock: WallClock(now: { now }, sleep: { try await Task.sleep(for: $0) }), logger: Logger(label: "test"),
-            isShort: { isShort })
+            clock: clock ?? WallClock(now: { now }, sleep: { try await Task.sleep(for: $0) }),
+            logger: Logger(label: "test"), isShort: { isShort })
     }
 
     /// A concluded study of one image that came so many seconds ago.
@@ -63,6 +65,49 @@ import WorkerProtocol
         for keep in [nil, Duration.seconds(1000)] { try await retention(keep: keep, isShort: true).purgeDue() }
         #expect(!exists(old))
         #expect(exists(young))
+    }
+
+    @Test func aClockThatIsSetAheadRemovesNothingForTenMinutes() async throws {
+        let path = try await study(1, age: 10)
+        let time = SetTime(now)
+        let clock = WallClock(now: { time.now }, sleep: { _ in }, elapsed: { .zero })
+        let service = retention(keep: .seconds(100), clock: clock)
+        var doubt = ClockDoubt(clock, latestArrival: nil)
+        time.now += 86_400
+        try await service.purgeDue(&doubt)
+        // What passes by less at once is time that passes.
+        time.now += 599
+        try await service.purgeDue(&doubt)
+        #expect(exists(path))
+        time.now += 1
+        try await service.purgeDue(&doubt)
+        #expect(!exists(path))
+    }
+
+    @Test func aClockThatIsSetRightIsBelievedAtOnceAndAShortDiskWaitsForNone() async throws {
+        let (old, young) = (try await study(1, age: 101), try await study(2, age: 51))
+        let time = SetTime(now)
+        let clock = WallClock(now: { time.now }, sleep: { _ in }, elapsed: { .zero })
+        var doubt = ClockDoubt(clock, latestArrival: nil)
+        time.now += 86_400
+        try await retention(keep: .seconds(100), clock: clock).purgeDue(&doubt)
+        #expect(exists(old))
+        time.now -= 86_400
+        try await retention(keep: .seconds(100), clock: clock).purgeDue(&doubt)
+        #expect(!exists(old))
+        #expect(exists(young))
+        time.now += 86_400
+        try await retention(keep: .seconds(100), isShort: true, clock: clock).purgeDue(&doubt)
+        #expect(!exists(young))
+    }
+
+    @Test func aClockFarAheadOfTheLatestImageIsDoubtedAtTheStart() {
+        let clock = WallClock(now: { now }, sleep: { _ in })
+        for (age, isDoubted) in [(900.0, true), (899, false), (-900, false)] {
+            let doubt = ClockDoubt(clock, latestArrival: now - age)
+            #expect(doubt.holds(at: now) == isDoubted)
+            #expect(!doubt.holds(at: now + 600))
+        }
     }
 
     @Test func whatACrashLeftIsRemovedAtTheNextStart() async throws {
@@ -115,5 +160,24 @@ import WorkerProtocol
     private func mender() -> SpoolMender {
         SpoolMender(
             spool: spool, ledger: ledger, decoder: decoder(), clock: .system, logger: Logger(label: "test"))
+    }
+}
+
+extension Retention {
+    /// By a clock that is not doubted.
+    fileprivate func purgeDue() async throws {
+        var doubt = ClockDoubt(.system, latestArrival: nil)
+        try await purgeDue(&doubt)
+    }
+}
+
+/// `@unchecked Sendable` is safe because `value` is guarded by `lock`.
+private final class SetTime: @unchecked Sendable {
+    private let lock = NSLock()
+    private var value: Date
+    init(_ value: Date) { self.value = value }
+    var now: Date {
+        get { lock.withLock { value } }
+        set { lock.withLock { value = newValue } }
     }
 }

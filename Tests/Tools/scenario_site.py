@@ -59,6 +59,16 @@ class Clock:
         self.advance(max(0.0, moment - self.now()))
 
 
+def advance_past_retention(clock: Clock, node: RestartableNode, seconds: float) -> None:
+    """So far that retention doubts the clock: it waits then for ten minutes of it, which do not go on in one step with
+    what it doubts."""
+    said = "the clock was set ahead; retention waits"
+    before = node.log_text().count(said)
+    clock.advance(seconds)
+    wait_for(lambda: node.log_text().count(said) > before, "retention doubts the clock", 25, node.log_tail)
+    clock.advance(610)
+
+
 class CountingPacs:
     """A Storage SCP that remembers the results it got, and holds what it is told to for C-FIND and C-MOVE."""
 

@@ -21,7 +21,7 @@ from ct_series import new_uid
 from enhanced_ct import enhanced_ct
 from node_fixture import wait_for, why_not
 from pydicom.dataset import Dataset
-from scenario_site import DEADLINE, GRACE, QUIET, Patient, Scene, Site, encoded
+from scenario_site import DEADLINE, GRACE, QUIET, Patient, Scene, Site, advance_past_retention, encoded
 
 ENDED = "associations ended and grace passed"
 QUIET_PASSED = "nothing arrived for the quiet time"
@@ -968,7 +968,7 @@ def forgotten_by_retention_and_sent_again(s: Scene):
     s.send(images)
     s.decided(ENDED, "negative", GRACE)
     s.reports(1)
-    s.clock.advance(2 * 86400)
+    advance_past_retention(s.clock, s.node, 2 * 86400)
     wait_for(lambda: s.study()["study"]["purgedCount"] == 20, "retention", 40, s._show)
     assert not s.node.stored(s.patient.study_uid)
     s.send(images)
@@ -983,7 +983,7 @@ def forgotten_by_retention_and_one_slice_comes_again(s: Scene):
     s.send(images)
     s.decided(ENDED, "negative", GRACE)
     s.reports(1)
-    s.clock.advance(2 * 86400)
+    advance_past_retention(s.clock, s.node, 2 * 86400)
     wait_for(lambda: s.study()["study"]["purgedCount"] == 20, "retention", 40, s._show)
     s.send([images[3]])
     s.unchanged(

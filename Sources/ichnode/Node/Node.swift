@@ -43,6 +43,8 @@ struct Node {
         let live = LiveConfiguration(
             InForce(configuration, from: source, programs: programs, audit: audit, clock: clock))
         let certificates = try await CertificateWatch(live.configuration.keyMaterials, logger: logger)
+        // Before the mender, by a clock that may be wrong, adds what the ledger does not know.
+        let latestArrival = try await ledger.studies(limit: 1).first?.lastReceivedAt
         try await SpoolMender(
             spool: folders.spool, ledger: ledger, decoder: decoder, clock: clock, logger: logger,
             progress: progress
@@ -105,7 +107,7 @@ struct Node {
         ) { await commands.answer($0, by: LocalUser.name($1)) }
         let retention = Retention(
             policy: live.configuration.retentionPolicy, ledger: ledger, clock: clock, logger: logger,
-            isShort: { disk.state != DiskWatch.State.roomy }
+            latestArrival: latestArrival, isShort: { disk.state != DiskWatch.State.roomy }
         ) { audit?.record(.removed(study: $0, files: $1, trouble: $2)) }
         let book = AssociationBook(clock: clock)
         let refusals = RefusalCounts()
