@@ -17,9 +17,8 @@ struct ClockSteps {
     /// - Returns: what it says, and by how many seconds it was set ahead since the last call, below 0: back; 0 where by
     ///   less than `least`.
     mutating func take() -> (now: Date, step: TimeInterval) {
-        let elapsed = clock.elapsed?()
+        guard let before = latest, let elapsed = clock.elapsed?() else { return (clock.now(), 0) }
         let now = clock.now()
-        guard let before = latest, let elapsed else { return (now, 0) }
         latest = (wall: now, elapsed: elapsed)
         let step = now.timeIntervalSince(before.wall) - (elapsed - before.elapsed).inSeconds
         return (now, abs(step) < Self.least ? 0 : step)
