@@ -1,7 +1,7 @@
 internal import Foundation
 
-/// What a child said and nobody has taken yet, in order. Ends with the child's channel, throws when the child breaks the
-/// protocol. Bounded: the child waits while too much is there. All iterators take from one buffer.
+/// What a child said and nobody has taken yet, in order. Ends with the child's channel, throws when the child breaks
+/// the protocol. Bounded: the child waits while too much is there. All iterators take from one buffer.
 public struct WorkerFrames: AsyncSequence, Sendable {
     public typealias Element = Frame
 
