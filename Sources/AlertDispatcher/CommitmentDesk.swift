@@ -56,7 +56,7 @@ public actor CommitmentDesk: Service {
             let now = clock.now()
             let due = try await ledger.dueCommitments(at: now, latest: now + policy.longestPause)
             return due.filter { busy.insert($0.destination).inserted }
-        } catch {
+        } catch is CancellationError { return [] } catch {
             logger.error("ledger cannot be read for commitment", metadata: ["error": "\(error)"])
             return []
         }

@@ -123,7 +123,7 @@ public actor Outbox: Service {
             }
             busy.formUnion(due.keys)
             return Array(due.keys)
-        } catch {
+        } catch is CancellationError { return [] } catch {
             logger.error("outbox cannot read the ledger", metadata: ["error": "\(error)"])
             return []
         }

@@ -62,7 +62,7 @@ public struct Retention: Service {
         await cancelWhenGracefulShutdown {
             var doubt = ClockDoubt(clock, latestArrival: latestArrival)
             while !Task.isCancelled {
-                do { try await purgeDue(&doubt) } catch {
+                do { try await purgeDue(&doubt) } catch is CancellationError { return } catch {
                     logger.error("retention cannot go on, tried again", metadata: ["error": "\(error)"])
                 }
                 do { try await clock.sleep(Self.pause) } catch { return }

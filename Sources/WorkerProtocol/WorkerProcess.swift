@@ -43,7 +43,8 @@ public final class WorkerProcess: @unchecked Sendable {
 
     public let processID: Int32
     /// All frames after the hello; a descriptor that came along is closed. Finishes when the child closes its end,
-    /// throws when it breaks the protocol. The child waits while too many are not taken; from `stop` or `kill` on it does not.
+    /// throws when it breaks the protocol. The child waits while too many are not taken; from `stop` or `kill` on it
+    /// does not.
     public let frames: WorkerFrames
 
     private let channel: Channel

@@ -49,7 +49,7 @@ enum OutboxBench {
         let commitments = commits ? desk(ledger, destinations) : commitments
         let task = Task { try await outbox.run() }
         let other = Task { try await commitments?.run() }
-        for _ in 0..<400 where try await !done() { try await Task.sleep(for: .milliseconds(10)) }
+        for _ in 0..<1000 where try await !done() { try await Task.sleep(for: .milliseconds(10)) }
         #expect(try await done())
         task.cancel()
         other.cancel()

@@ -72,13 +72,13 @@ import WorkerProtocol
     }
 
     @Test func aStudyOfTooManyImagesIsNotAnalysed() {
-        func conclusion(_ count: Int, bodyPart: String?) -> SeriesSelection.Conclusion {
+        func conclusion(_ count: Int, bodyPart: String?, settled: UID? = nil) -> SeriesSelection.Conclusion {
             let images = Records.series { $0.series.bodyPartExamined = bodyPart }
             let large = enhanced(images) {
                 $0.seriesInstanceUID = Records.uid("1.2.4")
                 $0.multiFrame = MultiFrame(Array(repeating: FrameAttributes(), count: count - images.count))
             }
-            return SeriesSelection(images + [large]).conclusion
+            return SeriesSelection(images + [large], settled: settled).conclusion
         }
         let most = SeriesSelection.mostImages
         let tooMany = SelectionReason.moreImages(than: most)
@@ -87,6 +87,9 @@ import WorkerProtocol
         #expect(conclusion(most + 1, bodyPart: "HEAD") == .notAnalysable(tooMany))
         #expect(conclusion(most + 1, bodyPart: nil) == .notAnalysable(tooMany))
         #expect(conclusion(most + 1, bodyPart: "CHEST") == .notHeadCT(tooMany))
+        // What was analysed before so many came stays as it is.
+        let settled = Records.uid("1.2.3")
+        #expect(conclusion(most + 1, bodyPart: "HEAD", settled: settled) == .chosen(seriesInstanceUID: settled))
     }
 
     @Test func legacyConversionsAreNotTakenForContrast() {

@@ -81,7 +81,7 @@ public struct SeriesSelection: Sendable, Equatable {
             let institution = records.min { $0.sopInstanceUID < $1.sopInstanceUID }?.study.institutionName
             return SeriesJudge(
                 uid: uid, records: records, rules: rules.rules(ofInstitution: institution),
-                isOfTooLargeStudy: isTooLarge
+                isOfTooLargeStudy: isTooLarge && uid != settled
             ).assess()
         }
         let usable = series.indices.filter { series[$0].assessment.isUsable }

@@ -207,7 +207,7 @@ actor StudyPipeline: Service {
                 study: uid, because: "not analysed again: \(purged); send the whole series again for that")
         }
         guard let route = terms.routes.route(for: study.origin) else {
-            return try await concludeWithoutRoute(study)
+            return try await concludeWithoutRoute(study, terms)
         }
         let threshold = try tools.package.operatingPoint(route.threshold)
         let analysis =
@@ -264,7 +264,12 @@ actor StudyPipeline: Service {
         for pause in Self.retryPauses + [nil] {
             do {
                 return try await analyzer.analyse(study, threshold: threshold, isReleased: isReleased)
-            } catch is CancellationError { throw CancellationError() } catch {
+            } catch is CancellationError {
+                throw CancellationError()
+            } catch let error as ModelError where error.code == .package {
+                // No fault of the study: it waits for the node to be restarted.
+                throw error
+            } catch {
                 try Task.checkCancellation()
                 failure = "\(error)"
                 tools.logger.error(
@@ -330,27 +335,35 @@ actor StudyPipeline: Service {
             report: composed?.report, lastArrival: study.isReprocessed ? nil : study.lastArrival)
         let priority = analysis.outcome == .positive ? 0 : 1
         var deliveries: [NewDelivery] = []
+        var leftOut: [String] = []
         if let report, let composed {
             deliveries = route.destinations.map {
                 NewDelivery(
                     destination: $0, priority: priority, objects: composed.objects, alternatives: composed.alternatives)
             }
             let earlier = try await ledger.deliveries(ofStudy: uid)
-            // Where the clock was set back, the last may be dated before the first.
-            let first = min(study.instances.map(\.receivedAt).min() ?? study.lastArrival, study.lastArrival)
             let alerts = try terms.alerts.deliveries(
-                of: report, as: composed, received: first...study.lastArrival, concludedAt: tools.clock.now(),
-                by: route, priority: priority, after: earlier)
+                of: report, as: composed, received: received(study, wasReported: report.predecessor != nil),
+                concludedAt: tools.clock.now(), by: route, priority: priority, after: earlier)
             deliveries += alerts.owed
-            if let text = terms.alerts.leavingOut(alerts.leftOut) {
-                try await ledger.recordEvent("alert", text, ofStudy: uid)
-            }
+            leftOut = alerts.leftOut
         }
         let objects = composed.map { $0.objects + $0.alternatives } ?? []
         guard try await ledger.conclude(entry, objects: objects, deliveries: deliveries) else { return }
         await assembler.concluded(uid, settling: StudyHistory(history.analyses + [entry]).settledSeries)
+        if let text = terms.alerts.leavingOut(leftOut) { try await ledger.recordEvent("alert", text, ofStudy: uid) }
         if !study.isReprocessed { timeToReport.recordInterval(since: study.lastArrival, to: tools.clock.now()) }
         announce(analysis, uid)
+    }
+
+    /// When the images came that are there. A study that an operator has analysed once more, long after its result, is
+    /// as old as it is then.
+    private func received(_ study: AssembledStudy, wasReported: Bool) -> ClosedRange<Date> {
+        let now = tools.clock.now()
+        if study.isReprocessed && wasReported { return now...now }
+        // Where the clock was set back, the last may be dated before the first.
+        let first = study.instances.lazy.filter { !$0.isPurged }.map(\.receivedAt).min() ?? study.lastArrival
+        return min(first, study.lastArrival)...study.lastArrival
     }
 
     private nonisolated func keepFinding(
@@ -364,11 +377,15 @@ actor StudyPipeline: Service {
         )
     }
 
-    private func concludeWithoutRoute(_ study: AssembledStudy) async throws {
+    private func concludeWithoutRoute(_ study: AssembledStudy, _ terms: Terms) async throws {
         let now = tools.clock.now()
+        // What is none is nobody's to be told of, and goes like the rest.
+        let selection = SeriesSelection(StudyAnalyzer.newest(study.instances).values.map(\.record), rules: terms.rules)
+        var outcome = Outcome.undetermined
+        if case .notHeadCT = selection.conclusion { outcome = .notHeadCT }
         let entry = AnalysisEntry(
             studyInstanceUID: study.studyInstanceUID, revisionDigest: "", modelDigest: tools.package.modelDigest,
-            configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: .undetermined,
+            configurationDigest: "", route: "", startedAt: now, completedAt: now, outcome: outcome,
             reason: RouteText.noRoute(study.origin),
             completion: study.decision.description, studyProbability: nil, threshold: nil, flaggedSlices: 0)
         guard try await ledger.conclude(entry, objects: [], deliveries: []) else { return }
