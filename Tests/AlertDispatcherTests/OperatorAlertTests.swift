@@ -214,14 +214,20 @@ import WorkerProtocol
         #expect(watch.pulse.count == 6)
     }
 
-    @Test func onlyAnOverdueStudyIsLookedAtAndNoneThatIsNoHead() async throws {
-        let ledger = try ledger()
+    /// A study of one image has come.
+    private func oneImage(in ledger: SQLiteLedger) async throws -> (record: InstanceRecord, receivedAt: Date) {
         let record = InstanceRecord(
             sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.1")!,
             studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.8")!,
             transferSyntaxUID: UID("1.2.840.10008.1.2")!)
         let start = around.clock.now()
         try await ledger.recordInstances([StoredInstance(record: record, path: "/x", receivedAt: start)])
+        return (record, start)
+    }
+
+    @Test func onlyAnOverdueStudyIsLookedAtAndNoneThatIsNoHead() async throws {
+        let ledger = try ledger()
+        let (record, start) = try await oneImage(in: ledger)
         let watch = watch(ledger)
         around.change { ($0.now, $0.isHead) = (start + 1199, false) }
         try await watch.look()
@@ -247,12 +253,7 @@ import WorkerProtocol
 
     @Test func aStudyThatCannotBeReadBackIsSaidAndHidesNothing() async throws {
         let ledger = try ledger()
-        let record = InstanceRecord(
-            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.1")!,
-            studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.8")!,
-            transferSyntaxUID: UID("1.2.840.10008.1.2")!)
-        let start = around.clock.now()
-        try await ledger.recordInstances([StoredInstance(record: record, path: "/x", receivedAt: start)])
+        let (_, start) = try await oneImage(in: ledger)
         around.change { ($0.now, $0.isHead, $0.isUnreadable, $0.freeBytes) = (start + 1200, false, true, 999) }
         let watch = watch(ledger)
         try await watch.look()
