@@ -21,14 +21,21 @@ public final class SQLiteLedger: Ledger {
         var configuration = Configuration()
         configuration.busyMode = .timeout(10)
         configuration.qos = .default
+        configuration.prepareDatabase(Self.keepCacheSmall)
         self.clock = clock
         viewers = nil
         database = try DatabasePool(path: path, configuration: configuration)
         // WAL with synchronous=FULL: a committed transaction survives a power cut. Not in `prepareDatabase`: after it,
         // the pool gives its one writer NORMAL, under which only checkpoints are fsynced.
-        try database.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+        try database.writeWithoutTransaction {
+            try $0.execute(sql: "PRAGMA synchronous = FULL; PRAGMA cache_size = -2000")
+        }
         try LedgerUpgrade(database: database, progress: progress).run()
     }
+
+    /// For the many connections that only read, and have the system's own cache of the file: each would come to hold
+    /// 2 MiB, and so holds 0.5.
+    static func keepCacheSmall(_ database: Database) throws { try database.execute(sql: "PRAGMA cache_size = -512") }
 
     private init(_ ledger: SQLiteLedger, viewers: ViewerReads) {
         (database, clock, self.viewers) = (ledger.database, ledger.clock, viewers)

@@ -16,6 +16,7 @@ final class ViewerReads: Sendable {
         configuration.busyMode = .timeout(10)
         configuration.qos = .default
         configuration.maximumReaderCount = Self.connections
+        configuration.prepareDatabase(SQLiteLedger.keepCacheSmall)
         database = try DatabasePool(path: path, configuration: configuration)
     }
 

@@ -201,6 +201,11 @@ class RestartableNode(Node):
             found[name] = sum(peaks) // 1024
         return found
 
+    def anonymous_memory_kib(self) -> int:
+        """What the daemon holds now, without what it has of files."""
+        (line,) = [each for each in _status(self.process.pid) if each.startswith("RssAnon")]
+        return int(line.split()[1])
+
     # What the node knows
 
     def study(self, uid: str) -> dict | None:

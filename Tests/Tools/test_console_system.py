@@ -79,6 +79,15 @@ class SystemPages(unittest.TestCase):
         self.assertIn("studies are rejected", text)
         self.assertIn("disk nearly full", text.partition('<div class="system">')[0])
 
+    def test_looking_costs_no_memory(self):
+        def look(times: int) -> int:
+            for _ in range(times):
+                self.page("/system")
+            return self.node.anonymous_memory_kib()
+
+        before = look(50)
+        self.assertLess(look(300) - before, 4096)
+
     def test_no_secret_is_in_the_configuration(self):
         text = self.page("/configuration")
         for secret in (PASSWORD_HASH, "$scrypt$", TOKEN_DIGEST, "s3cr3tpath", SECRET):
