@@ -51,7 +51,9 @@ let package = Package(
         .target(
             name: "AlertDispatcher", dependencies: ["WorkerProtocol", "Ledger", "CLinux", logging, metrics, lifecycle],
             // What needs an HTTP client or NIO, which nothing here does.
-            exclude: ["WebhookDestination.swift", "HL7/HL7Receiver.swift", "HL7/MLLPClient.swift"]),
+            exclude: [
+                "WebhookClock.swift", "WebhookDestination.swift", "HL7/HL7Receiver.swift", "HL7/MLLPClient.swift",
+            ]),
         .target(
             name: "Console", dependencies: ["WorkerProtocol", "CLinux"],
             // What the configuration says of it, without HTTP.
@@ -62,6 +64,8 @@ let package = Package(
                 "WorkerProtocol", "StoreSCP", "Ledger", "ICHModel", "AlertDispatcher", "Console",
                 .product(name: "Yams", package: "Yams"),
             ],
+            // What examines and compares files.
+            exclude: ["ConfigurationExamination", "ConfigurationFile"].map { "Configuration/\($0).swift" },
             sources: ["Configuration", "Control/ControlMessages.swift"]),
 
         // What has to hold for every input.

@@ -54,6 +54,8 @@ public actor OperatorAlertWatch: Service {
     private var counts: [(at: Date, crashes: [String: Int])] = []
     /// What headers said of an overdue study, up to which image, and after how many calls of `reconsider`.
     private var judged: [UID: (upTo: Date, after: Int, mayBeHead: Bool)] = [:]
+    /// Could not be read back at the last look.
+    private var unread: Set<UID> = []
     /// Calls of `reconsider`.
     private var reconsiderations = 0
     public nonisolated let pulse = Pulse()
@@ -146,7 +148,8 @@ public actor OperatorAlertWatch: Service {
     private func heads(_ studies: [OpenWork.Study], _ now: Date) async throws -> [OpenWork.Study] {
         let overdue = studies.filter { policy.isOverdue($0, at: now) }
         let before = judged
-        judged = [:]
+        let unreadBefore = unread
+        (judged, unread) = ([:], [])
         var heads: [OpenWork.Study] = []
         for study in overdue {
             let uid = study.studyInstanceUID
@@ -163,9 +166,12 @@ public actor OperatorAlertWatch: Service {
                     judged[uid] = (study.lastReceivedAt, count, mayBeHead)
                 } catch is CancellationError { throw CancellationError() } catch {
                     // It hides no other alert; it is asked about again at the next look.
-                    logger.error(
-                        "a study cannot be read back, and counts as a head CT",
-                        metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+                    unread.insert(uid)
+                    if !unreadBefore.contains(uid) {
+                        logger.error(
+                            "a study cannot be read back, and counts as a head CT",
+                            metadata: ["study.uid": "\(uid)", "error": "\(error)"])
+                    }
                     mayBeHead = true
                 }
             }

@@ -472,6 +472,13 @@ actor ReceiverPool {
             + (course.hasRefusedImage ? ", an image was refused" : "")
     }
 
+    /// - Throws: where no object can be so large: what the ledger adds up stays within a number.
+    private static func check(_ record: InstanceRecord) throws {
+        guard (0...2 * ObjectLimits.widest.objectBytes).contains(record.fileSize) else {
+            throw WorkerError(.protocolViolation, "an object of \(record.fileSize) bytes")
+        }
+    }
+
     private func handle(
         _ event: ReceiveEvent, from worker: WorkerProcess, _ course: inout Course, _ log: Logger
     ) async throws {
@@ -486,10 +493,12 @@ actor ReceiverPool {
             stored.increment()
             receiveTime.recordMicroseconds(max(0, microseconds))
             let record = InstanceRecord(common, own)
+            try Self.check(record)
             course.transfers.add(record, record.version == 1 ? .created : .versioned).forEach(audit)
             book.change(id) { $0.stored(record, isKnown: false) }
             await take(record, association: id, isPlaced: true)
         case .collision(let collision):
+            try Self.check(collision.record)
             let (verdict, version) = await judge(collision)
             if verdict == .identical {
                 // The ledger may not know it: the worker that stored it died before it could say so.
@@ -562,7 +571,7 @@ actor ReceiverPool {
             DispatchQueue.global(qos: .default).async { [spool, logger] in
                 let judged = spool.judge(collision) { path, error in
                     logger.error(
-                        "a stored object cannot be read; what comes again is kept as its next version",
+                        "a stored object cannot be used; what comes again is kept as its next version",
                         metadata: ["path": "\(path)", "error": "\(error)"])
                 }
                 continuation.resume(returning: judged)

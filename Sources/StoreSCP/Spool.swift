@@ -78,11 +78,11 @@ public struct Spool: Sendable {
     /// What to do with an object whose name is taken.
     func verdict(on collision: Collision) -> CollisionVerdict { judge(collision).verdict }
 
-    /// - Parameter unreadable: is told of each stored file that cannot be read. It stands in the way of no intact copy:
-    ///   the next version is kept, and the newest counts.
+    /// - Parameter unusable: is told of each stored file that cannot be read, or not be dated anew. It stands in the
+    ///   way of no intact copy: the next version is kept, and the newest counts.
     /// - Returns: the verdict, and the version that it is about.
     func judge(
-        _ collision: Collision, unreadable: (_ path: String, _ error: any Error) -> Void = { _, _ in }
+        _ collision: Collision, unusable: (_ path: String, _ error: any Error) -> Void = { _, _ in }
     ) -> (verdict: CollisionVerdict, version: Int) {
         let record = collision.record
         // Paths are made from checked UIDs here, never taken from the worker.
@@ -101,13 +101,15 @@ public struct Spool: Sendable {
             do {
                 guard try received.isSame(as: URL(fileURLWithPath: existing)) else { continue }
             } catch let error as StoredDataSet.OtherUnreadable {
-                unreadable(existing, error.cause)
+                unusable(existing, error.cause)
                 continue
             } catch { return (.refuse(reason: Self.receivedUnreadable), version) }
             // Retention may have marked it and not removed it. Newer than what the ledger knows of it, `SpoolMender`
             // takes it for sent again, should the node end before the ledger hears of it.
             guard utimes(existing, nil) == 0 else {
-                return (.refuse(reason: "cannot date the stored object anew"), version)
+                // Another's file.
+                unusable(existing, POSIXError(POSIXErrorCode(rawValue: errno) ?? .EPERM))
+                continue
             }
             return (.identical, version)
         }

@@ -206,14 +206,20 @@ public actor StudyAssembler: Service {
     }
 
     /// Takes up a study that an earlier run left without an outcome. Its associations are gone.
-    /// - Parameter wasAssembled: it was complete then; otherwise its sender may have been cut off, and has the quiet
-    ///   time to come again.
-    public func resume(_ uid: UID, instances: [StoredInstance], settledSeries: UID? = nil, wasAssembled: Bool) {
+    /// - Parameters:
+    ///   - wasAssembled: it was complete then; otherwise its sender may have been cut off, and has the quiet time to
+    ///     come again.
+    ///   - isReprocessed: see `AssembledStudy`.
+    public func resume(
+        _ uid: UID, instances: [StoredInstance], settledSeries: UID? = nil, wasAssembled: Bool,
+        isReprocessed: Bool = false
+    ) {
         guard !instances.isEmpty else { return }
         var study = Study(instances: instances, settledSeries: settledSeries)
         study.lastArrival = wasAssembled ? instances.map(\.receivedAt).max() ?? clock.now() : clock.now()
         study.lastEnd = clock.now()
         study.brokeOff = !wasAssembled
+        study.isReprocessed = isReprocessed
         studies[uid] = study
         for instance in instances where !instance.isPurged { emit.yield(.arrived(instance)) }
     }
@@ -259,14 +265,18 @@ public actor StudyAssembler: Service {
 
     /// The analysis of a study saw in its pixels why it may be less than all: it waits for more, or for what settles
     /// that.
-    public func holdBack(_ assembled: AssembledStudy, because doubts: [CompletionReason]) {
+    public func holdBack(_ assembled: AssembledStudy, because doubts: [CompletionReason]) async {
         let uid = assembled.studyInstanceUID
         // What has arrived meanwhile is judged with all the rest.
         guard studies[uid] == nil else { return }
-        var study = Study(instances: assembled.instances, settledSeries: assembled.settledSeries)
-        study.lastArrival = assembled.lastArrival
+        // And may have been assembled too, for an analysis that is to come.
+        var study = await load(uid)
+        guard studies[uid] == nil, !study.instances.isEmpty else { return }
+        if study.instances.count == assembled.instances.count {
+            study.pixelDoubts = doubts
+            study.lastArrival = assembled.lastArrival
+        }
         study.lastEnd = assembled.associationsEnded
-        study.pixelDoubts = doubts
         study.isReprocessed = assembled.isReprocessed
         studies[uid] = study
     }

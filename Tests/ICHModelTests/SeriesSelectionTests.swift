@@ -184,8 +184,31 @@ import WorkerProtocol
         let selection = SeriesSelection(Records.series { $0.series.bodyPartExamined = nil })
         #expect(selection.series[0].region == .unspecified)
         #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
-        #expect(selection.conclusionWithoutBrain() == .notHeadCT(.noBrainInPixels))
-        #expect(SeriesSelection(Records.series()).conclusionWithoutBrain() == .notAnalysable(.noBrainTissue))
+        let unnamed = Records.series { $0.series.bodyPartExamined = nil }
+        let brainless = SeriesSelection(unnamed, brainless: [Records.uid("1.2.3")])
+        #expect(brainless.conclusion == .notHeadCT(.noBrainInPixels))
+    }
+
+    @Test func afterASeriesWithoutBrainAnotherOfNoNamedRegionMayBeTheHead() {
+        let frame = Records.uid("1.9")
+        func series(_ uid: String, from start: Double, frame: UID? = nil) -> [InstanceRecord] {
+            Records.series(uid) {
+                $0.series.bodyPartExamined = nil
+                $0.series.frameOfReferenceUID = frame
+                $0.image.position?[2] += start
+            }
+        }
+        func chosen(_ others: [InstanceRecord]) -> SeriesSelection {
+            SeriesSelection(series("1.2.1", from: 0, frame: frame) + others, brainless: [Records.uid("1.2.1")])
+        }
+        let elsewhere = SeriesSelection.Conclusion.chosen(seriesInstanceUID: Records.uid("1.2.2"))
+        #expect(chosen(series("1.2.2", from: 400, frame: frame)).conclusion == elsewhere)
+        // Nobody knows where it lies.
+        #expect(chosen(series("1.2.2", from: 0)).conclusion == elsewhere)
+        #expect(chosen(series("1.2.2", from: 0, frame: frame)).conclusion == .notHeadCT(.noBrainInPixels))
+        // A head that cannot be analysed is one none the less.
+        let contrast = Records.series("1.2.2") { $0.series.contrastBolusAgent = "IOMERON" }
+        #expect(chosen(contrast).conclusion == .notAnalysable(.contrastAgent))
     }
 
     // MARK: Rules of a site

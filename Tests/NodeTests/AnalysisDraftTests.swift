@@ -118,7 +118,7 @@ import WorkerProtocol
         var instances = head()
         for index in instances.indices { instances[index].record.series.bodyPartExamined = nil }
         let whole = draft(instances)
-        let none = whole.selection.conclusionWithoutBrain()
+        let none = SeriesSelection.Conclusion.notHeadCT(.noBrainInPixels)
         #expect(whole.refused(none).outcome == .notHeadCT)
         let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.purged(4)])
         let part = draft(instances, incomplete).refused(none)

@@ -70,6 +70,42 @@ import WorkerProtocol
         #expect(sides == Array(repeating: 96, count: 50))
     }
 
+    @Test func whereNoSeriesIsNamedEachIsLookedAtForABrain() async throws {
+        func series(_ uid: String, _ change: (inout InstanceRecord) -> Void = { _ in }) -> [StoredInstance] {
+            images(1...30, side: 64, series: uid).map { instance in
+                var instance = instance
+                instance.record.series.bodyPartExamined = nil
+                change(&instance.record)
+                return instance
+            }
+        }
+        func analyse(_ instances: [StoredInstance]) async throws -> StudyAnalyzer.Analysis {
+            try await StudyAnalyzer(tools: try tools()).analyse(
+                AssembledStudy(
+                    studyInstanceUID: study, instances: instances, origin: StudyOrigin(), decision: .complete(.grace),
+                    lastArrival: .now),
+                threshold: .init(name: "balanced", value: 0.5))
+        }
+        let none = try await analyse(series("1.2.3.4") + series("1.2.3.5"))
+        #expect(none.outcome == .notHeadCT)
+        #expect(none.encoderCalls > 0 && none.seriesInstanceUID == UID("1.2.3.5"))
+        #expect(none.verdicts.map(\.reason).first == "no brain tissue")
+        // What cannot be decoded of the first could be the head.
+        var broken = series("1.2.3.4")
+        broken[7].path = "/spool/none/7"
+        let part = try await analyse(broken + series("1.2.3.5"))
+        #expect(part.outcome == .undetermined && part.report != nil)
+        // A head that cannot be analysed is none the less one.
+        let contrast = series("1.2.3.5") {
+            $0.series.bodyPartExamined = "HEAD"
+            $0.series.contrastBolusAgent = "IOMERON"
+        }
+        let refused = try await analyse(series("1.2.3.4") + contrast)
+        #expect(refused.outcome == .undetermined && refused.reason == "contrast agent given")
+        let many = try await analyse((0..<7).flatMap { series("1.2.3.4\($0)") })
+        #expect(many.outcome == .undetermined && many.reason == "no brain tissue")
+    }
+
     /// Two patients, so that nothing is composed.
     @Test func aSeriesThatWasSettledAfterTheStudyWasAssembledKeepsItsPlace() async throws {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("pipeline-\(UUID())")
@@ -126,7 +162,10 @@ private struct Air: PlaneDecoder {
     func planes(of frames: [FrameLocation]) async throws -> [FrameLocation: DecodeClient.Outcome] {
         var outcomes: [FrameLocation: DecodeClient.Outcome] = [:]
         for frame in frames {
-            let side = try #require(Int(frame.path.split(separator: "/")[1]))
+            guard let side = Int(frame.path.split(separator: "/")[1]) else {
+                outcomes[frame] = .failed("a test")
+                continue
+            }
             let plane = DecodedPlane(
                 path: frame.path, frame: 0, frameCount: 1, rows: side, columns: side, dataSetDigest: frame.path)
             outcomes[frame] = .plane(.init(plane: plane, hounsfield: Array(repeating: -1024, count: side * side)))

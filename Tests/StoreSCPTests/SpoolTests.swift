@@ -88,7 +88,7 @@ import WorkerProtocol
             try write(file(meta: 40, "x").prefix(length), existing)
             var unreadable: [String] = []
             let collision = try collision("x")
-            let verdict = spool.judge(collision, unreadable: { path, _ in unreadable.append(path) }).verdict
+            let verdict = spool.judge(collision, unusable: { path, _ in unreadable.append(path) }).verdict
             #expect(verdict == kept)
             #expect(unreadable == [existing.path])
         }

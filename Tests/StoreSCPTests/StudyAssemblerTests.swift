@@ -413,6 +413,7 @@ extension StudyAssemblerTests {
         let doubts = [CompletionReason.cutOff(end: "upper")]
         try await assembling { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
+            try await ledger.recordInstances([instance(1, at: start)])
             await assembler.opened("a", peer: "p", at: start)
             await assembler.arrived(instance(1, at: start), association: "a")
             await assembler.ended("a", at: start)
@@ -433,6 +434,26 @@ extension StudyAssemblerTests {
             await assembler.arrived(instance(2, at: start + 61), association: "b")
             await assembler.ended("b", at: start + 61)
             advance(5)
+            let last = try await assembled(3)[2]
+            #expect(last.decision == .complete(.grace))
+            #expect(last.instances.count == 2)
+        }
+    }
+
+    /// It is as whole as it is by then, and nothing was seen in the pixels of what is new.
+    @Test func aStudyHeldBackOfWhichMoreHasBeenAssembledIsAllOfIt() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            for number in 1...2 {
+                try await ledger.recordInstances([instance(number, at: start)])
+                await assembler.opened("a", peer: "p", at: start)
+                await assembler.arrived(instance(number, at: start), association: "a")
+                await assembler.ended("a", at: start)
+                advance(2.1)
+                _ = try await assembled(number)
+            }
+            await assembler.holdBack(try await assembled(2)[0], because: [CompletionReason.cutOff(end: "upper")])
+            advance(2.1)
             let last = try await assembled(3)[2]
             #expect(last.decision == .complete(.grace))
             #expect(last.instances.count == 2)

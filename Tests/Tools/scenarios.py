@@ -643,6 +643,27 @@ def a_slice_is_replaced_while_the_analysis_is_under_way(s: Scene):
 
 
 @scenario
+def more_of_a_head_that_is_cut_off_comes_while_the_analysis_is_under_way(s: Scene):
+    def times(text: str) -> int:
+        return sum(text in line and s.patient.study_uid in line for line in s.node.log_text().splitlines())
+
+    def held_back() -> int:
+        return sum(event["kind"] == "waits" for event in s.study()["events"])
+
+    images = s.patient.head()
+    engine = _analysing(s, images[:14])
+    s.send(images[14:15])
+    s.wait(GRACE + 0.2)
+    wait_for(lambda: times("study assembled") == 2, "all is assembled before the analysis ends", 20, s._show)
+    os.kill(engine, signal.SIGCONT)
+    wait_for(lambda: held_back() == 2, "neither was the whole head", 60, s._show)
+    time.sleep(0.3)
+    s.decided(f"{QUIET_PASSED}; though {UPPER}", "undetermined", QUIET, reason=UPPER)
+    s.reports(1)
+    assert s.study()["study"]["state"] == "concluded", s._show()
+
+
+@scenario
 def another_series_comes_while_the_analysis_is_under_way(s: Scene):
     engine = _analysing(s, s.patient.head())
     s.send(s.patient.head(5, series_description="CTA HEAD 1.0", contrast_agent="IOMERON"))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import sqlite3
 import ssl
 import tempfile
@@ -164,8 +165,15 @@ class Messages(AlertTestCase):
         node.stop()
         node._configure(lambda configuration: configuration["routes"][0].update(threshold="1"))
         node.start()
+        # Also where the node ends before its turn comes.
+        (engine,) = node.children("infer")
+        os.kill(engine, signal.SIGSTOP)
+        node.command("study", "reprocess", whole.uid)
+        node.kill()
+        node.start()
         for study in (whole, with_gap, old):
-            node.command("study", "reprocess", study.uid)
+            if study != whole:
+                node.command("study", "reprocess", study.uid)
             wait_for(lambda study=study: len(self.pacs.reports(study.uid)) == 2, "it is revised", 60, node.log_tail)
         self.told(node, ris, 4)
         node.wait_until_settled(old.uid)

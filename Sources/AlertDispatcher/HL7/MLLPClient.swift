@@ -32,19 +32,25 @@ actor MLLPClient {
     func exchange<Answer: Sendable>(
         _ text: String, read: @Sendable (String) throws -> Answer
     ) async throws -> Answer {
+        var isSent = false
         if let channel = kept, channel.isActive {
             do { return try read(try await answer(to: text, on: channel)) } catch let failure as MLLPFailure
                 where failure.code == .closed
             {
                 // Receivers close what is idle, and may do so this very moment: the message goes once more, at once.
                 try Task.checkCancellation()
+                isSent = true
             } catch {
                 close()
                 throw error
             }
         }
         close()
-        let channel = try await open()
+        let channel: any NIOCore.Channel
+        do { channel = try await open() } catch let failure as MLLPFailure where isSent {
+            // It may have been taken before.
+            throw MLLPFailure(.closed, failure.reason)
+        }
         kept = channel
         do { return try read(try await answer(to: text, on: channel)) } catch {
             close()

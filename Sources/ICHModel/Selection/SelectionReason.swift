@@ -21,9 +21,9 @@ public enum SelectionReason: Sendable, Hashable, Codable, CustomStringConvertibl
     case otherBodyPart(String)
     case fewerSlices(than: Int)
     case coversOnly(millimetres: Int)
-    /// Nothing in the headers names the region, and the pixels show no brain.
+    /// Of a study: nothing in the headers says head, and the pixels show no brain.
     case noBrainInPixels
-    /// The headers say head, and the pixels show no brain: a phantom, an empty volume.
+    /// Of a series: the pixels show no brain. Where the headers say head: a phantom, an empty volume.
     case noBrainTissue
     /// Configured so.
     case refusedDescription(String)

@@ -4,6 +4,7 @@ internal import WorkerProtocol
 struct SeriesJudge {
     struct Judgement {
         var assessment: SeriesSelection.Assessment
+        let stack: SliceStack
         /// Lower is better among usable series.
         let order: Order
         var uid: UID { assessment.seriesInstanceUID }
@@ -75,7 +76,7 @@ struct SeriesJudge {
             seriesInstanceUID: uid, verdict: verdict, region: region, instances: stack.instances,
             leftOut: omissions.map(\.description), coverageMillimetres: stack.coverage,
             thicknessMillimetres: stack.thickness)
-        return Judgement(assessment: assessment, order: order(stack))
+        return Judgement(assessment: assessment, stack: stack, order: order(stack))
     }
 
     // MARK: One instance

@@ -74,7 +74,12 @@ public struct SeriesSelection: Sendable, Equatable {
     /// - Parameters:
     ///   - records: the instances of one study, any order, without the node's own objects.
     ///   - settled: a series that was analysed completely; while it is usable no other takes its place.
-    public init(_ records: some Sequence<InstanceRecord>, rules: SelectionRules = .init(), settled: UID? = nil) {
+    ///   - brainless: series that were chosen, of no named region, and whose pixels show no brain. What lies within one
+    ///     of them shows none either.
+    public init(
+        _ records: some Sequence<InstanceRecord>, rules: SelectionRules = .init(), settled: UID? = nil,
+        brainless: Set<UID> = []
+    ) {
         let groups = Dictionary(grouping: records, by: \.seriesInstanceUID)
         let isTooLarge = Self.imageCount(of: groups.values.joined()) > Self.mostImages
         var series = groups.sorted { $0.key < $1.key }.map { uid, records in
@@ -83,6 +88,12 @@ public struct SeriesSelection: Sendable, Equatable {
                 uid: uid, records: records, rules: rules.rules(ofInstitution: institution),
                 isOfTooLargeStudy: isTooLarge && uid != settled
             ).assess()
+        }
+        let without = series.filter { brainless.contains($0.uid) }.map(\.stack)
+        for (index, each) in series.enumerated() where each.assessment.isUsable && each.assessment.region != .head {
+            if brainless.contains(each.uid) || without.contains(where: each.stack.lies) {
+                series[index].assessment.verdict = .refused(.noBrainTissue)
+            }
         }
         let usable = series.indices.filter { series[$0].assessment.isUsable }
         if let best = Self.best(of: usable.map { series[$0] }, settled: settled) {
@@ -96,14 +107,6 @@ public struct SeriesSelection: Sendable, Equatable {
 
     public func assessment(of seriesInstanceUID: UID) -> Assessment? {
         series.first { $0.seriesInstanceUID == seriesInstanceUID }
-    }
-
-    /// What a study comes to when the chosen series turns out to show no brain.
-    public func conclusionWithoutBrain() -> Conclusion {
-        guard case .chosen(let uid) = conclusion, assessment(of: uid)?.region == .unspecified else {
-            return .notAnalysable(.noBrainTissue)
-        }
-        return .notHeadCT(.noBrainInPixels)
     }
 
     /// A duplicate of a part of the head loses whatever its thickness.
@@ -143,6 +146,7 @@ public struct SeriesSelection: Sendable, Equatable {
         if isImageOfCT.contains(where: { $0.region == .unspecified && $0.verdict == .refused(tooMany) }) {
             return .notAnalysable(tooMany)
         }
-        return .notHeadCT(reason(assessments) ?? .noImages)
+        let isLookedAt = assessments.contains { $0.verdict == .refused(.noBrainTissue) }
+        return .notHeadCT(isLookedAt ? .noBrainInPixels : reason(assessments) ?? .noImages)
     }
 }

@@ -55,6 +55,16 @@ struct SliceStack {
             ?? whole.withUniquePositions()
     }
 
+    /// Whether the other shows all that this one shows: over its range, and as wide.
+    func lies(within other: SliceStack) -> Bool {
+        guard let own = elements.first, let whole = other.elements.first,
+            let frame = own.record.series.frameOfReferenceUID, frame == whole.record.series.frameOfReferenceUID,
+            Self.isParallel(own.geometry, whole.geometry), own.field <= 1.05 * whole.field
+        else { return false }
+        let (mine, its, margin) = (positions, other.positions, other.thickness ?? 0)
+        return mine[0] >= its[0] - margin && mine[mine.count - 1] <= its[its.count - 1] + margin
+    }
+
     // MARK: What is left out
 
     /// - Parameter usable: all axial images of the series, the stack's own among them.

@@ -40,3 +40,24 @@ enum ControlResponse: Codable, Sendable {
     case done(String)
     case failed(String)
 }
+
+/// Which node runs, and with what.
+struct NodeStanding: Codable, Sendable {
+    var version: String
+    var processID: Int32
+    /// The file that it has read, and the digest of its text.
+    var configurationFile: String
+    var configurationDigest: String
+    /// What the file says otherwise than what is in force until the next start: "dicom.port". nil of a node that does
+    /// not know that.
+    var pendingKeys: [String]?
+    /// As configured.
+    var ports: [Int]
+}
+
+/// What came of reading the configuration again.
+struct ConfigurationReload: Codable, Sendable {
+    var changes: [ConfigurationChange]
+    /// Of certificates, and of what is wrong with the configuration that was in force before too.
+    var warnings: [String]
+}

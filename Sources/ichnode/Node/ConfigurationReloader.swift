@@ -8,13 +8,6 @@ import ServiceLifecycle
 import UnixSignals
 import WorkerProtocol
 
-/// What came of reading the configuration again.
-struct ConfigurationReload: Codable, Sendable {
-    var changes: [ConfigurationChange]
-    /// Of certificates, and of what is wrong with the configuration that was in force before too.
-    var warnings: [String]
-}
-
 /// Reads the configuration file again, on SIGHUP and for `ichnode config reload`, one after the other. A file counts as
 /// a whole, or not at all.
 actor ConfigurationReloader: Service {

@@ -58,9 +58,12 @@ struct Node {
         try await assembler.recallGaps()
         for uid in try await ledger.unconcludedStudies() {
             let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
+            let (instances, history) = (
+                try await ledger.instances(ofStudy: uid), try await ledger.history(ofStudy: uid)
+            )
             await assembler.resume(
-                uid, instances: try await ledger.instances(ofStudy: uid),
-                settledSeries: try await ledger.history(ofStudy: uid).settledSeries, wasAssembled: wasAssembled)
+                uid, instances: instances, settledSeries: history.settledSeries, wasAssembled: wasAssembled,
+                isReprocessed: history.isReopened(with: instances))
         }
         let intake = StudyIntake(ledger: ledger, assembler: assembler, clock: clock, logger: logger)
         let composer = ReportComposer(

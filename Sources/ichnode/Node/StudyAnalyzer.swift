@@ -47,6 +47,8 @@ actor StudyAnalyzer {
 
     /// Series encoded ahead at once while it is open which will be chosen.
     private static let mostCandidates = 2
+    /// Series of no named region that are looked at after one that shows no brain.
+    private static let mostBrainless = 4
     /// Files decoded between two encoder calls.
     private static let decodeBatch = 8
 
@@ -212,18 +214,49 @@ actor StudyAnalyzer {
         isConcluding = true
         let startedAt = tools.clock.now()
         known = Self.newest(study.instances)
-        let selection = SeriesSelection(
-            known.values.map(\.record), rules: tools.rules, settled: study.settledSeries)
-        var draft = AnalysisDraft(
-            study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
+        func draft(brainless: Set<UID> = []) -> AnalysisDraft {
+            let selection = SeriesSelection(
+                known.values.map(\.record), rules: tools.rules, settled: study.settledSeries, brainless: brainless)
+            return AnalysisDraft(
+                study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
+        }
+        var current = draft()
         if !isReleased,
             let conflict = IdentityConflict.find(in: study.instances.map(\.record), newest: known.values.map(\.record))
         {
-            return draft.held("\(IdentityConflict.reason): \(conflict)")
+            return current.held("\(IdentityConflict.reason): \(conflict)")
         }
-        guard case .chosen(let uid) = selection.conclusion, let series = selection.assessment(of: uid) else {
-            return draft.refused(selection.conclusion)
+        // Where no series is named, and the one that is chosen shows no brain, another may be the head.
+        var brainless: Set<UID> = []
+        var doubts: [String] = []
+        while case .chosen(let uid) = current.selection.conclusion,
+            let series = current.selection.assessment(of: uid)
+        {
+            if let analysis = try await analyse(series, as: &current) { return analysis }
+            guard series.region == .unspecified, brainless.count < Self.mostBrainless else {
+                return current.refused(.notAnalysable(.noBrainTissue))
+            }
+            brainless.insert(uid)
+            work[uid] = nil
+            doubts += current.defects
+            let next = draft(brainless: brainless)
+            guard case .chosen(let other) = next.selection.conclusion else {
+                current.defects = doubts
+                return current.refused(next.selection.conclusion)
+            }
+            current = next
+            // The study was found complete by the series that was chosen first.
+            let evidence = HeaderEvidence(rules: tools.rules).find(study.instances, settled: other)
+            current.defects += (evidence.missing.filter { !$0.isPurged } + evidence.doubts).map(\.description)
         }
+        return current.refused(current.selection.conclusion)
+    }
+
+    /// - Returns: nil where the series shows no brain.
+    private func analyse(
+        _ series: SeriesSelection.Assessment, as draft: inout AnalysisDraft
+    ) async throws -> Analysis? {
+        let uid = series.seriesInstanceUID
         try await feed(series.instances, of: uid)
         draft.analysed = series.instances.filter { isFed($0, in: uid) }
         draft.digests = work[uid]?.fed.mapValues(\.digest) ?? [:]
@@ -238,11 +271,11 @@ actor StudyAnalyzer {
             throw ModelError(.missingPlane, "the encoder holds other slices than the series")
         }
         let before = await encoder.calls
-        let outcome = try await encoder.finish(threshold: threshold)
+        let outcome = try await encoder.finish(threshold: draft.threshold)
         let calls = await encoder.calls
         draft.encoderCalls = (calls.count, before.count)
         switch outcome {
-        case .noBrainTissue: return draft.refused(selection.conclusionWithoutBrain())
+        case .noBrainTissue: return nil
         case .finding(let finding): return draft.concluded(finding, flagged: try await flaggedSlices(of: finding))
         }
     }

@@ -191,6 +191,7 @@ actor StudyPipeline: Service {
         _ study: AssembledStudy, _ analyzer: StudyAnalyzer, _ terms: Terms, begun: Int
     ) async throws {
         let uid = study.studyInstanceUID
+        let times = overtaken.removeValue(forKey: uid) ?? 0
         // An earlier analysis may have ended since it was assembled.
         let history = try await ledger.history(ofStudy: uid)
         var study = study
@@ -215,7 +216,6 @@ actor StudyPipeline: Service {
             ? givenUp(study, threshold, terms, "the node ended \(begun - 1) times while it was analysed")
             : try await analyse(study, analyzer, threshold, terms, isReleased: decision == .released)
         if try await isHeldBack(analysis, of: study, analyzer) { return }
-        let times = overtaken.removeValue(forKey: uid) ?? 0
         // What is given up stays counted until that is reported.
         if begun <= Self.mostBegun, times < Self.mostOvertaken, try await isOvertaken(analysis, study, terms) {
             try await ledger.abandonAnalysis(
@@ -234,12 +234,14 @@ actor StudyPipeline: Service {
         guard case .complete(.grace, _) = study.decision, let finding = analysis.finding, !finding.isPositive,
             !finding.endsWithinBrain.isEmpty
         else { return false }
+        let uid = study.studyInstanceUID
         let doubts = finding.endsWithinBrain.map { CompletionReason.cutOff(end: $0.rawValue) }
         let reason = doubts.map(\.description).joined(separator: ", ")
-        try await ledger.abandonAnalysis(ofStudy: study.studyInstanceUID, because: reason)
-        analyzers[study.studyInstanceUID] = analyzer
+        try await ledger.abandonAnalysis(ofStudy: uid, because: reason)
+        analyzers[uid] = analyzer
         await analyzer.goOn()
-        await assembler.holdBack(study, because: doubts)
+        // What follows holds all of this.
+        if next[uid] == nil { await assembler.holdBack(study, because: doubts) }
         return true
     }
 
