@@ -59,7 +59,8 @@ let package = Package(
             name: "DICOMWorker", dependencies: ["DICOM", "WorkerProtocol", "CLinux", argumentParser]),
 
         // The daemon: pure Swift.
-        .target(name: "Ledger", dependencies: ["WorkerProtocol", .product(name: "GRDB", package: "GRDB.swift")]),
+        .target(
+            name: "Ledger", dependencies: ["WorkerProtocol", "CLinux", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "StoreSCP", dependencies: ["WorkerProtocol", "Ledger", "CLinux", logging, metrics, lifecycle]),
         .target(
             name: "ICHModel", dependencies: ["WorkerProtocol", "COpenVINO", "CLinux", logging, metrics],

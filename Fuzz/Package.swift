@@ -45,7 +45,8 @@ let package = Package(
         .target(name: "DICOM", dependencies: ["CDCMTK", "WorkerProtocol"]),
         .target(
             name: "DICOMWorker", dependencies: ["DICOM", "WorkerProtocol", "CLinux"], sources: ["StoredFile.swift"]),
-        .target(name: "Ledger", dependencies: ["WorkerProtocol", .product(name: "GRDB", package: "GRDB.swift")]),
+        .target(
+            name: "Ledger", dependencies: ["WorkerProtocol", "CLinux", .product(name: "GRDB", package: "GRDB.swift")]),
         .target(name: "StoreSCP", dependencies: ["WorkerProtocol", "Ledger", "CLinux", logging, metrics, lifecycle]),
         .target(name: "ICHModel", dependencies: ["WorkerProtocol", "COpenVINO", "CLinux", logging, metrics]),
         .target(

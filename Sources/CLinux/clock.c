@@ -1,4 +1,5 @@
 #include "clinux.h"
+#include <sys/sysinfo.h>
 #include <sys/timex.h>
 
 int clinux_clock_is_synchronised(void) {
@@ -6,4 +7,9 @@ int clinux_clock_is_synchronised(void) {
     int state = adjtimex(&question);
     if (state < 0) return -1;
     return state != TIME_ERROR && !(question.status & STA_UNSYNC);
+}
+
+int64_t clinux_uptime(void) {
+    struct sysinfo answer;
+    return sysinfo(&answer) == 0 ? answer.uptime : 0;
 }

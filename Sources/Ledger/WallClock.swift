@@ -1,3 +1,4 @@
+internal import CLinux
 public import Foundation
 
 /// Time of day, and waiting. Tests inject their own.
@@ -5,8 +6,8 @@ public struct WallClock: Sendable {
     public var now: @Sendable () -> Date
     public var sleep: @Sendable (Duration) async throws -> Void
 
-    /// What has passed by a clock that nobody sets, and that goes on while the machine is suspended; nil: there is none
-    /// to compare with.
+    /// What has passed, in whole seconds, by a clock that nobody sets, and that goes on while the machine is suspended;
+    /// nil: there is none to compare with.
     public var elapsed: (@Sendable () -> Duration)?
 
     public init(
@@ -18,9 +19,8 @@ public struct WallClock: Sendable {
         self.elapsed = elapsed
     }
 
-    private static let start = ContinuousClock.now
     public static let system = WallClock(
-        now: { Date() }, sleep: { try await Task.sleep(for: $0) }, elapsed: { Self.start.duration(to: .now) })
+        now: { Date() }, sleep: { try await Task.sleep(for: $0) }, elapsed: { .seconds(clinux_uptime()) })
 }
 
 extension Duration {

@@ -3,14 +3,14 @@ internal import Ledger
 
 /// Notices that the wall clock was set: it went on by other than the clock that nobody sets.
 struct ClockSteps {
-    /// Seconds. More than a clock drifts that is looked after; less than the hour of a wrong time zone.
-    static let least: TimeInterval = 900
-
     private let clock: WallClock
+    /// Seconds.
+    private let least: TimeInterval
     private var latest: (wall: Date, elapsed: Duration)?
 
-    init(_ clock: WallClock) {
+    init(_ clock: WallClock, least: TimeInterval) {
         self.clock = clock
+        self.least = least
         latest = clock.elapsed.map { (wall: clock.now(), elapsed: $0()) }
     }
 
@@ -21,7 +21,7 @@ struct ClockSteps {
         let now = clock.now()
         latest = (wall: now, elapsed: elapsed)
         let step = now.timeIntervalSince(before.wall) - (elapsed - before.elapsed).inSeconds
-        return (now, abs(step) < Self.least ? 0 : step)
+        return (now, abs(step) < least ? 0 : step)
     }
 }
 
@@ -29,15 +29,17 @@ struct ClockSteps {
 /// boot, or was set wrong.
 struct ClockDoubt {
     static let pause: TimeInterval = 600
+    /// Seconds. More than a clock drifts that is looked after; less than the hour of a wrong time zone.
+    private static let leastStep: TimeInterval = 900
 
     private var steps: ClockSteps
     private var end: Date
 
     /// - Parameter latestArrival: at the start of the node.
     init(_ clock: WallClock, latestArrival: Date?) {
-        steps = ClockSteps(clock)
+        steps = ClockSteps(clock, least: Self.leastStep)
         let now = clock.now()
-        let isFarAhead = latestArrival.map { now.timeIntervalSince($0) >= ClockSteps.least } ?? false
+        let isFarAhead = latestArrival.map { now.timeIntervalSince($0) >= Self.leastStep } ?? false
         end = isFarAhead ? now + Self.pause : .distantPast
     }
 

@@ -175,6 +175,8 @@ public actor StudyAssembler: Service {
     private static let mostFavourable = SeriesEvidence(isAsDeclared: true)
     /// How often decisions are looked at.
     private static let tick: Duration = .milliseconds(50)
+    /// Seconds. More than the clocks differ by that are compared, and little of what studies wait.
+    private static let leastStep: TimeInterval = 3
 
     public init(
         policy: @escaping @autoclosure @Sendable () -> CompletionPolicy, ledger: any Ledger, clock: WallClock,
@@ -185,7 +187,7 @@ public actor StudyAssembler: Service {
         currentPolicy = policy
         self.ledger = ledger
         self.clock = clock
-        clockSteps = ClockSteps(clock)
+        clockSteps = ClockSteps(clock, least: Self.leastStep)
         self.logger = logger
         self.findEvidence = findEvidence
         self.askCounts = askCounts

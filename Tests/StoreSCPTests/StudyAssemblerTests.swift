@@ -597,20 +597,24 @@ extension StudyAssemblerTests {
         }
     }
 
-    @Test func aClockThatIsSetAheadEndsNoWaiting() async throws {
+    @Test(arguments: [90.0, 86_400])
+    func aClockThatIsSetAheadEndsNoWaiting(seconds: Double) async throws {
         let evidence: StudyAssembler.FindEvidence = { _, _ in .init(missing: [.slice(atMillimetres: 3)]) }
-        try await assembling(evidence: evidence, elapsed: { .zero }) { assembler, advance, assembled in
+        let passed = LockedTime()
+        let elapsed: @Sendable () -> Duration = { .seconds(passed.now.timeIntervalSince1970) }
+        try await assembling(evidence: evidence, elapsed: elapsed) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
             await assembler.opened("a", peer: "p", at: start)
             await assembler.arrived(instance(1, at: start), association: "a")
             await assembler.ended("a", at: start)
-            advance(86_400)
-            // What passes by less at once is time that passes.
+            advance(seconds)
             for _ in 0..<500 where await assembler.waiting(study)?.hasPrefix("waits until") != true {
                 try await Task.sleep(for: .milliseconds(10))
+                passed.now += 1
                 advance(1)
             }
             _ = try await assembled(0)
+            passed.now += 600
             advance(600)
             let found = try await assembled(1)[0]
             #expect(found.decision == .incomplete(.deadline, reasons: [.slice(atMillimetres: 3)]))

@@ -62,7 +62,7 @@ import Testing
     @Test func targetsImportOnlyWhatTheyMay() throws {
         let allowed: [String: Set<String>] = [
             "WorkerProtocol": ["CLinux"], "DICOM": ["CDCMTK", "WorkerProtocol"],
-            "DICOMWorker": ["DICOM", "WorkerProtocol", "CLinux"], "Ledger": ["WorkerProtocol"],
+            "DICOMWorker": ["DICOM", "WorkerProtocol", "CLinux"], "Ledger": ["WorkerProtocol", "CLinux"],
             "StoreSCP": ["WorkerProtocol", "Ledger", "CLinux"], "ICHModel": ["WorkerProtocol", "COpenVINO", "CLinux"],
             "AlertDispatcher": ["WorkerProtocol", "Ledger", "CLinux"],
             "Console": ["Ledger", "WorkerProtocol", "CLinux"],

@@ -34,7 +34,8 @@ SIZE = 128
 
 
 class Clock:
-    """The node's time of day: the machine's and what it was set ahead by. Only ever goes forward."""
+    """The node's time of day: the machine's, what has passed since that nobody waited for, and what it was set ahead
+    by. Only ever goes forward."""
 
     def __init__(self, folder: Path):
         self.library = folder / "clock.so"
@@ -42,18 +43,24 @@ class Clock:
             ["cc", "-shared", "-fPIC", "-O2", "-o", str(self.library), str(HERE / "clock.c"), "-ldl"], check=True
         )
         self.path = folder / "clock"
-        self.path.write_bytes(bytes(8))
+        self.path.write_bytes(bytes(16))
         with self.path.open("r+b") as file:
-            self._page = mmap.mmap(file.fileno(), 8)
-        self._ahead = 0.0
+            self._page = mmap.mmap(file.fileno(), 16)
+        self._ahead = self._passed = 0.0
 
     def now(self) -> float:
         return time.time() + self._ahead
 
     def advance(self, seconds: float) -> None:
+        """Time goes on."""
+        self._passed += seconds
+        self.set_ahead(seconds)
+
+    def set_ahead(self, seconds: float) -> None:
+        """Somebody sets the clock."""
         assert seconds >= 0, seconds
         self._ahead += seconds
-        self._page[:] = struct.pack("<q", int(self._ahead * 1e9))
+        self._page[:] = struct.pack("<qq", int(self._ahead * 1e9), int(self._passed * 1e9))
 
     def advance_to(self, moment: float) -> None:
         self.advance(max(0.0, moment - self.now()))
@@ -64,7 +71,7 @@ def advance_past_retention(clock: Clock, node: RestartableNode, seconds: float) 
     what it doubts."""
     said = "the clock was set ahead; retention waits"
     before = node.log_text().count(said)
-    clock.advance(seconds)
+    clock.set_ahead(seconds)
     wait_for(lambda: node.log_text().count(said) > before, "retention doubts the clock", 25, node.log_tail)
     clock.advance(610)
 

@@ -351,6 +351,19 @@ def a_missing_slice_is_fetched_from_the_pacs(s: Scene):
 
 
 @scenario
+def the_clock_is_set_while_a_slice_is_missing(s: Scene):
+    images = s.patient.head()
+    s.send(images[:9] + images[10:])
+    s.wait(30)
+    s.clock.set_ahead(DEADLINE - 10)
+    s.wait(30)
+    s.undecided()
+    s.send([images[9]])
+    s.decided(ENDED, "negative", GRACE)
+    s.reports(1)
+
+
+@scenario
 def the_upper_part_comes_late(s: Scene):
     images = s.patient.head()
     s.send(images[:13])
@@ -994,7 +1007,7 @@ def forgotten_by_retention_and_sent_again(s: Scene):
     s.send(images)
     s.decided(ENDED, "negative", GRACE)
     s.reports(1)
-    advance_past_retention(s.clock, s.node, 2 * 86400)
+    s.clock.advance(2 * 86400)
     wait_for(lambda: s.study()["study"]["purgedCount"] == 20, "retention", 40, s._show)
     assert not s.node.stored(s.patient.study_uid)
     s.send(images)

@@ -61,6 +61,8 @@ int clinux_lock_file(const char *path, double seconds);
 int clinux_disk_space(const char *path, uint64_t *free_bytes, uint64_t *total_bytes);
 /// Whether the kernel takes its clock for synchronised; -1 where it does not say.
 int clinux_clock_is_synchronised(void);
+/// Whole seconds since the machine was booted, also those in which it was suspended: nobody sets them.
+int64_t clinux_uptime(void);
 
 // MARK: Child processes
 
