@@ -36,6 +36,9 @@ final class IncomingObject {
         tail = header
     }
 
+    /// See `HeaderReader`.
+    var studyInstanceUID: UID? { reader.studyInstanceUID }
+
     deinit {
         if descriptor >= 0 { close(descriptor) }
     }

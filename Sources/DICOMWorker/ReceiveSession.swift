@@ -20,6 +20,8 @@ final class ReceiveSession {
     private var begun = ContinuousClock.now
     /// Whether a message has begun and not ended.
     private var isWithinMessage = false
+    /// The object that is received.
+    private var underWay: LostObject?
     private var mustStop = false
 
     init(channel: Channel, job: AssociationJob, spool: Spool, identity: TLSIdentity? = nil) {
@@ -80,7 +82,7 @@ final class ReceiveSession {
             ReceiveEvent.ended(
                 AssociationEnded(
                     how: ending.how, reason: ending.reason, storedInstances: stored,
-                    isWithinMessage: isWithinMessage)))
+                    isWithinMessage: isWithinMessage, lost: isWithinMessage ? underWay : nil)))
     }
 
     // MARK: Messages
@@ -88,6 +90,7 @@ final class ReceiveSession {
     private func serveMessage(_ association: AcceptedAssociation) throws {
         if mustStop { throw AssociationEnding(.abortedByUs, "stopped by the daemon") }
         isWithinMessage = false
+        underWay = nil
         let (command, contextID) = try receiveCommand(association)
         guard let context = association.contexts[contextID] else {
             throw AssociationEnding(.abortedByUs, "a command in a presentation context that was not accepted")
@@ -186,6 +189,9 @@ final class ReceiveSession {
         _ association: AcceptedAssociation
     ) throws {
         begun = .now
+        if let sopClass = UID(command.affectedSOPClassUID), let instance = UID(command.affectedSOPInstanceUID) {
+            underWay = LostObject(sopClassUID: sopClass, sopInstanceUID: instance)
+        }
         do {
             try store(command, contextID, context, association)
             try association.send(command.response(.success), contextID: contextID)
@@ -193,10 +199,7 @@ final class ReceiveSession {
             spool.discard()
             try channel.send(
                 ReceiveEvent.refused(
-                    InstanceRefused(
-                        status: refusal.status.code, reason: refusal.reason,
-                        sopClassUID: UID(command.affectedSOPClassUID)?.string ?? "",
-                        sopInstanceUID: UID(command.affectedSOPInstanceUID)?.string ?? "")))
+                    InstanceRefused(status: refusal.status.code, reason: refusal.reason, object: underWay)))
             try association.send(command.response(refusal.status, comment: refusal.reason), contextID: contextID)
         }
     }
@@ -210,20 +213,35 @@ final class ReceiveSession {
         guard command.hasDataSet else { throw StoreRefusal(.noDataSet, "no data set with the command") }
         var refusal: StoreRefusal?
         var object: IncomingObject?
+        // Of what is not kept: which study will lack it?
+        var header: HeaderReader?
         do throws(StoreRefusal) {
             let meta = try meta(command, context, association)
             object = try spool.begin(meta, syntax: context.transferSyntax)
-        } catch { refusal = error }
+        } catch {
+            refusal = error
+            header = HeaderReader(transferSyntax: context.transferSyntax, limits: job.limits)
+        }
+        defer { note(study: object?.studyInstanceUID ?? header?.studyInstanceUID) }
         try receiveDataSet(association, contextID) { bytes in
             do throws(StoreRefusal) { try object?.append(bytes) } catch {
                 refusal = error
+                note(study: object?.studyInstanceUID)
                 object = nil
                 spool.discard()
+            }
+            do throws(HeaderError) { try header?.consume(bytes) } catch {
+                note(study: header?.studyInstanceUID)
+                header = nil
             }
         }
         if let refusal { throw refusal }
         guard let object else { throw StoreRefusal(.outOfResources, "no object was begun") }
         try place(object.temporaryPath, try object.finish())
+    }
+
+    private func note(study uid: UID?) {
+        if let uid { underWay?.studyInstanceUID = uid }
     }
 
     private func meta(

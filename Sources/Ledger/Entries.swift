@@ -196,6 +196,18 @@ public struct AnalysisEntry: Codable, Sendable {
 }
 
 /// The analyses that a study has had, oldest first, and what follows from them for the next.
+/// Images of a study that did not arrive or were refused.
+public struct LostImages: Sendable, Equatable {
+    /// SOP Instance UIDs.
+    public var known: Set<UID>
+    /// Some of which nothing is known.
+    public var hasOthers: Bool
+    public init(known: Set<UID> = [], hasOthers: Bool = false) {
+        self.known = known
+        self.hasOthers = hasOthers
+    }
+}
+
 public struct StudyHistory: Sendable {
     public var analyses: [AnalysisEntry]
     public init(_ analyses: [AnalysisEntry]) { self.analyses = analyses }

@@ -50,6 +50,14 @@ enum LedgerSchema {
         migrator.registerMigration("deliveries by their end") { database in
             try database.execute(sql: "CREATE INDEX delivery_by_end ON delivery (destination, delivered_at)")
         }
+        migrator.registerMigration("lost images") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE lost_image (
+                        id INTEGER PRIMARY KEY, study_uid VARCHAR(64) NOT NULL, sop_uid VARCHAR(64) NOT NULL,
+                        UNIQUE (study_uid, sop_uid))
+                    """)
+        }
         return migrator
     }
 

@@ -125,6 +125,35 @@ public final class SQLiteLedger: Ledger {
         }
     }
 
+    /// Anybody who may send can have an image refused, of any study.
+    private static let mostLostImages = 10_000
+
+    public func recordLostImage(_ instance: UID?, ofStudy uid: UID) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: "INSERT OR REPLACE INTO lost_image (study_uid, sop_uid) VALUES (?, ?)",
+                arguments: [uid.string, instance?.string ?? ""])
+            try database.execute(
+                sql: "DELETE FROM lost_image WHERE id <= (SELECT max(id) FROM lost_image) - ?",
+                arguments: [Self.mostLostImages])
+        }
+    }
+
+    public func forgetLostImages(ofStudy uid: UID) async throws {
+        try await database.write { database in
+            try database.execute(
+                sql: "DELETE FROM lost_image WHERE study_uid = ? AND sop_uid = ''", arguments: [uid.string])
+        }
+    }
+
+    public func lostImages(ofStudy uid: UID) async throws -> LostImages {
+        try await read { database in
+            let found = try String.fetchAll(
+                database, sql: "SELECT sop_uid FROM lost_image WHERE study_uid = ?", arguments: [uid.string])
+            return LostImages(known: Set(found.compactMap { UID($0) }), hasOthers: found.contains(""))
+        }
+    }
+
     // MARK: Studies
 
     public func beginAnalysis(ofStudy uid: UID, seeing count: Int, because decision: String) async throws -> Int {

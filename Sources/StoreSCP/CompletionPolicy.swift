@@ -85,7 +85,7 @@ public struct CompletionPolicy: Sendable, Equatable {
     }
 
     /// The rule that decided; its raw value is what operators and reports read.
-    public enum Rule: String, Sendable, Codable {
+    public enum Rule: String, Sendable, Codable, CaseIterable {
         case declared = "all images that the scanner declared are there"
         case held = "the PACS holds no more images of the series"
         case grace = "associations ended and grace passed"
@@ -194,6 +194,14 @@ public struct CompletionPolicy: Sendable, Equatable {
         guard let ended else { return quiet }
         let pause = max(grace.inSeconds, Self.gapFactor * (evidence.associationGap?.inSeconds ?? 0))
         return min(max(ended, evidence.lastArrival) + pause, max(quiet, ended))
+    }
+}
+
+extension CompletionPolicy.Decision {
+    /// - Parameter text: a decision as it was described.
+    /// - Returns: whether it was that the study is complete.
+    public static func isComplete(_ text: String) -> Bool {
+        CompletionPolicy.Rule.allCases.contains { text == $0.rawValue || text.hasPrefix("\($0.rawValue); though ") }
     }
 }
 

@@ -356,6 +356,8 @@ actor ReceiverPool {
         /// Why there was no association.
         var refusal: String?
         var hasRefusedImage = false
+        /// Of which the assembler was told.
+        var lost = 0
         /// For each association, so that none hides what is refused to others.
         var refusalsLogged = RateLimit(perMinute: 60)
         /// Of the instances that the worker tells of.
@@ -444,11 +446,13 @@ actor ReceiverPool {
                 await opened(&course)
             }
             if case .common(let common) = event { course.common = common }
-            if case .refused(let refusal) = event, Self.ctClasses.contains(refusal.sopClassUID) {
+            if case .refused(let refusal) = event, let object = refusal.object, Self.isImage(object) {
                 course.hasRefusedImage = true
+                await noteLoss(of: object, &course)
             }
             if case .ended(let ended) = event {
-                course.ending = Self.conclusion(ended, course)
+                if let object = ended.lost, Self.isImage(object) { await noteLoss(of: object, &course) }
+                course.ending = Self.conclusion(ended)
                 course.trouble = Self.trouble(ended, course)
             }
             try await handle(event, from: worker, &course, log)
@@ -460,8 +464,20 @@ actor ReceiverPool {
         "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
     ]
 
-    private static func conclusion(_ ended: AssociationEnded, _ course: Course) -> AssociationConclusion {
-        if ended.isWithinMessage || course.hasRefusedImage { return .imageLost }
+    private static func isImage(_ object: LostObject) -> Bool { ctClasses.contains(object.sopClassUID.string) }
+
+    /// A sender of which everything is refused costs no more than this many.
+    private static let mostLost = 1000
+
+    private func noteLoss(of object: LostObject, _ course: inout Course) async {
+        guard course.lost < Self.mostLost else { return }
+        course.lost += 1
+        await intake.lost(object, association: course.association)
+    }
+
+    private static func conclusion(_ ended: AssociationEnded) -> AssociationConclusion {
+        // Of what is known to be lost the assembler has been told.
+        if ended.isWithinMessage, ended.lost == nil { return .imageLost }
         return ended.how == .released ? .released : .brokeOff
     }
 

@@ -40,7 +40,7 @@ enum AssociationConclusion: Sendable, Equatable {
     case released
     /// Aborted, cut or silent for too long, between two objects.
     case brokeOff
-    /// An image that was under way did not arrive, or was refused.
+    /// An image may have been under way, of which nothing is known.
     case imageLost
 }
 
@@ -78,7 +78,9 @@ public actor StudyAssembler: Service {
         /// The association that brought the latest instances broke off: the sender will try again, so that its end says
         /// nothing.
         var brokeOff = false
-        /// When an association lost an image of it; until another brings one.
+        /// Images that did not arrive or were refused, by SOP Instance UID; until they come.
+        private(set) var lost: Set<UID> = []
+        /// When an association lost an image of which nothing is known; until another brings one.
         var imageLost: Date?
         var forced = false
         var isReprocessed = false
@@ -103,6 +105,15 @@ public actor StudyAssembler: Service {
 
         var origin: StudyOrigin { StudyOrigin(instances.lazy.map(\.record)) }
 
+        var lacksImages: Bool { imageLost != nil || !lost.isEmpty }
+
+        /// - Parameter images: by SOP Instance UID; what is here none the less is not lost.
+        mutating func lose(_ images: Set<UID>) {
+            let here = instances.lazy.filter { !$0.isPurged }.map(\.record.sopInstanceUID).filter(images.contains)
+            lost.formUnion(images.subtracting(here))
+            evidence = nil
+        }
+
         mutating func loseImage(at now: Date) {
             imageLost = now
             evidence = nil
@@ -124,6 +135,7 @@ public actor StudyAssembler: Service {
                 // Purged, and sent again.
                 instances[index] = instance
             }
+            lost.remove(instance.record.sopInstanceUID)
             pixelDoubts = []
             lastArrival = max(lastArrival, instance.receivedAt)
             brokeOff = false
@@ -138,6 +150,8 @@ public actor StudyAssembler: Service {
         var peer: String
         var openedAt: Date
         var studies: Set<UID> = []
+        /// An image was refused, and nobody knows of which study.
+        var hasLost = false
 
         mutating func moveOpening(by step: TimeInterval, atMost now: Date) { openedAt = min(openedAt + step, now) }
     }
@@ -211,13 +225,16 @@ public actor StudyAssembler: Service {
     /// - Parameters:
     ///   - wasAssembled: it was complete then; otherwise its sender may have been cut off, and has the quiet time to
     ///     come again.
+    ///   - lost: images of it that did not arrive.
     ///   - isReprocessed: see `AssembledStudy`.
     public func resume(
         _ uid: UID, instances: [StoredInstance], settledSeries: UID? = nil, wasAssembled: Bool,
-        isReprocessed: Bool = false
+        lost: LostImages = LostImages(), isReprocessed: Bool = false
     ) {
         guard !instances.isEmpty else { return }
         var study = Study(instances: instances, settledSeries: settledSeries)
+        study.lose(lost.known)
+        if lost.hasOthers { study.imageLost = clock.now() }
         study.lastArrival = wasAssembled ? instances.map(\.receivedAt).max() ?? clock.now() : clock.now()
         study.lastEnd = clock.now()
         study.brokeOff = !wasAssembled
@@ -326,10 +343,11 @@ public actor StudyAssembler: Service {
         }
         // In place: a perfusion study has ten thousand instances.
         studies[uid]?.take(instance, from: open[id]?.peer)
+        if open[id]?.studies.insert(uid).inserted == true { learnGap(uid, association: id) }
         if let lost = studies[uid]?.imageLost, let association = open[id], association.openedAt >= lost {
             studies[uid]?.imageLost = nil
+            await record("an image that came again") { try await $0.forgetLostImages(ofStudy: uid) }
         }
-        if open[id]?.studies.insert(uid).inserted == true { learnGap(uid, association: id) }
         emit.yield(.arrived(instance))
     }
 
@@ -372,9 +390,13 @@ public actor StudyAssembler: Service {
     private func load(_ uid: UID, beating waiting: Pulse? = nil) async -> Study {
         while true {
             do {
-                return Study(
+                var study = Study(
                     instances: try await ledger.instances(ofStudy: uid),
                     settledSeries: try await ledger.history(ofStudy: uid).settledSeries)
+                let lost = try await ledger.lostImages(ofStudy: uid)
+                study.lose(lost.known)
+                if lost.hasOthers { study.imageLost = clock.now() }
+                return study
             } catch {
                 // Without them the latest instances would be judged as if they were all.
                 logger.error("cannot read a study back from the ledger, tried again", metadata: ["error": "\(error)"])
@@ -387,12 +409,42 @@ public actor StudyAssembler: Service {
         }
     }
 
-    func ended(_ id: String, at now: Date, _ conclusion: AssociationConclusion = .released) {
+    /// An image did not arrive, or was refused: its study lacks it until it comes, over restarts too.
+    func lost(_ object: LostObject, association id: String, at now: Date) async {
+        guard let uid = object.studyInstanceUID else {
+            open[id]?.hasLost = true
+            return
+        }
+        studies[uid]?.lose([object.sopInstanceUID])
+        await record("a lost image") { try await $0.recordLostImage(object.sopInstanceUID, ofStudy: uid) }
+        guard studies[uid] == nil else { return }
+        // Of what is assembled, and may have been reported, less is there than it seemed.
+        var study = await load(uid)
+        guard studies[uid] == nil, study.lacksImages, !study.instances.isEmpty else { return }
+        (study.lastArrival, study.lastEnd) = (now, now)
+        studies[uid] = study
+    }
+
+    private func record(_ what: String, _ write: (any Ledger) async throws -> Void) async {
+        do { try await write(ledger) } catch {
+            logger.error("\(what) is not recorded: a restart forgets it", metadata: ["error": "\(error)"])
+        }
+    }
+
+    func ended(_ id: String, at now: Date, _ conclusion: AssociationConclusion = .released) async {
         guard let association = open.removeValue(forKey: id) else { return }
-        if conclusion == .brokeOff { for uid in association.studies { studies[uid]?.brokeOff = true } }
-        if conclusion == .imageLost { for uid in association.studies { studies[uid]?.loseImage(at: now) } }
         for uid in association.studies { studies[uid]?.ends[association.peer] = now }
-        for (uid, study) in studies where Self.mayBring(association, study, uid) { studies[uid]?.lastEnd = now }
+        let hasLost = conclusion == .imageLost || association.hasLost
+        for (uid, study) in studies where Self.mayBring(association, study, uid) {
+            let isProper = association.studies.isEmpty ? conclusion == .released && !hasLost : conclusion != .brokeOff
+            if !isProper { studies[uid]?.brokeOff = true }
+            if isProper || !association.studies.isEmpty { studies[uid]?.lastEnd = now }
+        }
+        guard hasLost else { return }
+        for uid in association.studies { studies[uid]?.loseImage(at: now) }
+        for uid in association.studies {
+            await record("a lost image") { try await $0.recordLostImage(nil, ofStudy: uid) }
+        }
     }
 
     /// Whether an association brought instances of the study, or is of the same peer and has brought nothing yet.
@@ -454,7 +506,7 @@ public actor StudyAssembler: Service {
         var series = findEvidence(study.instances, study.settledSeries)
         series.doubts += study.pixelDoubts
         // Where nothing can be analysed yet there is a reason to wait in any case.
-        if study.imageLost != nil, series.seriesInstanceUID != nil { series.missing.append(.imageLost) }
+        if study.lacksImages, series.seriesInstanceUID != nil { series.missing.append(.imageLost) }
         return series
     }
 

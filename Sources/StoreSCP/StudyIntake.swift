@@ -13,6 +13,7 @@ public final class StudyIntake: Service {
     enum Item: Sendable {
         case opened(association: String, peer: String, at: Date)
         case stored(StoredInstance, association: String, isPlaced: Bool)
+        case lost(LostObject, association: String, at: Date)
         case ended(association: String, AssociationConclusion, at: Date)
         /// Has the loop show that it turns.
         case nudge
@@ -49,6 +50,11 @@ public final class StudyIntake: Service {
         await buffer.add(.stored(instance, association: association, isPlaced: isPlaced))
     }
 
+    /// An image did not arrive, or was refused.
+    func lost(_ object: LostObject, association: String) async {
+        await buffer.add(.lost(object, association: association, at: clock.now()))
+    }
+
     func associationEnded(_ id: String, _ conclusion: AssociationConclusion) async {
         await buffer.add(.ended(association: id, conclusion, at: clock.now()))
     }
@@ -82,6 +88,8 @@ public final class StudyIntake: Service {
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
+            case .lost(let object, let association, let at):
+                await assembler.lost(object, association: association, at: at)
             case .ended(let association, let conclusion, let at):
                 await assembler.ended(association, at: at, conclusion)
             case .stored(let instance, let association, _):

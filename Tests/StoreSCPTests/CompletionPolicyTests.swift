@@ -194,5 +194,10 @@ import WorkerProtocol
                 == "deadline passed; no slice at 60.0 mm along the normal, and 2 more")
         #expect(
             "\(CompletionPolicy.Decision.complete(.declared))" == "all images that the scanner declared are there")
+        let decisions: [CompletionPolicy.Decision] = [
+            .complete(.grace), .complete(.quiet, doubts: [wide]), .incomplete(.deadline, reasons: [gap]),
+            .incomplete(.forced, reasons: [gap]),
+        ]
+        #expect(decisions.map { CompletionPolicy.Decision.isComplete("\($0)") } == [true, true, false, false])
     }
 }

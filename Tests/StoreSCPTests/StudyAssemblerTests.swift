@@ -519,6 +519,68 @@ extension StudyAssemblerTests {
         }
     }
 
+    /// By its name, whichever association it was on; over a restart too.
+    @Test(arguments: [false, true])
+    func anImageThatIsKnownToBeLostIsWaitedForAndNoOther(isResumed: Bool) async throws {
+        let evidence: StudyAssembler.FindEvidence = { instances, _ in
+            SeriesEvidence(seriesInstanceUID: UID("1.8"), imageCount: instances.count)
+        }
+        let lost = LostObject(
+            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.2")!, studyInstanceUID: study)
+        try await assembling(evidence: evidence) { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            func send(_ number: Int, at date: Date) async throws {
+                try await ledger.recordInstances([instance(number, at: date)])
+                await assembler.opened("\(number)", peer: "p", at: date)
+                await assembler.arrived(instance(number, at: date), association: "\(number)")
+                await assembler.ended("\(number)", at: date)
+            }
+            // Before anything of it is here.
+            await assembler.opened("b", peer: "p", at: start)
+            await assembler.lost(lost, association: "b", at: start)
+            await assembler.ended("b", at: start, .brokeOff)
+            if isResumed {
+                try await ledger.recordInstances([instance(1, at: start)])
+                await assembler.resume(
+                    study, instances: [instance(1, at: start)], wasAssembled: true,
+                    lost: try await ledger.lostImages(ofStudy: study))
+            } else {
+                try await send(1, at: start)
+            }
+            try await send(3, at: start + 1)
+            advance(599)
+            _ = try await assembled(0)
+            advance(3)
+            #expect(try await assembled(1)[0].decision == .incomplete(.deadline, reasons: [.imageLost]))
+            // Still, when more of it comes.
+            try await send(4, at: start + 602)
+            advance(5)
+            _ = try await assembled(1)
+            try await send(2, at: start + 607)
+            advance(2.1)
+            #expect(try await assembled(2)[1].decision == .complete(.grace))
+            // It is here: refused once more it is not lost.
+            await assembler.lost(lost, association: "x", at: start + 610)
+            advance(700)
+            _ = try await assembled(2)
+        }
+    }
+
+    @Test func anImageOfWhichNothingIsKnownKeepsThePeersStudiesWaiting() async throws {
+        try await assembling { assembler, advance, assembled in
+            let start = Date(timeIntervalSince1970: 10_000)
+            for (id, conclusion) in [("a", AssociationConclusion.released), ("b", .imageLost)] {
+                await assembler.opened(id, peer: "p", at: start)
+                if id == "a" { await assembler.arrived(instance(1, at: start), association: id) }
+                await assembler.ended(id, at: start, conclusion)
+            }
+            advance(59)
+            _ = try await assembled(0)
+            advance(2)
+            #expect(try await assembled(1)[0].decision == .complete(.quiet))
+        }
+    }
+
     @Test func anOperatorHasAConcludedStudyAnalysedAgain() async throws {
         try await assembling { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)

@@ -244,6 +244,25 @@ def cut_off_within_an_image_for_good(s: Scene):
 
 
 @scenario
+def the_last_image_alone_on_an_association_that_is_cut_off(s: Scene):
+    images = s.patient.head()
+    for image in images[:19]:
+        s.send([image])
+    s.associate().cut_off_within(encoded(images[19]))
+    s.settle()
+    s.wait(QUIET + 5)
+    s.undecided()
+    s.node.kill()
+    s.node.start()
+    s.wait(QUIET + 5)
+    s.undecided()
+    s.moment = s.clock.now() - QUIET - 5
+    s.send([images[19]])
+    s.decided(ENDED, "negative", 2 * GRACE)
+    s.reports(1)
+
+
+@scenario
 def cut_off_within_an_image_and_sent_again(s: Scene):
     images = s.patient.head()
     association = s.associate()

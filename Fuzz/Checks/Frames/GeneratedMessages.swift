@@ -81,11 +81,22 @@ extension ReceiveEvent {
             .refused(
                 InstanceRefused(
                     status: UInt16(truncatingIfNeeded: source.integer()), reason: source.text(),
-                    sopClassUID: source.text(), sopInstanceUID: source.text()))
+                    object: source.optional { .generated(&$0) }))
         case 4: .echoed
         default:
-            .ended(AssociationEnded(how: .idle, reason: source.text(), storedInstances: source.integer()))
+            .ended(
+                AssociationEnded(
+                    how: .idle, reason: source.text(), storedInstances: source.integer(),
+                    lost: source.optional { .generated(&$0) }))
         }
+    }
+}
+
+extension LostObject {
+    static func generated(_ source: inout ByteSource) -> LostObject {
+        LostObject(
+            sopClassUID: .generated(&source), sopInstanceUID: .generated(&source),
+            studyInstanceUID: source.optional { .generated(&$0) })
     }
 }
 

@@ -176,14 +176,25 @@ public struct InstanceRefused: Codable, Sendable, Equatable {
     public var status: UInt16
     /// Lower-case phrase, no patient identity; also sent to the peer as Error Comment (0000,0902).
     public var reason: String
-    /// As the sender wrote them; checked by nobody.
-    public var sopClassUID: String
-    public var sopInstanceUID: String
-    public init(status: UInt16, reason: String, sopClassUID: String, sopInstanceUID: String) {
+    /// nil where its command names none.
+    public var object: LostObject?
+    public init(status: UInt16, reason: String, object: LostObject?) {
         self.status = status
         self.reason = reason
+        self.object = object
+    }
+}
+
+/// An object that was announced, and did not arrive or was refused.
+public struct LostObject: Codable, Sendable, Equatable {
+    public var sopClassUID: UID
+    public var sopInstanceUID: UID
+    /// nil where its data set was not read as far as that.
+    public var studyInstanceUID: UID?
+    public init(sopClassUID: UID, sopInstanceUID: UID, studyInstanceUID: UID? = nil) {
         self.sopClassUID = sopClassUID
         self.sopInstanceUID = sopInstanceUID
+        self.studyInstanceUID = studyInstanceUID
     }
 }
 
@@ -198,10 +209,15 @@ public struct AssociationEnded: Codable, Sendable, Equatable {
     public var storedInstances: Int
     /// A message had begun and was not answered.
     public var isWithinMessage: Bool
-    public init(how: How, reason: String = "", storedInstances: Int, isWithinMessage: Bool = false) {
+    /// What was under way then, where its command was read.
+    public var lost: LostObject?
+    public init(
+        how: How, reason: String = "", storedInstances: Int, isWithinMessage: Bool = false, lost: LostObject? = nil
+    ) {
         self.how = how
         self.reason = reason
         self.storedInstances = storedInstances
         self.isWithinMessage = isWithinMessage
+        self.lost = lost
     }
 }

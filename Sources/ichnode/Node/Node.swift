@@ -57,13 +57,16 @@ struct Node {
             retrieval: { live.value.queries.retrieval(for: $0) })
         try await assembler.recallGaps()
         for uid in try await ledger.unconcludedStudies() {
-            let wasAssembled = try await ledger.study(uid)?.study.state == .analysing
+            let detail = try await ledger.study(uid)
+            // What was found incomplete is looked at anew: not all that said so is in the ledger.
+            let decision = detail?.events.last { $0.kind == "complete" }?.text ?? ""
+            let wasAssembled = detail?.study.state == .analysing && CompletionPolicy.Decision.isComplete(decision)
             let (instances, history) = (
                 try await ledger.instances(ofStudy: uid), try await ledger.history(ofStudy: uid)
             )
             await assembler.resume(
                 uid, instances: instances, settledSeries: history.settledSeries, wasAssembled: wasAssembled,
-                isReprocessed: history.isReopened(with: instances))
+                lost: try await ledger.lostImages(ofStudy: uid), isReprocessed: history.isReopened(with: instances))
         }
         let intake = StudyIntake(ledger: ledger, assembler: assembler, clock: clock, logger: logger)
         let composer = ReportComposer(
