@@ -224,12 +224,6 @@ public struct StudyHistory: Sendable {
         }
         return latest.seriesInstanceUID
     }
-
-    /// Whether nothing has come since the latest analysis: then it was an operator who opened the study again.
-    /// - Parameter instances: all that there are of the study.
-    public func isReopened(with instances: [StoredInstance]) -> Bool {
-        latest.map { latest in instances.allSatisfy { $0.receivedAt <= latest.completedAt } } ?? false
-    }
 }
 
 /// A message owed to a destination that takes no DICOM objects; the same at every attempt.

@@ -32,8 +32,10 @@ public protocol Ledger: Sendable {
 
     // MARK: Studies
 
-    /// Marks a study as being analysed; one that holds other instances than the analysis sees stays `receiving`.
-    /// - Parameter decision: why it is put together; kept as an event.
+    /// Marks a study as being analysed; one that holds other files than the analysis sees stays `receiving`.
+    /// - Parameters:
+    ///   - count: of the instances that it sees, those whose files were not removed.
+    ///   - decision: why it is put together; kept as an event.
     /// - Returns: how often its analysis was begun since it last ended: more than a few, and it ends the node.
     func beginAnalysis(ofStudy uid: UID, seeing count: Int, because decision: String) async throws -> Int
     /// Studies that arrived but have no outcome for what arrived.
@@ -63,9 +65,11 @@ public protocol Ledger: Sendable {
     /// Opens a study for one more analysis: it is not concluded until that ends, and a restart takes it up.
     /// - Parameters:
     ///   - isReleased: one that is ignored is not any more, any other is analysed whatever its identity.
-    ///   - event: kept as one of an operator.
+    ///   - event: kept as one of its own kind.
     /// - Returns: false where none of its images is left; then nothing is changed.
     func reopen(_ uid: UID, releasing isReleased: Bool, because event: String) async throws -> Bool
+    /// Whether no analysis has ended since that began after an operator had the study opened again.
+    func isReopened(_ uid: UID) async throws -> Bool
 
     // MARK: Forgetting
 

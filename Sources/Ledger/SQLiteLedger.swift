@@ -164,6 +164,7 @@ public final class SQLiteLedger: Ledger {
                 sql: """
                     UPDATE study SET attempts = attempts + 1,
                                      state = CASE WHEN (SELECT count(*) FROM instance i WHERE i.study_uid = ?1
+                                                        AND i.purged_at IS NULL
                                                         AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object)) = ?2
                                              THEN 'analysing' ELSE state END,
                                      open_since = CASE state WHEN 'concluded' THEN ?3 ELSE open_since END
@@ -352,8 +353,23 @@ public final class SQLiteLedger: Ledger {
                     """,
                 arguments: [now.timeIntervalSince1970, isReleased, uid.string])
             guard database.changesCount > 0 else { return false }
-            try Self.event("operator", event, uid, now, database)
+            try Self.event("reopened", event, uid, now, database)
             return true
+        }
+    }
+
+    /// By the order of events, not their times: the clock may have been set back.
+    public func isReopened(_ uid: UID) async throws -> Bool {
+        try await read { database in
+            try Bool.fetchOne(
+                database,
+                sql: """
+                    SELECT EXISTS (
+                        SELECT 1 FROM event WHERE study_uid = ?1 AND kind = 'reopened' AND id > coalesce(
+                            (SELECT max(id) FROM event WHERE study_uid = ?1 AND kind = 'complete' AND id < (
+                                SELECT max(id) FROM event
+                                WHERE study_uid = ?1 AND kind IN ('concluded', 'unchanged'))), 0))
+                    """, arguments: [uid.string]) ?? false
         }
     }
 

@@ -50,6 +50,8 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
     case purged(Int)
     /// In-concatenation Total Number (0020,9163).
     case concatenation(present: Int, Int)
+    /// The count that made the study complete is of another series than the one that is analysed.
+    case countOfAnother
 
     public var description: String {
         switch self {
@@ -67,6 +69,7 @@ public enum CompletionReason: Sendable, Equatable, CustomStringConvertible {
         case .noSeries(let reason): "no series that can be analysed: \(reason)"
         case .purged(let count): "\(count) images that retention removed"
         case .concatenation(let present, let total): "\(present) of \(total) parts of a concatenation"
+        case .countOfAnother: "complete by the count of another series"
         }
     }
 

@@ -16,13 +16,15 @@ public struct AssembledStudy: Sendable {
     public var associationsEnded: Date?
     /// The series that an earlier analysis settled; no other takes its place.
     public var settledSeries: UID?
+    /// The series that the decision is about; nil where there was none, or it is not known.
+    public var decidedSeries: UID?
     /// An operator wants it analysed again, whether something changed or not.
     public var isReprocessed: Bool
 
     public init(
         studyInstanceUID: UID, instances: [StoredInstance], origin: StudyOrigin,
         decision: CompletionPolicy.Decision, lastArrival: Date, associationsEnded: Date? = nil,
-        settledSeries: UID? = nil, isReprocessed: Bool = false
+        settledSeries: UID? = nil, decidedSeries: UID? = nil, isReprocessed: Bool = false
     ) {
         self.studyInstanceUID = studyInstanceUID
         self.instances = instances
@@ -31,6 +33,7 @@ public struct AssembledStudy: Sendable {
         self.lastArrival = lastArrival
         self.associationsEnded = associationsEnded
         self.settledSeries = settledSeries
+        self.decidedSeries = decidedSeries
         self.isReprocessed = isReprocessed
     }
 }
@@ -294,6 +297,8 @@ public actor StudyAssembler: Service {
         if study.instances.count == assembled.instances.count {
             study.pixelDoubts = doubts
             study.lastArrival = assembled.lastArrival
+        } else {
+            study.lastArrival = clock.now()
         }
         study.lastEnd = assembled.associationsEnded
         study.isReprocessed = assembled.isReprocessed
@@ -483,7 +488,7 @@ public actor StudyAssembler: Service {
             studies[uid]?.evidence = evidence.series
             let decision = policy.decide(evidence, at: now)
             guard case .wait = decision else {
-                conclude(uid, study, decision)
+                conclude(uid, study, decision, about: evidence.series.seriesInstanceUID)
                 continue
             }
             if study.mayAsk, let question = policy.nextQuestion(evidence), question <= now { ask(uid, study) }
@@ -557,7 +562,9 @@ public actor StudyAssembler: Service {
         }
     }
 
-    private func conclude(_ uid: UID, _ study: Study, _ decision: CompletionPolicy.Decision) {
+    private func conclude(
+        _ uid: UID, _ study: Study, _ decision: CompletionPolicy.Decision, about series: UID?
+    ) {
         studies[uid] = nil
         for id in open.keys { open[id]?.studies.remove(uid) }
         logger.notice(
@@ -569,7 +576,7 @@ public actor StudyAssembler: Service {
                     studyInstanceUID: uid, instances: study.instances, origin: study.origin, decision: decision,
                     lastArrival: study.lastArrival,
                     associationsEnded: associationsEnded(study, uid), settledSeries: study.settledSeries,
-                    isReprocessed: study.isReprocessed)))
+                    decidedSeries: series, isReprocessed: study.isReprocessed)))
     }
 }
 

@@ -185,7 +185,7 @@ import WorkerProtocol
         #expect(selection.series[0].region == .unspecified)
         #expect(selection.conclusion == .chosen(seriesInstanceUID: Records.uid("1.2.3")))
         let unnamed = Records.series { $0.series.bodyPartExamined = nil }
-        let brainless = SeriesSelection(unnamed, brainless: [Records.uid("1.2.3")])
+        let brainless = SeriesSelection(unnamed, brainless: [Records.uid("1.2.3"): true])
         #expect(brainless.conclusion == .notHeadCT(.noBrainInPixels))
     }
 
@@ -198,14 +198,17 @@ import WorkerProtocol
                 $0.image.position?[2] += start
             }
         }
-        func chosen(_ others: [InstanceRecord]) -> SeriesSelection {
-            SeriesSelection(series("1.2.1", from: 0, frame: frame) + others, brainless: [Records.uid("1.2.1")])
+        func chosen(_ others: [InstanceRecord], isWhole: Bool = true) -> SeriesSelection {
+            SeriesSelection(
+                series("1.2.1", from: 0, frame: frame) + others, brainless: [Records.uid("1.2.1"): isWhole])
         }
         let elsewhere = SeriesSelection.Conclusion.chosen(seriesInstanceUID: Records.uid("1.2.2"))
         #expect(chosen(series("1.2.2", from: 400, frame: frame)).conclusion == elsewhere)
         // Nobody knows where it lies.
         #expect(chosen(series("1.2.2", from: 0)).conclusion == elsewhere)
         #expect(chosen(series("1.2.2", from: 0, frame: frame)).conclusion == .notHeadCT(.noBrainInPixels))
+        // Not all of the first was seen.
+        #expect(chosen(series("1.2.2", from: 0, frame: frame), isWhole: false).conclusion == elsewhere)
         // A head that cannot be analysed is one none the less.
         let contrast = Records.series("1.2.2") { $0.series.contrastBolusAgent = "IOMERON" }
         #expect(chosen(contrast).conclusion == .notAnalysable(.contrastAgent))

@@ -186,6 +186,39 @@ import WorkerProtocol
         #expect(try await ledger.unconcludedStudies().isEmpty)
     }
 
+    @Test func whatAnOperatorHadOpenedAgainIsSoUntilAnAnalysisEndsThatBeganAfterIt() async throws {
+        let ledger = try ledger()
+        func reopen() async throws {
+            #expect(try await ledger.reopen(study, releasing: false, because: "analysed again by hand"))
+        }
+        try await receive(ledger, 1, at: 1000)
+        #expect(try await ledger.isReopened(study) == false)
+        try await conclude(ledger, at: 1100)
+        // Images that change nothing, and that came before or after, are none of its business.
+        try await receive(ledger, 2, at: 1200)
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 2, because: "a test")
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.isReopened(study) == false)
+        try await ledger.recordEvent("operator", "ignored", ofStudy: study)
+        #expect(try await ledger.isReopened(study) == false)
+        // By a clock that was set back.
+        time.set(500)
+        try await reopen()
+        #expect(try await ledger.isReopened(study))
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 2, because: "a test")
+        try await ledger.abandonAnalysis(ofStudy: study, because: "a test")
+        #expect(try await ledger.isReopened(study))
+        // Within an analysis.
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 2, because: "a test")
+        try await reopen()
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.isReopened(study))
+        try await conclude(ledger, seeing: 2, at: 1300)
+        #expect(try await ledger.isReopened(study) == false)
+        try await receive(ledger, 3, at: 1400)
+        #expect(try await ledger.isReopened(study) == false)
+    }
+
     @Test func whatHasNoImagesLeftIsNotReleased() async throws {
         let ledger = try ledger()
         #expect(try await ledger.reopen(study, releasing: true, because: "released") == false)

@@ -440,6 +440,10 @@ import WorkerProtocol
         #expect(try await ledger.recordInstances([again]).isEmpty)
         #expect(try await ledger.instances(ofStudy: study) == [again])
         #expect(try await ledger.unconcludedStudies() == [study])
+        // An analysis that was put together before does not see it.
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 0, because: "a test")
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.unconcludedStudies() == [study])
     }
 
     @Test func imagesOfAHeadThatNobodyWasToldOfStayUntilItIsIgnored() async throws {

@@ -60,6 +60,16 @@ import WorkerProtocol
         #expect(known.values.allSatisfy { $0.path == "/spool/1.v2" })
     }
 
+    /// Sent again after retention, a study has its first version alone.
+    @Test func aVersionWhoseFileWasRemovedDoesNotStandBeforeOneThatIsThere() {
+        var versions = [part(1, frames: 0..<30), part(1, frames: 0..<28, version: 2)]
+        versions[1].isPurged = true
+        #expect(StudyAnalyzer.newest(versions).values.allSatisfy { $0.path == "/spool/1.v1" && !$0.isPurged })
+        #expect(StudyAnalyzer.newest(versions.reversed()).count == 30)
+        versions[0].isPurged = true
+        #expect(StudyAnalyzer.newest(versions).values.allSatisfy { $0.path == "/spool/1.v2" })
+    }
+
     /// Whoever knows how UIDs of frames are made can send an instance with one of them.
     @Test func anInstanceWithTheUIDOfAFrameDoesNoHarm() {
         let enhanced = part(1, frames: 0..<30)

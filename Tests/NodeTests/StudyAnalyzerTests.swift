@@ -90,11 +90,19 @@ import WorkerProtocol
         #expect(none.outcome == .notHeadCT)
         #expect(none.encoderCalls > 0 && none.seriesInstanceUID == UID("1.2.3.5"))
         #expect(none.verdicts.map(\.reason).first == "no brain tissue")
+        #expect(none.brainless == [UID("1.2.3.4")!: true])
         // What cannot be decoded of the first could be the head.
         var broken = series("1.2.3.4")
         broken[7].path = "/spool/none/7"
         let part = try await analyse(broken + series("1.2.3.5"))
         #expect(part.outcome == .undetermined && part.report != nil)
+        // Nor does it say anything of one within it.
+        let frame = UID("1.2.9")!
+        var within = series("1.2.3.4") { $0.series.frameOfReferenceUID = frame }
+        let other = series("1.2.3.5") { $0.series.frameOfReferenceUID = frame }
+        #expect(try await analyse(within + other).seriesInstanceUID == UID("1.2.3.4"))
+        within[7].path = "/spool/none/7"
+        #expect(try await analyse(within + other).seriesInstanceUID == UID("1.2.3.5"))
         // A head that cannot be analysed is none the less one.
         let contrast = series("1.2.3.5") {
             $0.series.bodyPartExamined = "HEAD"
@@ -104,6 +112,38 @@ import WorkerProtocol
         #expect(refused.outcome == .undetermined && refused.reason == "contrast agent given")
         let many = try await analyse((0..<7).flatMap { series("1.2.3.4\($0)") })
         #expect(many.outcome == .undetermined && many.reason == "no brain tissue")
+    }
+
+    @Test func whatMadeAStudyCompleteSaysNothingOfAnotherSeries() async throws {
+        func reason(
+            _ rule: CompletionPolicy.Rule, about series: String, declaring count: Int? = nil, without gap: Int? = nil
+        ) async throws -> String {
+            var instances = images(1...30, side: 64)
+            for index in instances.indices {
+                instances[index].record.image.acquisitionNumber = 2
+                instances[index].record.series.imagesInAcquisition = count
+            }
+            if let gap { instances.remove(at: gap) }
+            return try await StudyAnalyzer(tools: try tools()).analyse(
+                AssembledStudy(
+                    studyInstanceUID: study, instances: instances, origin: StudyOrigin(), decision: .complete(rule),
+                    lastArrival: .now, decidedSeries: UID(series)),
+                threshold: .init(name: "balanced", value: 0.5)
+            ).reason
+        }
+        let (own, other) = ("1.2.3.4", "1.2.3.9")
+        #expect(try await reason(.declared, about: own) == "no brain tissue")
+        #expect(
+            try await reason(.declared, about: other) == "no brain tissue; complete by the count of another series")
+        #expect(try await reason(.held, about: other, declaring: 30) == "no brain tissue")
+        #expect(
+            try await reason(.grace, about: other, declaring: 40)
+                == "no brain tissue; 30 of 40 images that the scanner declared")
+        #expect(try await reason(.quiet, about: other, declaring: 40) == "no brain tissue")
+        #expect(
+            try await reason(.quiet, about: other, without: 14)
+                == "no brain tissue; no slice at 75.0 mm along the normal")
+        #expect(try await reason(.quiet, about: own, without: 14) == "no brain tissue")
     }
 
     /// Two patients, so that nothing is composed.

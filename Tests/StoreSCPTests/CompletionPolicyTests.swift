@@ -179,6 +179,7 @@ import WorkerProtocol
         (.wideSpacing(millimetres: 5, thickness: 2.5), "slices of 2.5 mm are 5.0 mm apart"),
         (.fewerThanDeclared(present: 28, 40), "28 of 40 images that the scanner declared"),
         (.fewerThanHeld(present: 28, 40), "28 of 40 images that the PACS holds"),
+        (.countOfAnother, "complete by the count of another series"),
     ])
     func reasonsReadAs(reason: CompletionReason, words: String) {
         #expect(reason.description == words)

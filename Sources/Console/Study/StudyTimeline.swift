@@ -70,8 +70,8 @@ struct StudyTimeline {
 
     private static let titles = [
         "complete": "Complete", "concluded": "Outcome", "unchanged": "Nothing new", "waits": "Waits on",
-        "operator": "Operator", "delivery": "Delivery", "conflict": "Other bytes", "text": "Text",
-        "trace": "Encoded ahead", "retrieve": "Asked the PACS", "purged": "Images removed",
+        "operator": "Operator", "reopened": "Operator", "delivery": "Delivery", "conflict": "Other bytes",
+        "text": "Text", "trace": "Encoded ahead", "retrieve": "Asked the PACS", "purged": "Images removed",
         "restored": "Images lost", "alert": "Nobody alerted",
     ]
 

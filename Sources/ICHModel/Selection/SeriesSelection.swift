@@ -74,11 +74,11 @@ public struct SeriesSelection: Sendable, Equatable {
     /// - Parameters:
     ///   - records: the instances of one study, any order, without the node's own objects.
     ///   - settled: a series that was analysed completely; while it is usable no other takes its place.
-    ///   - brainless: series that were chosen, of no named region, and whose pixels show no brain. What lies within one
-    ///     of them shows none either.
+    ///   - brainless: series that were chosen, of no named region, and whose pixels show no brain; and whether all of
+    ///     each was seen: then what lies within it shows none either.
     public init(
         _ records: some Sequence<InstanceRecord>, rules: SelectionRules = .init(), settled: UID? = nil,
-        brainless: Set<UID> = []
+        brainless: [UID: Bool] = [:]
     ) {
         let groups = Dictionary(grouping: records, by: \.seriesInstanceUID)
         let isTooLarge = Self.imageCount(of: groups.values.joined()) > Self.mostImages
@@ -89,9 +89,9 @@ public struct SeriesSelection: Sendable, Equatable {
                 isOfTooLargeStudy: isTooLarge && uid != settled
             ).assess()
         }
-        let without = series.filter { brainless.contains($0.uid) }.map(\.stack)
+        let without = series.filter { brainless[$0.uid] == true }.map(\.stack)
         for (index, each) in series.enumerated() where each.assessment.isUsable && each.assessment.region != .head {
-            if brainless.contains(each.uid) || without.contains(where: each.stack.lies) {
+            if brainless[each.uid] != nil || without.contains(where: each.stack.lies) {
                 series[index].assessment.verdict = .refused(.noBrainTissue)
             }
         }

@@ -12,6 +12,8 @@ struct AnalysisDraft {
     let selection: SeriesSelection
     let threshold: ModelPackage.Threshold
     let startedAt: Date
+    /// With which the selection was made.
+    var brainless: [UID: Bool] = [:]
     /// Instances that the analysis saw, feet → head.
     var analysed: [UID] = []
     /// Of their data sets.
@@ -86,6 +88,7 @@ struct AnalysisDraft {
             verdicts: SeriesExplanation.verdicts(selection, known.values.map(\.record)), finding: finding)
         analysis.seriesInstanceUID = analysed.isEmpty ? nil : known[analysed[0]]?.record.seriesInstanceUID
         analysis.basis = StudyAnalyzer.basis(selection, known)
+        analysis.brainless = brainless
         (analysis.encoderCalls, analysis.earlyEncoderCalls) = encoderCalls
         analysis.record = finding.flatMap { FindingRecord($0, known) }
         if let presence, !images.isEmpty {

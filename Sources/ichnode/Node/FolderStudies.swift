@@ -62,11 +62,12 @@ struct FolderStudies {
         }
         return Dictionary(grouping: instances, by: \.record.studyInstanceUID).sorted { $0.key < $1.key }.map {
             uid, all in
-            let missing = HeaderEvidence().find(all).missing
+            let evidence = HeaderEvidence().find(all)
+            let missing = evidence.missing
             let study = AssembledStudy(
                 studyInstanceUID: uid, instances: all, origin: StudyOrigin(),
                 decision: missing.isEmpty ? .complete(.forced) : .incomplete(.forced, reasons: missing),
-                lastArrival: now)
+                lastArrival: now, decidedSeries: evidence.seriesInstanceUID)
             return Study(assembled: study, readingSeconds: seconds[uid] ?? 0)
         }
     }

@@ -60,13 +60,11 @@ struct Node {
             let detail = try await ledger.study(uid)
             // What was found incomplete is looked at anew: not all that said so is in the ledger.
             let decision = detail?.events.last { $0.kind == "complete" }?.text ?? ""
-            let wasAssembled = detail?.study.state == .analysing && CompletionPolicy.Decision.isComplete(decision)
-            let (instances, history) = (
-                try await ledger.instances(ofStudy: uid), try await ledger.history(ofStudy: uid)
-            )
             await assembler.resume(
-                uid, instances: instances, settledSeries: history.settledSeries, wasAssembled: wasAssembled,
-                lost: try await ledger.lostImages(ofStudy: uid), isReprocessed: history.isReopened(with: instances))
+                uid, instances: try await ledger.instances(ofStudy: uid),
+                settledSeries: try await ledger.history(ofStudy: uid).settledSeries,
+                wasAssembled: detail?.study.state == .analysing && CompletionPolicy.Decision.isComplete(decision),
+                lost: try await ledger.lostImages(ofStudy: uid), isReprocessed: try await ledger.isReopened(uid))
         }
         let intake = StudyIntake(ledger: ledger, assembler: assembler, clock: clock, logger: logger)
         let composer = ReportComposer(

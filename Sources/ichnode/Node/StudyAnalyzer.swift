@@ -31,6 +31,8 @@ actor StudyAnalyzer {
         var seriesInstanceUID: UID?
         /// What of the study it rests on: see `StudyAnalyzer.basis`.
         var basis: Set<String> = []
+        /// Series that showed no brain before this one was chosen: see `SeriesSelection`.
+        var brainless: [UID: Bool] = [:]
         /// Encoder calls, and how many of them had ended when the study was complete.
         var encoderCalls = 0
         var earlyEncoderCalls = 0
@@ -71,8 +73,8 @@ actor StudyAnalyzer {
 
     nonisolated var rules: SelectionRules { tools.rules }
 
-    /// The images of a study, of several versions of one instance those of the newest. A frame of a multi-frame
-    /// instance is an image under a UID of its own, unless the study is too large to be analysed.
+    /// The images of a study, of several versions of one instance those of the newest whose file is there. A frame of a
+    /// multi-frame instance is an image under a UID of its own, unless the study is too large to be analysed.
     static func newest(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
         let newest = byUID(instances)
         guard newest.values.contains(where: { $0.record.multiFrame != nil }),
@@ -84,13 +86,18 @@ actor StudyAnalyzer {
     /// Files of the series that is chosen; of all series where none is. While they stay the same, another analysis says
     /// the same.
     static func basis(_ selection: SeriesSelection, _ known: [UID: StoredInstance]) -> Set<String> {
-        guard case .chosen(let uid) = selection.conclusion else { return Set(known.values.map(\.path)) }
-        let chosen = selection.assessment(of: uid)?.instances ?? []
-        return Set(chosen.compactMap { known[$0]?.path })
+        var images = Array(known.values)
+        if case .chosen(let uid) = selection.conclusion {
+            images = selection.assessment(of: uid)?.instances.compactMap { known[$0] } ?? []
+        }
+        return Set(images.filter { !$0.isPurged }.map(\.path))
     }
 
     private static func byUID(_ instances: [StoredInstance]) -> [UID: StoredInstance] {
-        Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { $0.record.version < $1.record.version ? $1 : $0 }
+        Dictionary(instances.map { ($0.record.sopInstanceUID, $0) }) { first, second in
+            if first.isPurged != second.isPurged { return first.isPurged ? second : first }
+            return first.record.version < second.record.version ? second : first
+        }
     }
 
     // MARK: Ahead of completion
@@ -214,11 +221,13 @@ actor StudyAnalyzer {
         isConcluding = true
         let startedAt = tools.clock.now()
         known = Self.newest(study.instances)
-        func draft(brainless: Set<UID> = []) -> AnalysisDraft {
+        func draft(brainless: [UID: Bool] = [:]) -> AnalysisDraft {
             let selection = SeriesSelection(
                 known.values.map(\.record), rules: tools.rules, settled: study.settledSeries, brainless: brainless)
-            return AnalysisDraft(
+            var draft = AnalysisDraft(
                 study: study, known: known, selection: selection, threshold: threshold, startedAt: startedAt)
+            draft.brainless = brainless
+            return draft
         }
         var current = draft()
         if !isReleased,
@@ -227,29 +236,42 @@ actor StudyAnalyzer {
             return current.held("\(IdentityConflict.reason): \(conflict)")
         }
         // Where no series is named, and the one that is chosen shows no brain, another may be the head.
-        var brainless: Set<UID> = []
+        var brainless: [UID: Bool] = [:]
         var doubts: [String] = []
         while case .chosen(let uid) = current.selection.conclusion,
             let series = current.selection.assessment(of: uid)
         {
+            current.defects += unsettled(uid, of: study).map(\.description)
             if let analysis = try await analyse(series, as: &current) { return analysis }
             guard series.region == .unspecified, brainless.count < Self.mostBrainless else {
                 return current.refused(.notAnalysable(.noBrainTissue))
             }
-            brainless.insert(uid)
+            brainless[uid] = current.defects.isEmpty
             work[uid] = nil
             doubts += current.defects
             let next = draft(brainless: brainless)
-            guard case .chosen(let other) = next.selection.conclusion else {
+            guard case .chosen = next.selection.conclusion else {
                 current.defects = doubts
                 return current.refused(next.selection.conclusion)
             }
             current = next
-            // The study was found complete by the series that was chosen first.
-            let evidence = HeaderEvidence(rules: tools.rules).find(study.instances, settled: other)
-            current.defects += (evidence.missing.filter { !$0.isPurged } + evidence.doubts).map(\.description)
         }
         return current.refused(current.selection.conclusion)
+    }
+
+    /// What keeps a series from being complete that the study's decision is not about: it shows no brain, or by now it
+    /// is another that is chosen. What was removed the draft says itself.
+    private func unsettled(_ series: UID, of study: AssembledStudy) -> [CompletionReason] {
+        guard series != study.decidedSeries else { return [] }
+        let evidence = HeaderEvidence(rules: tools.rules).find(study.instances, settled: series)
+        let missing = evidence.missing.filter { !$0.isPurged }
+        guard case .complete(let rule, _) = study.decision, !evidence.isAsDeclared else { return missing }
+        switch rule {
+        // With a count of the other neither the end of associations was waited for nor what was lost on the way.
+        case .declared, .held: return missing + evidence.doubts + [.countOfAnother]
+        case .grace: return missing + evidence.doubts
+        case .quiet, .deadline, .forced: return missing
+        }
     }
 
     /// - Returns: nil where the series shows no brain.

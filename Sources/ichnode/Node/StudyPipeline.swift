@@ -171,7 +171,7 @@ actor StudyPipeline: Service {
 
     private func begin(_ study: AssembledStudy) async throws -> Int {
         try await ledger.beginAnalysis(
-            ofStudy: study.studyInstanceUID, seeing: study.instances.count, because: study.decision.description)
+            ofStudy: study.studyInstanceUID, seeing: study.instances.fileCount, because: study.decision.description)
     }
 
     /// The node stops in order: no study is what ends it.
@@ -238,8 +238,10 @@ actor StudyPipeline: Service {
         let doubts = finding.endsWithinBrain.map { CompletionReason.cutOff(end: $0.rawValue) }
         let reason = doubts.map(\.description).joined(separator: ", ")
         try await ledger.abandonAnalysis(ofStudy: uid, because: reason)
-        analyzers[uid] = analyzer
-        await analyzer.goOn()
+        if analyzers.count < Self.mostAhead {
+            analyzers[uid] = analyzer
+            await analyzer.goOn()
+        }
         // What follows holds all of this.
         if next[uid] == nil { await assembler.holdBack(study, because: doubts) }
         return true
@@ -250,10 +252,11 @@ actor StudyPipeline: Service {
         _ analysis: StudyAnalyzer.Analysis, _ study: AssembledStudy, _ terms: Terms
     ) async throws -> Bool {
         let instances = try await ledger.instances(ofStudy: study.studyInstanceUID)
-        guard instances.count != study.instances.count else { return false }
+        guard instances.fileCount > study.instances.fileCount else { return false }
         let known = StudyAnalyzer.newest(instances)
         let selection = SeriesSelection(
-            known.values.map(\.record), rules: terms.rules, settled: study.settledSeries)
+            known.values.map(\.record), rules: terms.rules, settled: study.settledSeries,
+            brainless: analysis.brainless)
         return StudyAnalyzer.basis(selection, known) != analysis.basis
     }
 
@@ -412,9 +415,15 @@ actor StudyPipeline: Service {
 }
 
 extension Metrics.Timer {
+    /// At most 30 years: whatever the dates are, an integer holds it.
     func recordInterval(since start: Date, to end: Date) {
-        recordNanoseconds(Int64(max(0, end.timeIntervalSince(start)) * 1e9))
+        recordNanoseconds(Int64(min(max(0, end.timeIntervalSince(start)), 1e9) * 1e9))
     }
+}
+
+extension [StoredInstance] {
+    /// With what was removed and came again it grows; the number of instances does not.
+    fileprivate var fileCount: Int { count(where: { !$0.isPurged }) }
 }
 
 extension ModelPackage {
