@@ -62,6 +62,18 @@ DSRTypes::E_DocumentType type_of(cdcmtk_report_class report_class) {
     throw Failure("unknown report class");
 }
 
+/// A day of the calendar (PS3.5 §6.2, DA).
+bool is_date(const std::string &text) {
+    if (text.size() != 8 || text.find_first_not_of("0123456789") != std::string::npos) return false;
+    const int year = std::stoi(text.substr(0, 4));
+    const int month = std::stoi(text.substr(4, 2));
+    const int day = std::stoi(text.substr(6, 2));
+    if (year < 1 || month < 1 || month > 12) return false;
+    const bool is_leap_year = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    const int days[] = {31, is_leap_year ? 29 : 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+    return day >= 1 && day <= days[month - 1];
+}
+
 class Report {
   public:
     Report(const cdcmtk_report &report, const cdcmtk_source &identity, DSRDocument &document)
@@ -98,7 +110,7 @@ class Report {
         must(
             document.getPredecessorDocuments().addItem(
                 identity.study_uid.c_str(), earlier.series_instance_uid, earlier.sop_class_uid,
-                earlier.sop_instance_uid),
+                earlier.sop_instance_uid, OFFalse),
             "name the predecessor");
     }
 
@@ -128,7 +140,7 @@ class Report {
             tree.code(has_acquisition_context, target_region, head);
         }
         const std::string date = value(DCM_StudyDate);
-        if (date.size() == 8) tree.date(has_acquisition_context, study_date, date.c_str());
+        if (is_date(date)) tree.date(has_acquisition_context, study_date, date.c_str());
         const std::string frame = value(DCM_FrameOfReferenceUID);
         if (!frame.empty()) tree.uid(has_acquisition_context, frame_of_reference, frame.c_str());
     }

@@ -87,6 +87,12 @@ std::string string_of(DcmItem &item, const DcmTagKey &tag) {
     return std::string(value.c_str(), value.size());
 }
 
+/// As reception accepts them: components with leading zeros are sent by scanners.
+bool is_uid(const std::string &text) {
+    if (text.empty() || text.size() > 64 || text.find_first_not_of("0123456789.") != std::string::npos) return false;
+    return text.front() != '.' && text.back() != '.' && text.find("..") == std::string::npos;
+}
+
 class Copier {
   public:
     Copier(DcmItem &from, DcmItem &to) : Copier(from, to, string_of(from, DCM_SpecificCharacterSet)) {}
@@ -102,6 +108,8 @@ class Copier {
         std::string text(value == nullptr ? "" : value, value == nullptr ? 0 : element->getLength());
         while (!text.empty() && (text.back() == ' ' || text.back() == '\0')) text.pop_back();
         const DcmTag tag(key);
+        // A Frame of Reference UID that is none is left out: the library cannot even set some of them.
+        if (tag.getEVR() == EVR_UI && !is_uid(text)) return;
         if (const char *delimiters = delimiters_of(tag.getEVR())) text = decoder.utf8(text, delimiters);
         must(to.putAndInsertOFStringArray(tag, text.c_str()), "copy an attribute of the source");
     }

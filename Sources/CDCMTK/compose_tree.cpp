@@ -54,13 +54,14 @@ void Tree::observer(const cdcmtk_device &device) {
 
 void begin_document(DSRDocument &document, const cdcmtk_source &identity) {
     must(document.setSpecificCharacterSetType(DSRTypes::CS_UTF8), "set the character set");
-    must(document.createNewSeriesInStudy(identity.study_uid.c_str()), "make the series");
+    must(document.createNewSeriesInStudy(identity.study_uid.c_str(), OFFalse), "make the series");
 }
 
 void add_evidence(DSRDocument &document, const cdcmtk_source &identity, const cdcmtk_image_reference &image) {
     must(
         document.getCurrentRequestedProcedureEvidence().addItem(
-            identity.study_uid.c_str(), image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid),
+            identity.study_uid.c_str(), image.series_instance_uid, image.sop_class_uid, image.sop_instance_uid,
+            OFFalse),
         "list the evidence");
 }
 

@@ -20,6 +20,9 @@ inline DSRCodedEntryValue entry(const Code &code) { return DSRCodedEntryValue(co
 std::string decimal(double value);
 
 /// Adds content items in document order; the children of an item are those added in its `children` function.
+///
+/// What comes from headers is written unchecked: the library refuses UIDs that reception accepts, components with
+/// leading zeros among them, and images of a SOP class that it does not know.
 class Tree {
   public:
     explicit Tree(DSRDocumentTree &tree) : tree(tree) {}
@@ -47,19 +50,19 @@ class Tree {
 
     void uid(DSRTypes::E_RelationshipType relationship, const Code &name, const char *value) {
         add(relationship, DSRTypes::VT_UIDRef, &name);
-        must(tree.getCurrentContentItem().setStringValue(value), "set a UID");
+        must(tree.getCurrentContentItem().setStringValue(value, OFFalse), "set a UID");
     }
 
     void date(DSRTypes::E_RelationshipType relationship, const Code &name, const char *value) {
         add(relationship, DSRTypes::VT_Date, &name);
-        must(tree.getCurrentContentItem().setStringValue(value), "set a date");
+        must(tree.getCurrentContentItem().setStringValue(value, OFFalse), "set a date");
     }
 
     void image(DSRTypes::E_RelationshipType relationship, const Code *name, const cdcmtk_image_reference &image) {
         add(relationship, DSRTypes::VT_Image, name);
-        DSRImageReferenceValue reference(image.sop_class_uid, image.sop_instance_uid);
+        DSRImageReferenceValue reference(image.sop_class_uid, image.sop_instance_uid, OFFalse);
         for (size_t i = 0; i < image.frame_count; i++) reference.getFrameList().addItem(image.frames[i]);
-        must(tree.getCurrentContentItem().setImageReference(reference), "reference an image");
+        must(tree.getCurrentContentItem().setImageReference(reference, OFFalse), "reference an image");
     }
 
     // TID 1204

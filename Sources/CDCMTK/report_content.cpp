@@ -84,7 +84,10 @@ int cdcmtk_report_read(
         DcmFileFormat file;
         must(file.loadFile(path, EXS_Unknown, EGL_noChange, DCM_MaxReadLength, ERM_fileOnly), "read the report");
         DSRDocument document;
-        must(document.read(*file.getDataset()), "read the report's content");
+        // Reports name images by the UIDs that those have.
+        must(
+            document.read(*file.getDataset(), DSRTypes::RF_acceptInvalidContentItemValue),
+            "read the report's content");
         Reader reader(visitor, context);
         reader.header(*file.getDataset());
         reader.tree(document.getTree());

@@ -50,6 +50,14 @@ import WorkerProtocol
         #expect(document.header.contains { $0.name == "PredecessorDocuments" && $0.value == "1" })
     }
 
+    @Test func readsWhatNamesImagesByOddUIDs() async throws {
+        let bench = try await ComposeBench()
+        let odd = SourceSlice(sopUID: UID(literal: "1.2.840.113619.2.03.4"))
+        let path = try await bench.composed(try bench.request(over: [odd], flagged: 1))[0]
+        let content = try await reader(bench.output).document(at: path).content
+        #expect(content.contains { $0.valueType == "IMAGE" && $0.value == "\(odd.sopUID)" })
+    }
+
     @Test func saysWhyWhatCannotBeReadIsNot() async throws {
         let bench = try await ComposeBench()
         let reader = reader(bench.output)

@@ -111,6 +111,40 @@ import WorkerProtocol
         #expect(try Tool.errors(of: path) == [])
     }
 
+    /// With the UIDs that scanners send, and without a date or frame of reference that is none.
+    @Test(arguments: [
+        ("20240229", "1.2.03"), ("00000000", "=name"), ("20241399", ""), ("2024XX06", "1..2"), ("20230229", "1.2\\3"),
+    ])
+    func composesWhateverTheHeadersHold(date: String, frame: String) async throws {
+        let bench = try await ComposeBench()
+        let odd = SourceSlice(
+            studyUID: UID(literal: "1.2.840.113619.2.03.4"), seriesUID: UID(literal: "1.2.840.113619.2.03.4.05"),
+            sopUID: UID(literal: "1.2.840.113619.2.03.4.05.006"), studyDate: date, frameOfReferenceUID: frame)
+        var request = try bench.request(over: [odd], flagged: 1, captures: true, keyObjects: true)
+        request.report.revision = 2
+        request.report.predecessor = ImageReference(
+            sopClassUID: ReportClass.enhanced.sopClassUID, sopInstanceUID: UID(literal: "1.2.03"),
+            seriesInstanceUID: UID(literal: "1.2.04"))
+        // A dose report, which is no image, and a class that nobody knows.
+        for (index, sopClass) in ["1.2.840.10008.5.1.4.1.1.88.67", "1.2.03.4"].enumerated() {
+            request.report.imageLibrary.append(
+                ImageReference(
+                    sopClassUID: try #require(UID(sopClass)), sopInstanceUID: SourceSlice.uid(70 + index),
+                    seriesInstanceUID: SourceSlice.uid(77)))
+        }
+        let paths = try await bench.composed(request, bulk: request.captures.map(\.examplePixels))
+        #expect(paths.count == 3)
+        for path in paths {
+            #expect(try Tool.values("StudyInstanceUID", of: path).contains("\(odd.studyUID)"))
+            #expect(try Tool.values("ReferencedSOPInstanceUID", of: path).contains("\(odd.sopUID)"))
+        }
+        #expect(try Tool.values("ReferencedSOPClassUID", of: paths[0]).contains("1.2.03.4"))
+        // Of the image library.
+        #expect(try Tool.values("Date", of: paths[0]) == (date == "20240229" ? [date] : []))
+        #expect(try Tool.values("UID", of: paths[0]).contains(frame) == (frame == "1.2.03"))
+        #expect(try Tool.values("FrameOfReferenceUID", of: paths[1]) == (frame == "1.2.03" ? [frame] : []))
+    }
+
     @Test func makesALibraryGroupForEachSeries() async throws {
         let bench = try await ComposeBench()
         var request = try bench.request()

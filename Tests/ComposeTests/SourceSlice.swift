@@ -17,6 +17,8 @@ struct SourceSlice {
     var isLossy = false
     /// Sequences within sequences.
     var nesting = 0
+    var studyDate = "20240506"
+    var frameOfReferenceUID = "\(SourceSlice.uid(9))"
 
     static let sopClassUID = UID(literal: "1.2.840.10008.5.1.4.1.1.2")
 
@@ -55,7 +57,7 @@ struct SourceSlice {
         item.element(0x0008, 0x0008, "CS", "ORIGINAL\\PRIMARY\\AXIAL")
         item.element(0x0008, 0x0016, "UI", "\(Self.sopClassUID)")
         item.element(0x0008, 0x0018, "UI", "\(sopUID)")
-        item.element(0x0008, 0x0020, "DA", "20240506")
+        item.element(0x0008, 0x0020, "DA", studyDate)
         item.element(0x0008, 0x0030, "TM", "070809.5")
         item.element(0x0008, 0x0050, "SH", "A0001")
         item.element(0x0008, 0x0060, "CS", "CT")
@@ -76,7 +78,7 @@ struct SourceSlice {
         if hasPlane {
             item.element(0x0020, 0x0032, "DS", "-10\\-20\\\(instanceNumber * 5)")
             item.element(0x0020, 0x0037, "DS", "1\\0\\0\\0\\1\\0")
-            item.element(0x0020, 0x0052, "UI", "\(Self.uid(9))")
+            item.element(0x0020, 0x0052, "UI", frameOfReferenceUID)
         }
         item.element(0x0028, 0x0010, "US", Data.littleEndian(UInt16(rows)))
         item.element(0x0028, 0x0011, "US", Data.littleEndian(UInt16(columns)))

@@ -83,6 +83,35 @@ import WorkerProtocol
         #expect(ended(gone).report?.images == [gone[7]])
     }
 
+    /// Dose reports and presentation states are of the head where the study is, and are no images.
+    @Test func whatStandsForAStudyNothingOfWhichWasAnalysedIsACTImageOfTheHead() {
+        func other(_ number: Int, _ sopClass: String, _ modality: String, hasPixelData: Bool) -> StoredInstance {
+            var record = InstanceRecord(
+                sopClassUID: UID(sopClass)!, sopInstanceUID: UID("1.2.3.\(number).1")!,
+                studyInstanceUID: UID("1.2.3")!, seriesInstanceUID: UID("1.2.3.\(number)")!,
+                transferSyntaxUID: UID("1.2.840.10008.1.2.1")!)
+            record.series.modality = modality
+            record.series.bodyPartExamined = "HEAD"
+            record.image.hasPixelData = hasPixelData
+            return StoredInstance(record: record, path: "/spool/other/\(number)", receivedAt: .now)
+        }
+        func shown(_ instances: [StoredInstance]) -> [StoredInstance]? {
+            var draft = draft(instances)
+            draft.analysed = []
+            return draft.undetermined("contrast").report?.images
+        }
+        let dose = other(1, "1.2.840.10008.5.1.4.1.1.88.67", "SR", hasPixelData: false)
+        let capture = other(2, "1.2.840.10008.5.1.4.1.1.7", "OT", hasPixelData: true)
+        var neck = other(3, "1.2.840.10008.5.1.4.1.1.2", "CT", hasPixelData: true)
+        neck.record.series.bodyPartExamined = "NECK"
+        let head = head()
+        #expect(draft([dose] + head).selection.series.map(\.region) == [.head, .head])
+        #expect(shown([dose, capture, neck] + head) == [head[0]])
+        #expect(shown([dose, capture, neck]) == [neck])
+        #expect(shown([dose, capture]) == [capture])
+        #expect(shown([dose]) == [dose])
+    }
+
     @Test func anIncompleteStudyIsPositiveOrUndeterminedAndNeverNegative() {
         let incomplete = CompletionPolicy.Decision.incomplete(.deadline, reasons: [.slice(atMillimetres: 50)])
         let undetermined = draft(head(without: [10]), incomplete).concluded(finding(0.1), flagged: [])

@@ -103,13 +103,17 @@ struct AnalysisDraft {
         return analysis
     }
 
-    /// The analysed instances; where there are none, one that shows whose study it is. None where no file is left.
+    /// The analysed instances; where there are none, one that shows whose study it is: a CT image, of the head where
+    /// there is one, before dose reports and presentation states. None where no file is left.
     private var reportedImages: [StoredInstance] {
         if !analysed.isEmpty { return analysed.compactMap { known[$0] } }
         let inOrder = known.values.filter { !$0.isPurged }
             .sorted { $0.record.sopInstanceUID < $1.record.sopInstanceUID }
-        let head = selection.series.first { $0.region == .head }?.seriesInstanceUID
-        let shown = inOrder.first { $0.record.seriesInstanceUID == head } ?? inOrder.first
+        let images = inOrder.filter(\.record.image.hasPixelData)
+        let ofCT = images.filter { ($0.record.series.modality ?? "CT") == "CT" }
+        let heads = Set(selection.series.filter { $0.region == .head }.map(\.seriesInstanceUID))
+        let shown =
+            ofCT.first { heads.contains($0.record.seriesInstanceUID) } ?? ofCT.first ?? images.first ?? inOrder.first
         // All its frames.
         return inOrder.filter { $0.record.storedSOPInstanceUID == shown?.record.storedSOPInstanceUID }
     }
