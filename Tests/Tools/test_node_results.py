@@ -141,6 +141,22 @@ class Results(NodeTestCase):
         wait_for(lambda: self.events(study, "conflict"), "the version is in the study's history", 10)
         self.node.wait_until_settled(study.uid)
 
+    def test_report_on_what_is_corrected_to_be_no_head_is_superseded_by_an_undetermined_one(self):
+        study = phantom(self.folder)
+        send_all(self.node, study.files)
+        first = self.assert_one_report(study)
+        for path in study.files:
+            ds = pydicom.dcmread(path)
+            ds.BodyPartExamined, ds.SeriesDescription = "ABDOMEN", "Abdomen"
+            ds.save_as(path, enforce_file_format=True)
+        send_all(self.node, study.files)
+        wait_for(lambda: len(self.pacs.reports(study.uid)) == 2, "it is revised", 60, self.node.log_tail)
+        known = self.node.wait_until_settled(study.uid)
+        self.assertEqual(known["study"]["outcome"], "undetermined")
+        (last,) = (each for each in self.pacs.reports(study.uid) if each.outcome == "Undetermined")
+        self.assertNotEqual(first.outcome, last.outcome)
+        self.assertIn("is not the head", "\n".join(last.comments))
+
     def test_missing_slice_is_waited_for_and_completes_the_study_when_it_comes(self):
         study = phantom(self.folder)
         late = study.files[9]
