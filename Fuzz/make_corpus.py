@@ -405,7 +405,7 @@ MESSAGES: list[tuple[int, object]] = [
     (2, {"decode": {"paths": ["/s/1.dcm"]}}), (2, {"describe": {"paths": []}}),
     (3, {"plane": {"_0": {"path": "/s", "frame": 0, "frameCount": 1, "rows": 512, "columns": 512}}}), (3, {"done": {}}),
     (3, {"described": {"path": "/s", "_1": RECORD}}), (3, {"failed": {"path": "/s", "reason": "no"}}),
-    (5, {"composed": {"_0": [OBJECT]}}), (5, {"failed": {"reason": "no"}}),
+    (5, {"composed": {"_0": [OBJECT]}}), (5, {"failed": {"code": "system", "reason": "no"}}),
     (6, {"echo": {"_0": {"peer": PEER, "callingAETitle": "ICHNODE", "timeoutSeconds": 10.5}}}),
     (6, {"store": {"_0": {"peer": PEER, "callingAETitle": "ICHNODE", "objects": [OBJECT],
                           "connectTimeoutSeconds": 10, "responseTimeoutSeconds": 1e308}}}),

@@ -136,7 +136,8 @@ public struct ReportComposer: Sendable {
     /// A report that cannot be composed with its pictures is composed without; one that cannot be composed with its
     /// slices still says what was found. No finding stays silent for the sake of a picture.
     ///
-    /// - Throws: `WorkerError` when nothing can be composed; nothing is left half-written then.
+    /// - Throws: `WorkerError` when nothing can be composed, and with code `system` when the disk takes no file, which
+    ///   costs the report nothing: it is to be composed again later. Nothing is left half-written then.
     public func compose(_ report: StudyReport, route: Route) async throws -> ComposedResult {
         var plainer = report
         if !report.flagged.isEmpty {
@@ -157,18 +158,20 @@ public struct ReportComposer: Sendable {
         return try await composeTwice(plainer, route)
     }
 
-    /// Whether a plainer report may get through: a worker that cannot be started says nothing of what it was to write.
+    /// Whether a plainer report may get through: a worker that cannot be started, and a disk that takes no file, say
+    /// nothing of what was to be written.
     private static func mayBeOfTheReport(_ error: WorkerError) -> Bool {
         let codes: [WorkerError.Code] = [.failed, .closed, .deadline]
         return !Task.isCancelled && codes.contains(error.code)
     }
 
-    /// A worker that was killed from outside costs the report nothing: only what ends a second one is of the report.
+    /// A worker that was killed from outside, or had a slow disk, costs the report nothing: only what ends a second one
+    /// is of the report.
     private func composeTwice(_ report: StudyReport, _ route: Route) async throws -> ComposedResult {
         do { return try await composeOnce(report, route) } catch let error as WorkerError
-            where error.code == .closed && !Task.isCancelled
+            where [.closed, .deadline].contains(error.code) && !Task.isCancelled
         {
-            logger.warning("compose worker died, trying once more", metadata: ["error": "\(error)"])
+            logger.warning("compose worker gave no answer, trying once more", metadata: ["error": "\(error)"])
             return try await composeOnce(report, route)
         }
     }
@@ -231,7 +234,7 @@ public struct ReportComposer: Sendable {
             }
             await worker.stop()
             guard case .composed(let objects, let identity) = event else {
-                if case .failed(let reason) = event { throw WorkerError(.failed, reason) }
+                if case .failed(let code, let reason) = event { throw WorkerError(code, reason) }
                 throw WorkerError(.protocolViolation, "unknown answer")
             }
             try check(objects, against: request)

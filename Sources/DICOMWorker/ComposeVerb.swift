@@ -70,7 +70,7 @@ private struct ComposeRequests {
             files.discard()
             // What was announced still arrives; it is not of the next request.
             for _ in captures { _ = try channel.receiveBulk() }
-            try channel.send(ComposeEvent.failed(reason: error.reason))
+            try channel.send(ComposeEvent.failed(code: error.code, reason: error.reason))
         } catch {
             files.discard()
             throw error

@@ -1,6 +1,6 @@
 /// What can go wrong between the daemon and a child. Equality is on the code.
 public struct WorkerError: Error, Sendable, CustomStringConvertible, Equatable {
-    public struct Code: RawRepresentable, Sendable, Hashable {
+    public struct Code: RawRepresentable, Codable, Sendable, Hashable {
         public let rawValue: String
         public init(rawValue: String) { self.rawValue = rawValue }
         /// A frame or message that is not of the protocol.

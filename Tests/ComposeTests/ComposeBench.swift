@@ -53,12 +53,12 @@ final class ComposeBench {
     func composed(_ request: ComposeRequest, bulk: [Data] = []) async throws -> [String] {
         switch try await compose(request, bulk: bulk) {
         case .composed(let objects, _): return objects.map(\.path)
-        case .failed(let reason): throw WorkerError(.failed, reason)
+        case .failed(let code, let reason): throw WorkerError(code, reason)
         }
     }
 
     func refusal(_ request: ComposeRequest, bulk: [Data] = []) async throws -> String? {
-        if case .failed(let reason) = try await compose(request, bulk: bulk) { return reason }
+        if case .failed(_, let reason) = try await compose(request, bulk: bulk) { return reason }
         return nil
     }
 

@@ -5,7 +5,7 @@ import Logging
 import Testing
 import WorkerProtocol
 
-/// What becomes of a report whose workers end without an answer.
+/// What becomes of a report whose workers end without an answer, or cannot do it.
 @Suite final class ComposerTests: Sendable {
     private let root = FileManager.default.temporaryDirectory.appendingPathComponent("composer-\(UUID().uuidString)")
     private var spool: URL { root.appendingPathComponent("spool") }
@@ -37,25 +37,49 @@ import WorkerProtocol
         #expect(try await composer.compose(try report(), route: route).objects.count == 4)
     }
 
+    /// A worker that says so of the request costs the pictures; of the disk, nothing.
+    @Test func whereTheDiskIsAtFaultNothingIsLeftOut() async throws {
+        let composer = try composer(ending: 1, afterHello: true, saying: .failed(code: .system, reason: "disk full"))
+        await #expect(throws: WorkerError(.system, "")) { try await composer.compose(try report(), route: route) }
+        #expect(try starts == 1)
+        #expect(try await composer.compose(try report(), route: route).objects.count == 4)
+    }
+
+    @Test func whatIsRefusedIsComposedWithoutItsPictures() async throws {
+        let composer = try composer(ending: 1, afterHello: true, saying: .failed(code: .failed, reason: "a picture"))
+        #expect(try await composer.compose(try report(), route: route).objects.count == 2)
+        #expect(try starts == 2)
+    }
+
     private let route = Route(name: "default", destinations: [], summary: false, keyObjects: true)
 
     private var starts: Int {
         get throws { try Data(contentsOf: root.appendingPathComponent("starts")).count }
     }
 
-    /// - Parameter count: so many workers end before they compose.
-    private func composer(ending count: Int, afterHello: Bool) throws -> ReportComposer {
-        let hello = try JSONEncoder().encode(Hello(verb: "compose", confinement: .init()))
-        var frame = Data()
-        if afterHello {
-            // Length and kind of a message.
-            frame.append(contentsOf: [0, 0, UInt8((hello.count + 1) >> 8), UInt8((hello.count + 1) & 255), 1])
-            frame.append(hello)
-        }
-        try frame.write(to: root.appendingPathComponent("hello"))
+    /// As a worker sends it.
+    private func frame(_ message: some Encodable) throws -> Data {
+        let payload = try JSONEncoder().encode(message)
+        let length = payload.count + 1
+        // Length and kind of a message.
+        var frame = Data([0, 0, UInt8(length >> 8), UInt8(length & 255), 1])
+        frame.append(payload)
+        return frame
+    }
+
+    /// - Parameters:
+    ///   - count: so many workers end before they compose.
+    ///   - answer: of these, which then wait to be told to end.
+    private func composer(
+        ending count: Int, afterHello: Bool, saying answer: ComposeEvent? = nil
+    ) throws -> ReportComposer {
+        var said = try afterHello ? frame(Hello(verb: "compose", confinement: .init())) : Data()
+        if let answer { said += try frame(answer) }
+        try said.write(to: root.appendingPathComponent("said"))
+        let ending = answer == nil ? "exit 1" : "exec cat <&3 >/dev/null"
         let script = """
             cd "$0" && printf x >> starts
-            if [ "$(wc -c < starts)" -le \(count) ]; then cat hello >&3; exit 1; fi
+            if [ "$(wc -c < starts)" -le \(count) ]; then cat said >&3; \(ending); fi
             exec "$@"
             """
         let folders = ["--spool", spool.path, "--output", results.path]

@@ -38,6 +38,22 @@ import WorkerProtocol
         #expect(try Data(contentsOf: taken) == Data("mine".utf8))
     }
 
+    @Test func saysWhetherTheDiskIsAtFaultOrTheRequest() async throws {
+        let bench = try await ComposeBench()
+        var request = try bench.request()
+        let folders: [(String, WorkerError.Code)] = [
+            (bench.output.appendingPathComponent("missing").path, .system), (bench.spool.path, .failed),
+        ]
+        for (folder, expected) in folders {
+            request.outputDirectory = folder
+            guard case .failed(let code, _) = try await bench.compose(request) else {
+                Issue.record("\(folder)")
+                continue
+            }
+            #expect(code == expected)
+        }
+    }
+
     @Test func refusesPathsOutsideOfItsFolders() async throws {
         let bench = try await ComposeBench()
         let outside = try SourceSlice().write(in: bench.root)

@@ -298,8 +298,9 @@ public enum ComposeEvent: Codable, Sendable {
     /// All files are written and durable, in the order report, captures, key objects, alternatives of the report; all
     /// carry the identity.
     case composed([ComposedObject], CarriedIdentity)
-    /// Nothing was written that the daemon has to keep.
-    case failed(reason: String)
+    /// Nothing was written that the daemon has to keep. By the code `system` the request is not at fault: the same may
+    /// succeed later.
+    case failed(code: WorkerError.Code, reason: String)
 }
 
 /// Patient and study as they were carried over from the source, UTF-8; nil where they are absent or empty. Identifies a
