@@ -96,8 +96,8 @@ public protocol Ledger: Sendable {
     /// What waits, by destination.
     /// - Parameter latest: as above.
     func pendingLanes(at now: Date, latest: Date) async throws -> [String: PendingLane]
-    /// Where it is accepted, earlier ones of the study that the destination still has to take, or that were given up,
-    /// are withdrawn.
+    /// Where it, or its first object, is accepted, earlier ones of the study that the destination still has to take, or
+    /// that were given up, are withdrawn.
     func updateDelivery(_ delivery: DeliveryEntry) async throws
     func pendingDeliveryCount() async throws -> Int
     func delivery(_ id: Int64) async throws -> DeliveryEntry?

@@ -492,7 +492,9 @@ public final class SQLiteLedger: Ledger {
             ])
         guard let study = delivery.studyInstanceUID else { return }
         try noteFlag(delivery, of: study, now, database)
-        if [.accepted, .delivered].contains(delivery.state) { try withdrawBefore(delivery, of: study, now, database) }
+        // Whoever has the report has the last word, whatever becomes of its images.
+        let isTaken = [delivery.state, delivery.objects.first?.state].contains { $0 == .accepted || $0 == .delivered }
+        if isTaken { try withdrawBefore(delivery, of: study, now, database) }
         // A destination that stays down for weeks fills no history.
         if delivery.state == .pending && known?.lastError == delivery.lastError { return }
         let text = text(delivery)

@@ -351,6 +351,22 @@ import WorkerProtocol
         #expect(detail.events.contains { $0.text == "to pacs: 1 earlier withdrawn, it has a later revision" })
     }
 
+    @Test func aReportThatIsTakenWithdrawsTheEarlierWhileItsImagesAreStillOwed() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        try await conclude(ledger, 1)
+        try await conclude(ledger, 2)
+        var due = try await ledger.dueDeliveries(to: "pacs", at: .now, limit: 10)
+        try #require(due.count == 2)
+        due[1].objects.append(DeliveryObject(object: object, state: .pending, status: nil))
+        try await ledger.updateDelivery(due[1])
+        #expect(try await ledger.delivery(due[0].id)?.state == .pending)
+        due[1].objects[0].state = .accepted
+        try await ledger.updateDelivery(due[1])
+        #expect(try await ledger.delivery(due[0].id)?.state == .superseded)
+        #expect(try await ledger.delivery(due[1].id)?.state == .pending)
+    }
+
     @Test func whatWasGivenUpIsWithdrawnWithTheRestAndNotTriedAgain() async throws {
         let ledger = try ledger()
         try await ledger.recordInstances([instance(1)])
