@@ -113,7 +113,10 @@ let package = Package(
         .testTarget(name: "StoreSCPTests", dependencies: ["StoreSCP", "Ledger", "WorkerProtocol", lifecycle, logging]),
         .testTarget(
             name: "AlertDispatcherTests",
-            dependencies: ["AlertDispatcher", "Ledger", "WorkerProtocol", logging, "TestPrograms"]),
+            dependencies: [
+                "AlertDispatcher", "Ledger", "WorkerProtocol", logging, "TestPrograms",
+                .product(name: "GRDB", package: "GRDB.swift"),
+            ]),
         .testTarget(
             name: "ConsoleTests",
             dependencies: [

@@ -1,5 +1,6 @@
 public import Ledger
 internal import Metrics
+internal import Synchronization
 public import WorkerProtocol
 
 /// What became of one object at a destination.
@@ -183,30 +184,41 @@ public struct SendClient: Sendable {
         crashes = Counter(label: "ichnode_worker_crashes_total", dimensions: [("verb", verb)])
     }
 
-    /// - Returns: all events up to `done`, or up to the worker's death.
+    /// - Returns: all events up to `done`, or up to the worker's death or the deadline, and why it was one of these.
     public func run(_ request: SendRequest) async throws -> [SendEvent] {
         var program = program
         program.arguments += request.tls?.files.arguments ?? []
         let worker = try WorkerProcess(program, limits: .messagesOnly)
         defer { Task { await worker.stop(patience: .milliseconds(500)) } }
         try await worker.start()
-        return try await withDeadline(deadline, "the peer took too long") {
-            try await worker.send(request)
-            var events: [SendEvent] = []
-            do {
+        let events = SaidEvents()
+        do {
+            try await withDeadline(deadline, "the peer took too long") {
+                try await worker.send(request)
                 for try await frame in worker.frames {
                     let event = try frame.message(SendEvent.self)
-                    if case .done = event { return events }
-                    events.append(event)
+                    if case .done = event { return }
+                    events.add(event)
                 }
-                if !Task.isCancelled { crashes.increment() }
                 throw WorkerError(.closed, "send worker ended before it was done")
-            } catch {
-                events.append(.failed(SendFailure(kind: .other, reason: "\(error)")))
-                return events
+            } onDeadline: {
+                worker.kill()
             }
-        } onDeadline: {
-            worker.kill()
+        } catch let error as WorkerError {
+            if error.code == .closed && !Task.isCancelled { crashes.increment() }
+            let isLate = error.code == .deadline
+            events.add(
+                .failed(SendFailure(kind: isLate ? .timeout : .other, reason: isLate ? error.reason : "\(error)")))
         }
+        return events.all
     }
+}
+
+/// What a worker has said so far: what came before a failure stays.
+private final class SaidEvents: Sendable {
+    private let held = Mutex<[SendEvent]>([])
+
+    var all: [SendEvent] { held.withLock { $0 } }
+
+    func add(_ event: SendEvent) { held.withLock { $0.append(event) } }
 }

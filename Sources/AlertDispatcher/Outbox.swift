@@ -40,6 +40,8 @@ public actor Outbox: Service {
     private static let mostSilences = 3
     /// How much longer than its lane such a delivery waits, so that others come first; seconds.
     private static let mostOwnPause = 60.0
+    /// Longest pause between tries to record what became of a delivery.
+    private static let mostRecordingPause: Duration = .seconds(60)
 
     private let ledger: any Ledger
     private let currentDestinations: @Sendable () -> [any Destination]
@@ -168,9 +170,25 @@ public actor Outbox: Service {
         }
         // That it is accepted again mends nothing.
         if isUnreported && delivery.state == .accepted { delivery.lastError = DeliveryEntry.unreported }
-        try await ledger.updateDelivery(delivery)
+        try await record(delivery)
         report(delivery)
         if wasOwed && delivery.hasTakenFirst { await noteFlag(delivery) }
+    }
+
+    /// Tried until the ledger takes it, and nothing else is sent in the lane before: what is not recorded would be sent
+    /// again and again.
+    private func record(_ delivery: DeliveryEntry) async throws {
+        var pause: Duration = .seconds(1)
+        while true {
+            do { return try await ledger.updateDelivery(delivery) } catch {
+                try Task.checkCancellation()
+                logger.error(
+                    "delivery cannot be recorded; its destination waits",
+                    metadata: ["destination": "\(delivery.destination)", "error": "\(error)"])
+            }
+            try await clock.sleep(pause)
+            pause = min(pause * 2, Self.mostRecordingPause)
+        }
     }
 
     private func noteFlag(_ delivery: DeliveryEntry) async {

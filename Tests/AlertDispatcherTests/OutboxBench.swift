@@ -1,10 +1,11 @@
 import Foundation
-import Ledger
+import GRDB
 import Logging
 import Testing
 import WorkerProtocol
 
 @testable import AlertDispatcher
+@testable import Ledger
 
 /// Deliveries of one study, and an outbox that serves them.
 enum OutboxBench {
@@ -30,6 +31,20 @@ enum OutboxBench {
         return ledger
     }
 
+    /// From now on the ledger can be read, and no delivery in it be changed.
+    static func refuseToRecord(_ ledger: SQLiteLedger) async throws {
+        try await ledger.database.write { database in
+            try database.execute(
+                sql: """
+                    CREATE TRIGGER disk_full BEFORE UPDATE ON delivery BEGIN SELECT RAISE(ABORT, 'disk full'); END
+                    """)
+        }
+    }
+
+    static func recordAgain(_ ledger: SQLiteLedger) async throws {
+        try await ledger.database.write { try $0.execute(sql: "DROP TRIGGER IF EXISTS disk_full") }
+    }
+
     static let analysis = AnalysisEntry(
         studyInstanceUID: study, revisionDigest: "r", modelDigest: "m", configurationDigest: "c", route: "d",
         startedAt: .now, completedAt: .now, outcome: .positive, reason: "", completion: "", studyProbability: 1,
@@ -41,11 +56,11 @@ enum OutboxBench {
     static func running(
         _ ledger: SQLiteLedger, _ destinations: [any Destination],
         policy: Outbox.RetryPolicy = .init(first: .milliseconds(10), most: .milliseconds(40)),
-        commitments: CommitmentDesk? = nil, commits: Bool = false,
+        clock: WallClock = .system, commitments: CommitmentDesk? = nil, commits: Bool = false,
         until done: () async throws -> Bool
     ) async throws {
         let outbox = Outbox(
-            ledger: ledger, destinations: destinations, policy: policy, clock: .system, logger: Logger(label: "test"))
+            ledger: ledger, destinations: destinations, policy: policy, clock: clock, logger: Logger(label: "test"))
         let commitments = commits ? desk(ledger, destinations) : commitments
         let task = Task { try await outbox.run() }
         let other = Task { try await commitments?.run() }

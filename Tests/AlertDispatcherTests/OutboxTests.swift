@@ -84,6 +84,51 @@ import WorkerProtocol
         try await running(ledger, [StuckDestination(), pacs]) { await pacs.asked.count == 1 }
     }
 
+    @Test func whatIsTakenIsNotSentAgainWhileTheLedgerRefusesToRecordIt() async throws {
+        let ledger = try await owing([
+            .init(destination: "pacs", priority: 0, objects: [object(1)]),
+            .init(destination: "pacs", priority: 0, objects: [object(2)]),
+        ])
+        try await OutboxBench.refuseToRecord(ledger)
+        let clock = WallClock(
+            now: { Date() },
+            sleep: { pause in
+                // The third between two tries to record it: nothing else waits as long.
+                if pause > .seconds(3) { try await OutboxBench.recordAgain(ledger) }
+                try await Task.sleep(for: min(pause, .milliseconds(5)))
+            })
+        let pacs = ScriptedDestination(name: "pacs", [[0x0000], [0x0000]])
+        try await OutboxBench.running(ledger, [pacs], clock: clock) { try await ledger.pendingDeliveryCount() == 0 }
+        #expect(await pacs.asked == [[object(1)], [object(2)]])
+        #expect(try await ledger.study(study)?.deliveries.map(\.attempts) == [1, 1])
+    }
+
+    @Test func whatWasAnsweredBeforeTheDeadlineStaysAnswered() async throws {
+        let said = FileManager.default.temporaryDirectory.appendingPathComponent("said-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: said) }
+        let answer = SendEvent.response(sopInstanceUID: object(1).sopInstanceUID, status: 0, comment: "")
+        try (frame(Hello(verb: "send", confinement: .init())) + frame(answer)).write(to: said)
+        // One process: what is killed leaves nobody behind who holds the channel.
+        let program = WorkerProgram(
+            path: "/bin/sh", arguments: ["-c", "cat \"$0\" >&3; exec cat <&3 >/dev/null", said.path])
+        let pacs = DICOMDestination(
+            name: "pacs", peer: RemotePeer(aeTitle: AETitle("PACS1")!, host: "127.0.0.1", port: 104),
+            callingAETitle: AETitle("ICHNODE")!, program: program, deadline: .seconds(1))
+        let fates = try await pacs.deliver([object(1), object(2)])
+        #expect(fates[object(1).sopInstanceUID] == .delivered(status: 0))
+        #expect(fates[object(2).sopInstanceUID] == .retry(status: nil, reason: "the peer took too long"))
+    }
+
+    /// As a worker sends it.
+    private func frame(_ message: some Encodable) throws -> Data {
+        let payload = try JSONEncoder().encode(message)
+        let length = payload.count + 1
+        // Length and kind of a message.
+        var frame = Data([0, 0, UInt8(length >> 8), UInt8(length & 255), 1])
+        frame.append(payload)
+        return frame
+    }
+
     @Test func aDestinationThatIsNoLongerConfiguredKeepsItsDeliveries() async throws {
         let ledger = try await owing([.init(destination: "gone", priority: 0, objects: [object(1)])])
         try await running(ledger, []) {
