@@ -211,10 +211,16 @@ actor StudyPipeline: Service {
             return try await concludeWithoutRoute(study, terms)
         }
         let threshold = try tools.package.operatingPoint(route.threshold)
-        let analysis =
+        var analysis =
             begun > Self.mostBegun
             ? givenUp(study, threshold, terms, "the node ended \(begun - 1) times while it was analysed")
             : try await analyse(study, analyzer, threshold, terms, isReleased: decision == .released)
+        // What was reported of it stands until another report supersedes it.
+        if analysis.outcome == .notHeadCT, history.predecessor != nil {
+            let verdicts = analysis.verdicts
+            analysis = givenUp(study, threshold, terms, analysis.reason)
+            analysis.verdicts = verdicts
+        }
         if try await isHeldBack(analysis, of: study, analyzer) { return }
         // What is given up stays counted until that is reported.
         if begun <= Self.mostBegun, times < Self.mostOvertaken, try await isOvertaken(analysis, study, terms) {
