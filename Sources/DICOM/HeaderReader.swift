@@ -28,8 +28,12 @@ public final class HeaderReader {
     public var hasPixelData: Bool { scanner.hasPixelData }
     /// Length of Pixel Data as declared; nil where undefined (encapsulated) or absent.
     public var pixelDataLength: Int? { scanner.pixelDataLength }
-    /// nil where it was not read as far as that, or is none.
-    public var studyInstanceUID: UID? { values.code(.studyInstanceUID).flatMap { UID($0) } }
+    /// - Returns: nil where the header was not read as far as that, or is of another instance.
+    public func studyInstanceUID(of instance: UID) -> UID? {
+        guard values.code(.sopInstanceUID) == instance.string else { return nil }
+        return values.code(.studyInstanceUID).flatMap { UID($0) }
+    }
+
     /// The attributes read so far.
     public var values: HeaderValues { HeaderValues(values: scanner.values, isBigEndian: syntax.isBigEndian) }
 

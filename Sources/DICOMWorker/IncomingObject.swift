@@ -37,7 +37,7 @@ final class IncomingObject {
     }
 
     /// See `HeaderReader`.
-    var studyInstanceUID: UID? { reader.studyInstanceUID }
+    var studyInstanceUID: UID? { reader.studyInstanceUID(of: meta.sopInstanceUID) }
 
     deinit {
         if descriptor >= 0 { close(descriptor) }

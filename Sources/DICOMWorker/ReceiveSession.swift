@@ -222,7 +222,7 @@ final class ReceiveSession {
             refusal = error
             header = HeaderReader(transferSyntax: context.transferSyntax, limits: job.limits)
         }
-        defer { note(study: object?.studyInstanceUID ?? header?.studyInstanceUID) }
+        defer { note(study: object?.studyInstanceUID ?? study(header)) }
         try receiveDataSet(association, contextID) { bytes in
             do throws(StoreRefusal) { try object?.append(bytes) } catch {
                 refusal = error
@@ -231,13 +231,17 @@ final class ReceiveSession {
                 spool.discard()
             }
             do throws(HeaderError) { try header?.consume(bytes) } catch {
-                note(study: header?.studyInstanceUID)
+                note(study: study(header))
                 header = nil
             }
         }
         if let refusal { throw refusal }
         guard let object else { throw StoreRefusal(.outOfResources, "no object was begun") }
         try place(object.temporaryPath, try object.finish())
+    }
+
+    private func study(_ header: HeaderReader?) -> UID? {
+        underWay.flatMap { header?.studyInstanceUID(of: $0.sopInstanceUID) }
     }
 
     private func note(study uid: UID?) {

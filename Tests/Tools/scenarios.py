@@ -256,9 +256,12 @@ def the_last_image_alone_on_an_association_that_is_cut_off(s: Scene):
     s.node.start()
     s.wait(QUIET + 5)
     s.undecided()
-    s.moment = s.clock.now() - QUIET - 5
     s.send([images[19]])
-    s.decided(ENDED, "negative", 2 * GRACE)
+    # The pauses of such a sender are longer than the grace.
+    s.wait(30)
+    wait_for(lambda: s.analyses(), "an analysis", 40, s._show)
+    assert [(each["completion"], each["outcome"]) for each in s.analyses()] == [(ENDED, "negative")], s._show()
+    s.decisions.append(f"{ENDED}: negative")
     s.reports(1)
 
 
