@@ -180,7 +180,8 @@ public actor Outbox: Service {
     private func record(_ delivery: DeliveryEntry) async throws {
         var pause: Duration = .seconds(1)
         while true {
-            do { return try await ledger.updateDelivery(delivery) } catch {
+            // In a task of its own: for one that is cancelled the ledger does nothing, and the answer has come.
+            do { return try await Task { [ledger] in try await ledger.updateDelivery(delivery) }.value } catch {
                 try Task.checkCancellation()
                 logger.error(
                     "delivery cannot be recorded; its destination waits",
