@@ -22,9 +22,9 @@ public protocol Ledger: Sendable {
     /// For mending at start-up.
     func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding]
 
-    /// An image of the study did not arrive, or was refused. Only so many are kept, the latest.
-    /// - Parameter instance: nil: nothing is known of it.
-    func recordLostImage(_ instance: UID?, ofStudy uid: UID) async throws
+    /// Images did not arrive, or were refused. Only so many are kept, the latest.
+    /// - Parameter images: SOP Instance UIDs; nil where nothing is known of one.
+    func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws
     /// What was recorded without a SOP Instance UID has come, as far as anybody knows.
     func forgetLostImages(ofStudy uid: UID) async throws
     /// All that were ever lost, whether they came later or not.

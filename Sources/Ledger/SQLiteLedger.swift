@@ -128,11 +128,11 @@ public final class SQLiteLedger: Ledger {
     /// Anybody who may send can have an image refused, of any study.
     private static let mostLostImages = 10_000
 
-    public func recordLostImage(_ instance: UID?, ofStudy uid: UID) async throws {
+    public func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws {
         try await database.write { database in
-            try database.execute(
-                sql: "INSERT OR REPLACE INTO lost_image (study_uid, sop_uid) VALUES (?, ?)",
-                arguments: [uid.string, instance?.string ?? ""])
+            let insert = try database.cachedStatement(
+                sql: "INSERT OR REPLACE INTO lost_image (study_uid, sop_uid) VALUES (?, ?)")
+            for image in images { try insert.execute(arguments: [image.study.string, image.instance?.string ?? ""]) }
             try database.execute(
                 sql: "DELETE FROM lost_image WHERE id <= (SELECT max(id) FROM lost_image) - ?",
                 arguments: [Self.mostLostImages])

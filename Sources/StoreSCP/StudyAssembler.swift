@@ -351,7 +351,9 @@ public actor StudyAssembler: Service {
         if open[id]?.studies.insert(uid).inserted == true { learnGap(uid, association: id) }
         if let lost = studies[uid]?.imageLost, let association = open[id], association.openedAt >= lost {
             studies[uid]?.imageLost = nil
-            await record("an image that came again") { try await $0.forgetLostImages(ofStudy: uid) }
+            do { try await ledger.forgetLostImages(ofStudy: uid) } catch {
+                logger.error("a restart takes an image for lost that came", metadata: ["error": "\(error)"])
+            }
         }
         emit.yield(.arrived(instance))
     }
@@ -414,26 +416,19 @@ public actor StudyAssembler: Service {
         }
     }
 
-    /// An image did not arrive, or was refused: its study lacks it until it comes, over restarts too.
+    /// An image did not arrive, or was refused, and the ledger knows: its study lacks it until it comes.
     func lost(_ object: LostObject, association id: String, at now: Date) async {
         guard let uid = object.studyInstanceUID else {
             open[id]?.hasLost = true
             return
         }
         studies[uid]?.lose([object.sopInstanceUID])
-        await record("a lost image") { try await $0.recordLostImage(object.sopInstanceUID, ofStudy: uid) }
         guard studies[uid] == nil else { return }
         // Of what is assembled, and may have been reported, less is there than it seemed.
         var study = await load(uid)
         guard studies[uid] == nil, study.lacksImages, !study.instances.isEmpty else { return }
         (study.lastArrival, study.lastEnd) = (now, now)
         studies[uid] = study
-    }
-
-    private func record(_ what: String, _ write: (any Ledger) async throws -> Void) async {
-        do { try await write(ledger) } catch {
-            logger.error("\(what) is not recorded: a restart forgets it", metadata: ["error": "\(error)"])
-        }
     }
 
     func ended(_ id: String, at now: Date, _ conclusion: AssociationConclusion = .released) async {
@@ -447,8 +442,8 @@ public actor StudyAssembler: Service {
         }
         guard hasLost else { return }
         for uid in association.studies { studies[uid]?.loseImage(at: now) }
-        for uid in association.studies {
-            await record("a lost image") { try await $0.recordLostImage(nil, ofStudy: uid) }
+        do { try await ledger.recordLostImages(association.studies.map { ($0, nil) }) } catch {
+            logger.error("a lost image is not recorded: a restart forgets it", metadata: ["error": "\(error)"])
         }
     }
 

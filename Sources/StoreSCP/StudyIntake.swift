@@ -85,6 +85,7 @@ public final class StudyIntake: Service {
             if isPlaced { placed.insert(instance.path) }
         }
         let new = Set(await record(stored, placed: placed).map(\.path))
+        await recordLosses(in: batch)
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
@@ -98,6 +99,17 @@ public final class StudyIntake: Service {
                 }
             case .nudge: pulse.beat()
             }
+        }
+    }
+
+    private func recordLosses(in batch: [Item]) async {
+        let lost = batch.compactMap { item -> (study: UID, instance: UID?)? in
+            guard case .lost(let object, _, _) = item, let study = object.studyInstanceUID else { return nil }
+            return (study, object.sopInstanceUID)
+        }
+        guard !lost.isEmpty else { return }
+        do { try await ledger.recordLostImages(lost) } catch {
+            logger.error("lost images are not recorded: a restart forgets them", metadata: ["error": "\(error)"])
         }
     }
 

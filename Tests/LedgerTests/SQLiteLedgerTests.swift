@@ -120,6 +120,19 @@ import WorkerProtocol
         #expect(try await ledger.instances(ofStudy: study) == [enhanced, unreadable, instance(3)])
     }
 
+    @Test func lostImagesAreKeptAndTheLatestOfThemOnly() async throws {
+        let ledger = try ledger()
+        let other = UID("1.2.999")!
+        try await ledger.recordLostImages([(study, UID("1.7")!), (study, nil), (study, UID("1.7")!), (other, nil)])
+        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [UID("1.7")!], hasOthers: true))
+        try await ledger.forgetLostImages(ofStudy: study)
+        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [UID("1.7")!]))
+        #expect(try await ledger.lostImages(ofStudy: other) == LostImages(hasOthers: true))
+        try await ledger.recordLostImages((1...10_000).map { (UID("1.8.\($0)")!, nil) })
+        #expect(try await ledger.lostImages(ofStudy: study) == LostImages())
+        #expect(try await ledger.lostImages(ofStudy: UID("1.8.1")!) == LostImages(hasOthers: true))
+    }
+
     /// A ledger as an earlier build left it: the schema up to a migration, one study, and what `fill` writes.
     private func leaveLedger(
         upTo migration: String, _ fill: @escaping @Sendable (Database) throws -> Void

@@ -538,6 +538,7 @@ extension StudyAssemblerTests {
             }
             // Before anything of it is here.
             await assembler.opened("b", peer: "p", at: start)
+            try await ledger.recordLostImages([(study, lost.sopInstanceUID)])
             await assembler.lost(lost, association: "b", at: start)
             await assembler.ended("b", at: start, .brokeOff)
             if isResumed {
