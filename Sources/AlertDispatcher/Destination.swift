@@ -209,6 +209,8 @@ public struct SendClient: Sendable {
             let isLate = error.code == .deadline
             events.add(
                 .failed(SendFailure(kind: isLate ? .timeout : .other, reason: isLate ? error.reason : "\(error)")))
+        } catch is CancellationError where !events.all.isEmpty {
+            // The node stops: what was answered stays answered.
         }
         return events.all
     }

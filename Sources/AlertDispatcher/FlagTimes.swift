@@ -34,7 +34,7 @@ struct FlagTimes {
         noted = noted.suffix(Self.mostKept - 1) + [flag.report]
         let seconds = max(0, now.timeIntervalSince(flag.lastArrival))
         Metrics.Timer(label: "ichnode_time_to_flag_seconds", dimensions: [("outcome", flag.outcome.rawValue)])
-            .recordNanoseconds(Int64(seconds * 1e9))
+            .recordNanoseconds(Int64(min(seconds, 1e9) * 1e9))
     }
 }
 

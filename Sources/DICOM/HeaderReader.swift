@@ -30,7 +30,11 @@ public final class HeaderReader {
     public var pixelDataLength: Int? { scanner.pixelDataLength }
     /// - Returns: nil where the header was not read as far as that, or is of another instance.
     public func studyInstanceUID(of instance: UID) -> UID? {
-        guard values.code(.sopInstanceUID) == instance.string else { return nil }
+        let values = values
+        // What comes after it has begun: it is whole.
+        guard values.code(.sopInstanceUID) == instance.string, values.code(.seriesInstanceUID) != nil else {
+            return nil
+        }
         return values.code(.studyInstanceUID).flatMap { UID($0) }
     }
 

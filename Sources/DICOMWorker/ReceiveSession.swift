@@ -189,9 +189,9 @@ final class ReceiveSession {
         _ association: AcceptedAssociation
     ) throws {
         begun = .now
-        if let sopClass = UID(command.affectedSOPClassUID), let instance = UID(command.affectedSOPInstanceUID) {
-            underWay = LostObject(sopClassUID: sopClass, sopInstanceUID: instance)
-        }
+        let object = LostObject(
+            sopClassUID: context.abstractSyntax, sopInstanceUID: UID(command.affectedSOPInstanceUID))
+        underWay = object
         do {
             try store(command, contextID, context, association)
             try association.send(command.response(.success), contextID: contextID)
@@ -199,7 +199,7 @@ final class ReceiveSession {
             spool.discard()
             try channel.send(
                 ReceiveEvent.refused(
-                    InstanceRefused(status: refusal.status.code, reason: refusal.reason, object: underWay)))
+                    InstanceRefused(status: refusal.status.code, reason: refusal.reason, object: underWay ?? object)))
             try association.send(command.response(refusal.status, comment: refusal.reason), contextID: contextID)
         }
     }
@@ -241,7 +241,7 @@ final class ReceiveSession {
     }
 
     private func study(_ header: HeaderReader?) -> UID? {
-        underWay.flatMap { header?.studyInstanceUID(of: $0.sopInstanceUID) }
+        underWay?.sopInstanceUID.flatMap { header?.studyInstanceUID(of: $0) }
     }
 
     private func note(study uid: UID?) {

@@ -22,12 +22,13 @@ public protocol Ledger: Sendable {
     /// For mending at start-up.
     func instancePaths(ofStudy uid: UID) async throws -> [String: FileStanding]
 
-    /// Images did not arrive, or were refused. Only so many are kept, the latest.
+    /// Images did not arrive, or were refused; until they are recorded as instances. Of a study of which this was not
+    /// known, and of which there is something, nothing is concluded any more. Only so many are kept, the latest.
     /// - Parameter images: SOP Instance UIDs; nil where nothing is known of one.
-    func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws
+    /// - Returns: the studies of which it was not known.
+    func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws -> Set<UID>
     /// What was recorded without a SOP Instance UID has come, as far as anybody knows.
     func forgetLostImages(ofStudy uid: UID) async throws
-    /// All that were ever lost, whether they came later or not.
     func lostImages(ofStudy uid: UID) async throws -> LostImages
 
     // MARK: Studies

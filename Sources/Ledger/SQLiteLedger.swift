@@ -62,6 +62,7 @@ public final class SQLiteLedger: Ledger {
             var writer = InstanceWriter(database)
             let new = try instances.filter { try writer.insert($0, isPlaced: placed.contains($0.path)) }
             try writer.finish()
+            try Self.find(instances, database)
             return new
         }
     }
@@ -128,14 +129,47 @@ public final class SQLiteLedger: Ledger {
     /// Anybody who may send can have an image refused, of any study.
     private static let mostLostImages = 10_000
 
-    public func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws {
-        try await database.write { database in
-            let insert = try database.cachedStatement(
-                sql: "INSERT OR REPLACE INTO lost_image (study_uid, sop_uid) VALUES (?, ?)")
-            for image in images { try insert.execute(arguments: [image.study.string, image.instance?.string ?? ""]) }
+    public func recordLostImages(_ images: [(study: UID, instance: UID?)]) async throws -> Set<UID> {
+        let now = clock.now()
+        return try await database.write { database in
+            var new: Set<UID> = []
+            for image in images {
+                try database.execute(
+                    sql: """
+                        INSERT OR IGNORE INTO lost_image (study_uid, sop_uid) SELECT ?1, ?2
+                        WHERE NOT EXISTS (SELECT 1 FROM instance
+                                          WHERE sop_uid = ?2 AND study_uid = ?1 AND purged_at IS NULL)
+                        """,
+                    arguments: [image.study.string, image.instance?.string ?? ""])
+                if database.changesCount > 0 { new.insert(image.study) }
+            }
+            for study in new { try Self.open(study, now, database) }
             try database.execute(
                 sql: "DELETE FROM lost_image WHERE id <= (SELECT max(id) FROM lost_image) - ?",
                 arguments: [Self.mostLostImages])
+            return new
+        }
+    }
+
+    /// Not concluded, unless none of its images is left.
+    private static func open(_ study: UID, _ now: Date, _ database: Database) throws {
+        try database.execute(
+            sql: """
+                UPDATE study SET state = 'receiving',
+                                 open_since = CASE state WHEN 'concluded' THEN ?1 ELSE open_since END
+                WHERE study_uid = ?2 AND state <> 'receiving'
+                AND EXISTS (SELECT 1 FROM instance i WHERE i.study_uid = ?2 AND i.purged_at IS NULL
+                            AND i.sop_uid NOT IN (SELECT sop_uid FROM result_object))
+                """,
+            arguments: [now.timeIntervalSince1970, study.string])
+    }
+
+    /// What has come is not lost.
+    private static func find(_ instances: [StoredInstance], _ database: Database) throws {
+        guard try Bool.fetchOne(database, sql: "SELECT EXISTS (SELECT 1 FROM lost_image)") == true else { return }
+        let delete = try database.cachedStatement(sql: "DELETE FROM lost_image WHERE study_uid = ? AND sop_uid = ?")
+        for record in instances.lazy.map(\.record) {
+            try delete.execute(arguments: [record.studyInstanceUID.string, record.sopInstanceUID.string])
         }
     }
 

@@ -446,13 +446,13 @@ actor ReceiverPool {
                 await opened(&course)
             }
             if case .common(let common) = event { course.common = common }
-            if case .refused(let refusal) = event, let object = refusal.object, Self.isImage(object) {
+            if case .refused(let refusal) = event, Self.isImage(refusal.object) {
                 course.hasRefusedImage = true
-                await noteLoss(of: object, &course)
+                await noteLoss(of: refusal.object, &course)
             }
             if case .ended(let ended) = event {
                 if let object = ended.lost, Self.isImage(object) { await noteLoss(of: object, &course) }
-                course.ending = Self.conclusion(ended)
+                course.ending = Self.conclusion(ended, course)
                 course.trouble = Self.trouble(ended, course)
             }
             try await handle(event, from: worker, &course, log)
@@ -464,20 +464,20 @@ actor ReceiverPool {
         "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2",
     ]
 
-    private static func isImage(_ object: LostObject) -> Bool { ctClasses.contains(object.sopClassUID.string) }
+    private static func isImage(_ object: LostObject) -> Bool { ctClasses.contains(object.sopClassUID) }
 
-    /// A sender of which everything is refused costs no more than this many.
+    /// A sender of which everything is refused costs no more than this many; what is lost beyond it nobody knows.
     private static let mostLost = 1000
 
     private func noteLoss(of object: LostObject, _ course: inout Course) async {
-        guard course.lost < Self.mostLost else { return }
         course.lost += 1
+        guard course.lost <= Self.mostLost else { return }
         await intake.lost(object, association: course.association)
     }
 
-    private static func conclusion(_ ended: AssociationEnded) -> AssociationConclusion {
+    private static func conclusion(_ ended: AssociationEnded, _ course: Course) -> AssociationConclusion {
         // Of what is known to be lost the assembler has been told.
-        if ended.isWithinMessage, ended.lost == nil { return .imageLost }
+        if ended.isWithinMessage && ended.lost == nil || course.lost > mostLost { return .imageLost }
         return ended.how == .released ? .released : .brokeOff
     }
 

@@ -402,7 +402,8 @@ public actor StudyAssembler: Service {
                     settledSeries: try await ledger.history(ofStudy: uid).settledSeries)
                 let lost = try await ledger.lostImages(ofStudy: uid)
                 study.lose(lost.known)
-                if lost.hasOthers { study.imageLost = clock.now() }
+                // Before whatever brings an image now.
+                if lost.hasOthers { study.imageLost = .distantPast }
                 return study
             } catch {
                 // Without them the latest instances would be judged as if they were all.
@@ -416,14 +417,21 @@ public actor StudyAssembler: Service {
         }
     }
 
-    /// An image did not arrive, or was refused, and the ledger knows: its study lacks it until it comes.
-    func lost(_ object: LostObject, association id: String, at now: Date) async {
-        guard let uid = object.studyInstanceUID else {
+    /// An image did not arrive, or was refused: its study lacks it until it comes.
+    /// - Parameter isNew: whether the ledger has learnt of it just now; nil where it takes nothing.
+    func lost(_ object: LostObject, association id: String, at now: Date, isNew: Bool?) async {
+        guard let uid = object.studyInstanceUID, let instance = object.sopInstanceUID else {
             open[id]?.hasLost = true
             return
         }
-        studies[uid]?.lose([object.sopInstanceUID])
+        studies[uid]?.lose([instance])
         guard studies[uid] == nil else { return }
+        guard let isNew else {
+            open[id]?.hasLost = true
+            return
+        }
+        // Who tries again and again opens nothing again.
+        guard isNew else { return }
         // Of what is assembled, and may have been reported, less is there than it seemed.
         var study = await load(uid)
         guard studies[uid] == nil, study.lacksImages, !study.instances.isEmpty else { return }
@@ -436,13 +444,14 @@ public actor StudyAssembler: Service {
         for uid in association.studies { studies[uid]?.ends[association.peer] = now }
         let hasLost = conclusion == .imageLost || association.hasLost
         for (uid, study) in studies where Self.mayBring(association, study, uid) {
-            let isProper = association.studies.isEmpty ? conclusion == .released && !hasLost : conclusion != .brokeOff
+            // One that has brought nothing says nothing, unless it lost an image.
+            let isProper = association.studies.isEmpty ? !hasLost : conclusion != .brokeOff
             if !isProper { studies[uid]?.brokeOff = true }
             if isProper || !association.studies.isEmpty { studies[uid]?.lastEnd = now }
         }
         guard hasLost else { return }
         for uid in association.studies { studies[uid]?.loseImage(at: now) }
-        do { try await ledger.recordLostImages(association.studies.map { ($0, nil) }) } catch {
+        do { _ = try await ledger.recordLostImages(association.studies.map { ($0, nil) }) } catch {
             logger.error("a lost image is not recorded: a restart forgets it", metadata: ["error": "\(error)"])
         }
     }

@@ -85,12 +85,13 @@ public final class StudyIntake: Service {
             if isPlaced { placed.insert(instance.path) }
         }
         let new = Set(await record(stored, placed: placed).map(\.path))
-        await recordLosses(in: batch)
+        let newlyLost = await recordLosses(in: batch)
         for item in batch {
             switch item {
             case .opened(let association, let peer, let at): await assembler.opened(association, peer: peer, at: at)
             case .lost(let object, let association, let at):
-                await assembler.lost(object, association: association, at: at)
+                let isNew = newlyLost.map { lost in object.studyInstanceUID.map(lost.contains) ?? false }
+                await assembler.lost(object, association: association, at: at, isNew: isNew)
             case .ended(let association, let conclusion, let at):
                 await assembler.ended(association, at: at, conclusion)
             case .stored(let instance, let association, _):
@@ -102,14 +103,16 @@ public final class StudyIntake: Service {
         }
     }
 
-    private func recordLosses(in batch: [Item]) async {
+    /// - Returns: the studies that lack an image more than was known; nil where the ledger takes nothing.
+    private func recordLosses(in batch: [Item]) async -> Set<UID>? {
         let lost = batch.compactMap { item -> (study: UID, instance: UID?)? in
             guard case .lost(let object, _, _) = item, let study = object.studyInstanceUID else { return nil }
             return (study, object.sopInstanceUID)
         }
-        guard !lost.isEmpty else { return }
-        do { try await ledger.recordLostImages(lost) } catch {
+        guard !lost.isEmpty else { return [] }
+        do { return try await ledger.recordLostImages(lost) } catch {
             logger.error("lost images are not recorded: a restart forgets them", metadata: ["error": "\(error)"])
+            return nil
         }
     }
 

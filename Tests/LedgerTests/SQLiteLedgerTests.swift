@@ -120,17 +120,33 @@ import WorkerProtocol
         #expect(try await ledger.instances(ofStudy: study) == [enhanced, unreadable, instance(3)])
     }
 
-    @Test func lostImagesAreKeptAndTheLatestOfThemOnly() async throws {
+    @Test func lostImagesAreKnownUntilTheyComeAndTheLatestOfThemOnly() async throws {
         let ledger = try ledger()
-        let other = UID("1.2.999")!
-        try await ledger.recordLostImages([(study, UID("1.7")!), (study, nil), (study, UID("1.7")!), (other, nil)])
-        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [UID("1.7")!], hasOthers: true))
+        let (image, other) = (instance(2).record.sopInstanceUID, UID("1.2.999")!)
+        #expect(try await ledger.recordLostImages([(study, image), (study, nil), (other, nil)]) == [study, other])
+        #expect(try await ledger.recordLostImages([(study, image)]) == [])
+        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [image], hasOthers: true))
         try await ledger.forgetLostImages(ofStudy: study)
-        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [UID("1.7")!]))
-        #expect(try await ledger.lostImages(ofStudy: other) == LostImages(hasOthers: true))
-        try await ledger.recordLostImages((1...10_000).map { (UID("1.8.\($0)")!, nil) })
+        try await ledger.recordInstances([instance(1)])
+        #expect(try await ledger.lostImages(ofStudy: study) == LostImages(known: [image]))
+        try await ledger.recordInstances([instance(2)])
         #expect(try await ledger.lostImages(ofStudy: study) == LostImages())
+        // It is here.
+        #expect(try await ledger.recordLostImages([(study, image)]) == [])
+        #expect(try await ledger.lostImages(ofStudy: other) == LostImages(hasOthers: true))
+        _ = try await ledger.recordLostImages((1...10_000).map { (UID("1.8.\($0)")!, nil) })
+        #expect(try await ledger.lostImages(ofStudy: other) == LostImages())
         #expect(try await ledger.lostImages(ofStudy: UID("1.8.1")!) == LostImages(hasOthers: true))
+    }
+
+    @Test func aStudyThatLacksAnImageMoreIsConcludedNoMore() async throws {
+        let ledger = try ledger()
+        try await ledger.recordInstances([instance(1)])
+        _ = try await ledger.beginAnalysis(ofStudy: study, seeing: 1, because: "a test")
+        try await ledger.concludeUnchanged(study: study, because: "a test")
+        #expect(try await ledger.unconcludedStudies() == [])
+        #expect(try await ledger.recordLostImages([(study, UID("1.7")!)]) == [study])
+        #expect(try await ledger.unconcludedStudies() == [study])
     }
 
     /// A ledger as an earlier build left it: the schema up to a migration, one study, and what `fill` writes.

@@ -527,7 +527,7 @@ extension StudyAssemblerTests {
             SeriesEvidence(seriesInstanceUID: UID("1.8"), imageCount: instances.count)
         }
         let lost = LostObject(
-            sopClassUID: UID("1.2.840.10008.5.1.4.1.1.2")!, sopInstanceUID: UID("1.9.2")!, studyInstanceUID: study)
+            sopClassUID: "1.2.840.10008.5.1.4.1.1.2", sopInstanceUID: UID("1.9.2"), studyInstanceUID: study)
         try await assembling(evidence: evidence) { assembler, advance, assembled in
             let start = Date(timeIntervalSince1970: 10_000)
             func send(_ number: Int, at date: Date) async throws {
@@ -538,8 +538,8 @@ extension StudyAssemblerTests {
             }
             // Before anything of it is here.
             await assembler.opened("b", peer: "p", at: start)
-            try await ledger.recordLostImages([(study, lost.sopInstanceUID)])
-            await assembler.lost(lost, association: "b", at: start)
+            _ = try await ledger.recordLostImages([(study, lost.sopInstanceUID)])
+            await assembler.lost(lost, association: "b", at: start, isNew: true)
             await assembler.ended("b", at: start, .brokeOff)
             if isResumed {
                 try await ledger.recordInstances([instance(1, at: start)])
@@ -562,9 +562,18 @@ extension StudyAssemblerTests {
             advance(2.1)
             #expect(try await assembled(2)[1].decision == .complete(.grace))
             // It is here: refused once more it is not lost.
-            await assembler.lost(lost, association: "x", at: start + 610)
-            advance(700)
-            _ = try await assembled(2)
+            #expect(try await ledger.recordLostImages([(study, lost.sopInstanceUID)]) == [])
+            // Of what is concluded one is lost that nobody knew of, and it is sent in vain once more.
+            let further = LostObject(
+                sopClassUID: lost.sopClassUID, sopInstanceUID: UID("1.9.5"), studyInstanceUID: study)
+            for isNew in [true, false] {
+                let new = try await ledger.recordLostImages([(study, further.sopInstanceUID)])
+                #expect(new == (isNew ? [study] : []))
+                await assembler.lost(further, association: "x", at: start + 610, isNew: isNew)
+                advance(700)
+                let found = try await assembled(3)[2]
+                #expect(found.decision == .incomplete(.deadline, reasons: [.imageLost]))
+            }
         }
     }
 

@@ -81,7 +81,7 @@ extension ReceiveEvent {
             .refused(
                 InstanceRefused(
                     status: UInt16(truncatingIfNeeded: source.integer()), reason: source.text(),
-                    object: source.optional { .generated(&$0) }))
+                    object: .generated(&source)))
         case 4: .echoed
         default:
             .ended(
@@ -95,7 +95,7 @@ extension ReceiveEvent {
 extension LostObject {
     static func generated(_ source: inout ByteSource) -> LostObject {
         LostObject(
-            sopClassUID: .generated(&source), sopInstanceUID: .generated(&source),
+            sopClassUID: source.text(), sopInstanceUID: source.optional { .generated(&$0) },
             studyInstanceUID: source.optional { .generated(&$0) })
     }
 }

@@ -46,14 +46,16 @@ actor MLLPClient {
             }
         }
         close()
-        let channel: any NIOCore.Channel
-        do { channel = try await open() } catch let failure as MLLPFailure where isSent {
-            // It may have been taken before.
-            throw MLLPFailure(.closed, failure.reason)
-        }
-        kept = channel
-        do { return try read(try await answer(to: text, on: channel)) } catch {
+        do {
+            let channel = try await open()
+            kept = channel
+            return try read(try await answer(to: text, on: channel))
+        } catch {
             close()
+            // It may have been taken before.
+            if isSent, let failure = error as? MLLPFailure, failure.code == .connect {
+                throw MLLPFailure(.closed, failure.reason)
+            }
             throw error
         }
     }

@@ -176,9 +176,8 @@ public struct InstanceRefused: Codable, Sendable, Equatable {
     public var status: UInt16
     /// Lower-case phrase, no patient identity; also sent to the peer as Error Comment (0000,0902).
     public var reason: String
-    /// nil where its command names none.
-    public var object: LostObject?
-    public init(status: UInt16, reason: String, object: LostObject?) {
+    public var object: LostObject
+    public init(status: UInt16, reason: String, object: LostObject) {
         self.status = status
         self.reason = reason
         self.object = object
@@ -187,11 +186,13 @@ public struct InstanceRefused: Codable, Sendable, Equatable {
 
 /// An object that was announced, and did not arrive or was refused.
 public struct LostObject: Codable, Sendable, Equatable {
-    public var sopClassUID: UID
-    public var sopInstanceUID: UID
-    /// nil where its data set was not read as far as that.
+    /// Of the presentation context.
+    public var sopClassUID: String
+    /// nil where its command names none.
+    public var sopInstanceUID: UID?
+    /// nil where its data set was not read as far as that, or is of another instance.
     public var studyInstanceUID: UID?
-    public init(sopClassUID: UID, sopInstanceUID: UID, studyInstanceUID: UID? = nil) {
+    public init(sopClassUID: String, sopInstanceUID: UID?, studyInstanceUID: UID? = nil) {
         self.sopClassUID = sopClassUID
         self.sopInstanceUID = sopInstanceUID
         self.studyInstanceUID = studyInstanceUID
