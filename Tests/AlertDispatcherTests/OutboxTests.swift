@@ -1,6 +1,7 @@
 import Foundation
 import Ledger
 import Logging
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -107,7 +108,7 @@ import WorkerProtocol
         let said = FileManager.default.temporaryDirectory.appendingPathComponent("said-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: said) }
         let answer = SendEvent.response(sopInstanceUID: object(1).sopInstanceUID, status: 0, comment: "")
-        try (frame(Hello(verb: "send", confinement: .init())) + frame(answer)).write(to: said)
+        try (workerFrame(Hello(verb: "send", confinement: .init())) + workerFrame(answer)).write(to: said)
         // One process: what is killed leaves nobody behind who holds the channel.
         let program = WorkerProgram(
             path: "/bin/sh", arguments: ["-c", "cat \"$0\" >&3; exec cat <&3 >/dev/null", said.path])
@@ -117,16 +118,6 @@ import WorkerProtocol
         let fates = try await pacs.deliver([object(1), object(2)])
         #expect(fates[object(1).sopInstanceUID] == .delivered(status: 0))
         #expect(fates[object(2).sopInstanceUID] == .retry(status: nil, reason: "the peer took too long"))
-    }
-
-    /// As a worker sends it.
-    private func frame(_ message: some Encodable) throws -> Data {
-        let payload = try JSONEncoder().encode(message)
-        let length = payload.count + 1
-        // Length and kind of a message.
-        var frame = Data([0, 0, UInt8(length >> 8), UInt8(length & 255), 1])
-        frame.append(payload)
-        return frame
     }
 
     @Test func aDestinationThatIsNoLongerConfiguredKeepsItsDeliveries() async throws {

@@ -2,6 +2,7 @@ import AlertDispatcher
 import Foundation
 import Ledger
 import Logging
+import TestPrograms
 import Testing
 import WorkerProtocol
 
@@ -57,24 +58,14 @@ import WorkerProtocol
         get throws { try Data(contentsOf: root.appendingPathComponent("starts")).count }
     }
 
-    /// As a worker sends it.
-    private func frame(_ message: some Encodable) throws -> Data {
-        let payload = try JSONEncoder().encode(message)
-        let length = payload.count + 1
-        // Length and kind of a message.
-        var frame = Data([0, 0, UInt8(length >> 8), UInt8(length & 255), 1])
-        frame.append(payload)
-        return frame
-    }
-
     /// - Parameters:
     ///   - count: so many workers end before they compose.
     ///   - answer: of these, which then wait to be told to end.
     private func composer(
         ending count: Int, afterHello: Bool, saying answer: ComposeEvent? = nil
     ) throws -> ReportComposer {
-        var said = try afterHello ? frame(Hello(verb: "compose", confinement: .init())) : Data()
-        if let answer { said += try frame(answer) }
+        var said = try afterHello ? workerFrame(Hello(verb: "compose", confinement: .init())) : Data()
+        if let answer { said += try workerFrame(answer) }
         try said.write(to: root.appendingPathComponent("said"))
         let ending = answer == nil ? "exit 1" : "exec cat <&3 >/dev/null"
         let script = """
