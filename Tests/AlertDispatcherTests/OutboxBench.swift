@@ -1,6 +1,7 @@
 import Foundation
 import GRDB
 import Logging
+import Synchronization
 import Testing
 import WorkerProtocol
 
@@ -78,6 +79,24 @@ enum OutboxBench {
             policy: .init(first: .milliseconds(10), most: .milliseconds(40)), clock: .system,
             logger: Logger(label: "test"))
     }
+}
+
+/// Stands still but for what a test sets, so that what is due does not depend on how busy the machine is.
+final class SteppedTime: Sendable {
+    private let begun = Date()
+    private let now: Mutex<Date>
+
+    init() { now = Mutex(begun) }
+
+    /// Since the beginning.
+    func set(hours: Int) { now.withLock { $0 = begun + Double(hours) * 3600 } }
+
+    var clock: WallClock { WallClock(now: { self.now.withLock { $0 } }, sleep: { try await Task.sleep(for: $0) }) }
+}
+
+extension Outbox.RetryPolicy {
+    /// All pauses are between 48 and 72 minutes.
+    static let hourly = Self(first: .seconds(3600), most: .seconds(3600))
 }
 
 /// How a destination takes one attempt.
