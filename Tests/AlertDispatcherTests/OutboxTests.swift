@@ -114,7 +114,7 @@ import WorkerProtocol
             path: "/bin/sh", arguments: ["-c", "cat \"$0\" >&3; exec cat <&3 >/dev/null", said.path])
         let pacs = DICOMDestination(
             name: "pacs", peer: RemotePeer(aeTitle: AETitle("PACS1")!, host: "127.0.0.1", port: 104),
-            callingAETitle: AETitle("ICHNODE")!, program: program, deadline: .seconds(1))
+            callingAETitle: AETitle("ICHNODE")!, program: program, deadline: .seconds(4))
         let fates = try await pacs.deliver([object(1), object(2)])
         #expect(fates[object(1).sopInstanceUID] == .delivered(status: 0))
         #expect(fates[object(2).sopInstanceUID] == .retry(status: nil, reason: "the peer took too long"))
