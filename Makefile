@@ -65,7 +65,9 @@ test: test-swift test-tools test-training ## run all tests
 test-swift: ## run the Swift tests
 	@scripts/setup test
 	swift build --build-tests
-	$(PYTHON) Tests/run_swift.py
+	@# What tests leave in the folder for temporary files goes with it.
+	export TMPDIR=$$(mktemp -d) && trap 'rm -rf "$$TMPDIR"' EXIT && \
+		SWIFT_BACKTRACE=enable=no timeout --kill-after=10 900 swift test --disable-xctest --parallel
 
 test-tools: ## test the Python tools and validate the objects that the built node makes
 	@scripts/setup test
